@@ -83,10 +83,10 @@ class Database:
 
         Raises `SystemFailure` when it cannot be opened, is not a database, or was written by a newer Sampan.
         """
-        return await asyncio.to_thread(cls._open, path, list(schemas), asyncio.get_running_loop())
+        return await asyncio.to_thread(cls._open, path, list(schemas))
 
     @classmethod
-    def _open(cls, path: Path, schemas: list[Schema], _loop: asyncio.AbstractEventLoop) -> Database:
+    def _open(cls, path: Path, schemas: list[Schema]) -> Database:
         try:
             writer = _connect(path)
             writer.execute("pragma journal_mode = wal")

@@ -20,7 +20,9 @@ class Schema(NamedTuple):
     migrations: list[str]
 
 
-_VERSIONS = "create table if not exists schema_version (name text primary key, version integer not null) strict"
+_VERSIONS = (
+    "create table if not exists schema_version (name text primary key, version integer not null) strict"
+)
 
 
 def migrate(connection: sqlite3.Connection, schemas: Iterable[Schema]) -> None:
@@ -30,7 +32,9 @@ def migrate(connection: sqlite3.Connection, schemas: Iterable[Schema]) -> None:
     """
     connection.execute(_VERSIONS)
     for schema in schemas:
-        row = connection.execute("select version from schema_version where name = ?", (schema.name,)).fetchone()
+        row = connection.execute(
+            "select version from schema_version where name = ?", (schema.name,)
+        ).fetchone()
         version = row[0] if row else 0
         if version > len(schema.migrations):
             raise SystemFailure(
@@ -42,7 +46,9 @@ def migrate(connection: sqlite3.Connection, schemas: Iterable[Schema]) -> None:
             try:
                 for statement in _statements(script):
                     connection.execute(statement)
-                connection.execute("insert or replace into schema_version values (?, ?)", (schema.name, number))
+                connection.execute(
+                    "insert or replace into schema_version values (?, ?)", (schema.name, number)
+                )
                 connection.execute("commit")
             except BaseException:
                 connection.execute("rollback")

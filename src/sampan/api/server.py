@@ -1,0 +1,92 @@
+"""From an accepted connection to a handler and back: versions, headers, errors.
+
+`ApiServer` makes a `FrontDoor` per connection; `handle` is what aiohttp calls per request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from sampan.api.call import Call
+from sampan.api.errors import error_response
+from sampan.api.frontdoor import FrontDoor, Http2Door
+from sampan.api.responses import standard_headers
+from sampan.api.router import Router, split_version
+from sampan.engineapi.version import API_VERSION, MINIMUM_API_VERSION
+from sampan.errors import InvalidParameter, NotFound
+
+if TYPE_CHECKING:
+    from sampan.engine.engine import Engine
+
+log = logging.getLogger(__name__)
+
+
+class ApiServer:
+    """The HTTP face of one engine. Listeners call `protocol` for each connection."""
+
+    def __init__(self, engine: Engine, router: Router, http2: Http2Door | None = None) -> None:
+        self._engine = engine
+        self._router = router
+        self._http2 = http2
+        self._http = web.Server(self.handle, access_log=None, tcp_keepalive=False, auto_decompress=False)
+        self._connections = 0
+        self.idle_changed = asyncio.Event()
+
+    def protocol(self) -> asyncio.Protocol:
+        """A new connection's protocol, for `loop.create_server`."""
+        return FrontDoor(self._http, self._http2)
+
+    @property
+    def open_connections(self) -> int:
+        """Connections that clients hold now; an engine started on demand stays while there is one."""
+        return len(self._http.connections)
+
+    async def close(self, timeout: float = 3.0) -> None:
+        """Let running requests finish for `timeout` seconds, then drop what is left."""
+        await self._http.shutdown(timeout)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Serve one request; every error becomes an answer here."""
+        try:
+            response = await self._dispatch(request)
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            response = error_response(error)
+        if not response.prepared:
+            _add_headers(response)
+        return response
+
+    async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
+        path = unquote(request.rel_url.raw_path)
+        version, path = split_version(path)
+        if version is not None:
+            _check_version(version)
+        found = self._router.find(request.method, path)
+        if found is None or (version or API_VERSION) < found.since:
+            if request.method == "OPTIONS" and self._router.has_path(path):
+                return web.Response(status=200)
+            raise NotFound("page not found")
+        return await found.handler(Call(self._engine, request, version or API_VERSION, found.fields))
+
+
+def _check_version(version: tuple[int, int]) -> None:
+    spoken = "{}.{}".format(*version)
+    if version < MINIMUM_API_VERSION:
+        raise InvalidParameter(
+            f"client version {spoken} is too old. Minimum supported API version is {MINIMUM_API_VERSION[0]}."
+            f"{MINIMUM_API_VERSION[1]}, please upgrade your client to a newer version"
+        )
+    if version > API_VERSION:
+        raise InvalidParameter(
+            f"client version {spoken} is too new. Maximum supported API version is {API_VERSION[0]}.{API_VERSION[1]}"
+        )
+
+
+def _add_headers(response: web.StreamResponse) -> None:
+    response.headers.update(standard_headers())

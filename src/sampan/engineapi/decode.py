@@ -1,0 +1,110 @@
+"""Read JSON as Go's `encoding/json` reads it into a struct, because that is what Docker's clients were written against.
+
+Names match case-insensitively (`{"image": …}` is `Image`), null leaves the field as it is, unknown fields are ignored. msgspec
+does the typed part; this module brings the document into its form first.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import msgspec
+
+from sampan.errors import InvalidParameter
+
+T = TypeVar("T")
+
+Words = typing.Annotated[list[str], msgspec.Meta(title="words")]
+"""A command as Docker's `strslice` reads it: a list of strings, or one string that stands for a list of one."""
+
+
+def decode(data: bytes, shape: type[T]) -> T:
+    """Parse `data` into `shape` (usually a msgspec struct).
+
+    Raises `InvalidParameter` naming the field and what was wrong with it.
+    """
+    if not data.strip():
+        raise InvalidParameter("invalid JSON: got EOF while reading request body")
+    try:
+        document = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidParameter(f"invalid JSON: {error}") from error
+    return convert(document, shape)
+
+
+def convert(document: object, shape: type[T]) -> T:
+    """Like `decode`, from an already parsed document."""
+    try:
+        return msgspec.convert(_fold(document, shape), shape, strict=True)
+    except msgspec.ValidationError as error:
+        raise InvalidParameter(f"invalid JSON: {error}") from error
+
+
+def _fold(value: Any, shape: Any) -> Any:
+    """`value` with its names spelled as `shape` spells them, and without nulls and unknown names."""
+    if isinstance(value, dict):
+        fields = _struct_fields(shape)
+        if fields is None:
+            element = _mapping_element(shape)
+            return value if element is None else {name: _fold(item, element) for name, item in value.items()}
+        folded = {}
+        for name, item in value.items():
+            if item is None:
+                continue
+            field = fields.get(name) or fields.get(name.lower())
+            if field is not None:
+                folded[field[0]] = _fold(item, field[1])
+        return folded
+    if isinstance(value, list):
+        element = _list_element(shape)
+        return value if element is None else [_fold(item, element) for item in value]
+    if isinstance(value, str) and Words in _members_raw(shape):
+        return [value]
+    return value
+
+
+@lru_cache(maxsize=1024)
+def _struct_fields(shape: Any) -> dict[str, tuple[str, Any]] | None:
+    """Encoded name and lower-case name → (encoded name, type), for structs and optional structs."""
+    for candidate in _members(shape):
+        if isinstance(candidate, type) and issubclass(candidate, msgspec.Struct):
+            fields: dict[str, tuple[str, Any]] = {}
+            for field in msgspec.structs.fields(candidate):
+                fields[field.encode_name] = (field.encode_name, field.type)
+                fields.setdefault(field.encode_name.lower(), (field.encode_name, field.type))
+            return fields
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _mapping_element(shape: Any) -> Any:
+    for candidate in _members(shape):
+        if typing.get_origin(candidate) is dict:
+            return typing.get_args(candidate)[1]
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _list_element(shape: Any) -> Any:
+    for candidate in _members(shape):
+        if typing.get_origin(candidate) in (list, tuple):
+            return typing.get_args(candidate)[0]
+    return None
+
+
+def _members_raw(shape: Any) -> tuple[Any, ...]:
+    """The alternatives of a union with their annotations."""
+    return typing.get_args(shape) if typing.get_origin(shape) in (typing.Union, types.UnionType) else (shape,)
+
+
+def _members(shape: Any) -> tuple[Any, ...]:
+    """The alternatives of a union, or the type itself."""
+    origin = typing.get_origin(shape)
+    if origin is typing.Union or origin is types.UnionType:
+        return typing.get_args(shape)
+    if origin is typing.Annotated:
+        return _members(typing.get_args(shape)[0])
+    return (shape,)
