@@ -1,0 +1,1 @@
+"""Raw, batched rtnetlink: links, addresses, routes and neighbours without a library in between."""

@@ -1,0 +1,1 @@
+"""Networks: bridges, addresses, ports and names for containers."""
