@@ -1,15 +1,17 @@
-"""What the image service is to the services above it: the seam between `containers` (and later the builder) and `images`.
+"""What the image service is to the services above it: the seam between `containers` (and later the builder)
+and `images`.
 
 The life of a container's root file system, seen from here::
 
-    image = await images.resolve("busybox")                  # NotFound("No such image: busybox:latest")
-    mounts = await images.prepare_rootfs(container_id, image)  # layers unpacked once; a writable snapshot on top
+    image = await images.resolve("busybox")             # NotFound("No such image: busybox:latest")
+    mounts = await images.prepare_rootfs(id, image)     # layers unpacked once; a writable snapshot on top
     ...
-    new = await images.commit(container_id, request)          # the writable snapshot's difference becomes a layer
-    await images.release_rootfs(container_id)                 # the writable snapshot is gone
+    new = await images.commit(id, request)              # the writable snapshot's difference becomes a layer
+    await images.release_rootfs(id)                     # the writable snapshot is gone
 
-An image is identified by the digest of its target: the manifest, or the index when it has several platforms. Names are records
-that point at targets; an image without any name is *dangling* and has one record that no user can type.
+An image is identified by the digest of its target: the manifest, or the index when it has several platforms.
+Names are records that point at targets; an image without any name is *dangling* and has one record that no
+user can type.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import msgspec
 
 if TYPE_CHECKING:
-    from sampan.oci.image import Descriptor, Image, Manifest, Platform
+    from sampan.oci.image import Descriptor, ImageConfig, Manifest, Platform
     from sampan.oci.runtime import Mount
 
 
@@ -34,7 +36,7 @@ class ResolvedImage(NamedTuple):
     descriptor: Descriptor
     """The platform's manifest (equal to `target` for an image of one platform): `ImageManifestDescriptor`."""
     manifest: Manifest
-    config: Image
+    config: ImageConfig
     """The OCI image configuration; `config.config` are the defaults for containers."""
     chain_id: str
     """Name of the committed snapshot of all layers; empty for an image without layers."""
@@ -66,7 +68,9 @@ class CommitRequest(msgspec.Struct, kw_only=True, frozen=True):
     image: ResolvedImage | None
     """The container's own image; None when it was deleted: the new image then has one layer only."""
     config: dict[str, object]
-    """The container's configuration in OCI image form (`Env`, `Cmd`, `Labels`…); `changes` are applied to it."""
+    """The container's configuration in OCI image form (`Env`, `Cmd`, `Labels`…); `changes` are applied to
+    it.
+    """
     repository: str = ""
     tag: str = ""
     author: str = ""
@@ -83,16 +87,17 @@ class Images(Protocol):
     async def resolve(self, reference: str, platform: Platform | None = None) -> ResolvedImage:
         """Find an image by name, digest, id or unambiguous id prefix.
 
-        Without `platform` the host's own is preferred, any other present one is taken. Raises `NotFound` in Docker's words
-        (`No such image: x:latest`), `InvalidParameter` for text that is no reference.
+        Without `platform` the host's own is preferred, any other present one is taken. Raises `NotFound` in
+        Docker's words (`No such image: x:latest`), `InvalidParameter` for text that is no reference.
         """
         ...
 
     async def prepare_rootfs(self, container_id: str, image: ResolvedImage) -> list[Mount]:
         """Make the container's writable snapshot (key: the container's id) and say how to mount it.
 
-        The image's layers are unpacked first when they are not, once however many ask. Idempotent: an existing snapshot's mounts
-        are returned. Raises `Conflict` never, `SystemFailure` when the disk does not take it.
+        The image's layers are unpacked first when they are not, once however many ask. Idempotent: an
+        existing snapshot's mounts are returned. Raises `Conflict` never, `SystemFailure` when the disk does
+        not take it.
         """
         ...
 
