@@ -1,0 +1,42 @@
+"""What happens between fork and execve: the heart of the native OCI runtime.
+
+Two processes take part. The **parent** (a shim, or `sampan-runtime`) is privileged and single-threaded; it opens
+everything that is named by a *host* path. The **stub** is its child, cloned into the container's namespaces; it
+builds the root file system, gives up its privileges and executes the program. They speak over one socket pair.
+
+::
+
+    stub = prefork({"pid", "mount", "uts", "ipc", "network", "cgroup"})    # long before a container is wanted
+    cgroup.attach(stub.pid)                                                # slow the first time, hence ahead
+    console = stub.configure(config, stdio=(0, 1, 2), seccomp=program)     # container state: created
+    stub.start()                                                           # running; LaunchError says why not
+
+    child = prefork_join(stub.pid)                                         # exec: a further process
+    console = child.configure_join(JoinConfig(...), stdio=...)
+    child.start()
+
+A path inside the container is resolved once, by openat2 beneath the root's descriptor, and from then on is that
+descriptor; files of /proc are written through a descriptor of the host's genuine procfs. Neither ever goes through
+a path that an image or a running container can change. Comments name the attack that each step stops.
+
+====================  =====================================================================================
+`stub`                the parent's side: prefork, configure, start, join
+`config`              what the parent tells the stub
+`channel`             the socket pair between them
+`init`                the stub's side for a container's first process
+`enter`               the stub's side for a further process (`exec`)
+`namespaces`          making and joining namespaces; id mappings; time offsets
+`host`                what the parent opens for the stub: root file system, sources of bind mounts
+`mountoptions`        fstab options to flags
+`rootfs`              mounts, in order, beneath the root's descriptor; pivot_root; masked and read-only paths
+`cgroupfs`            /sys/fs/cgroup as the container sees it
+`devices`             device nodes, links in /dev, the console
+`procfs`              the genuine /proc: sysctls, LSM labels
+`users`               passwd and group of the image
+`credentials`         ids, groups, the five capability sets, no-new-privileges
+`limits`              rlimits, scheduling, I/O priority, personality
+`hooks`               programs of the host's at fixed moments
+`program`             finding and executing the program; why that failed
+`interpreter`         Python's own binary, out of the container's reach
+====================  =====================================================================================
+"""
