@@ -1,0 +1,60 @@
+"""`--security-opt`: parsing and what it decides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from sampan.errors import InvalidParameter
+
+_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+
+
+class SecurityOptions(NamedTuple):
+    """What the options of one container say; empty strings mean the default."""
+
+    seccomp: str = ""
+    """"", `unconfined`, `builtin`, or a profile as JSON."""
+    apparmor: str = ""
+    labels: tuple[str, ...] = ()
+    no_new_privileges: bool = False
+    writable_cgroups: bool | None = None
+
+
+def parse_security_options(options: Iterable[str]) -> SecurityOptions:
+    """Raises `InvalidParameter` naming the option that makes no sense."""
+    result = SecurityOptions()
+    for option in options:
+        if option == "no-new-privileges":
+            result = result._replace(no_new_privileges=True)
+            continue
+        if option == "disable":
+            result = result._replace(labels=(*result.labels, "disable"))
+            continue
+        separator = "=" if "=" in option else ":"
+        key, found, value = option.partition(separator)
+        if not found:
+            raise InvalidParameter(f'invalid --security-opt 1: "{option}"')
+        match key:
+            case "label":
+                result = result._replace(labels=(*result.labels, value))
+            case "apparmor":
+                result = result._replace(apparmor=value)
+            case "seccomp":
+                result = result._replace(seccomp=value)
+            case "no-new-privileges":
+                result = result._replace(no_new_privileges=_boolean(value, option))
+            case "writable-cgroups":
+                result = result._replace(writable_cgroups=_boolean(value, option))
+            case _:
+                raise InvalidParameter(f'invalid --security-opt 2: "{option}"')
+    return result
+
+
+def _boolean(value: str, option: str) -> bool:
+    if value in _TRUE:
+        return True
+    if value in _FALSE:
+        return False
+    raise InvalidParameter(f'invalid --security-opt 2: "{option}"')
