@@ -28,7 +28,7 @@ class Http2Door(Protocol):
 class FrontDoor(asyncio.Protocol):
     """One connection. See the module."""
 
-    def __init__(self, http: web.Server[web.BaseRequest], http2: Http2Door | None) -> None:
+    def __init__(self, http: web.Server, http2: Http2Door | None) -> None:
         self._http = http
         self._http2 = http2
         self._handler: RequestHandler | None = None

@@ -19,7 +19,19 @@ HISTORY = 256
 
 _QUEUE = 4096
 
-EventType = Literal["container", "image", "volume", "network", "daemon", "plugin", "builder", "service", "node", "secret", "config"]
+EventType = Literal[
+    "container",
+    "image",
+    "volume",
+    "network",
+    "daemon",
+    "plugin",
+    "builder",
+    "service",
+    "node",
+    "secret",
+    "config",
+]
 
 
 class Actor(msgspec.Struct, rename="pascal", frozen=True):
@@ -98,6 +110,11 @@ class EventBus:
     def unsubscribe(self, subscription: Subscription) -> None:
         """Forget a subscriber. Idempotent."""
         self._subscribers.discard(subscription)
+
+    @property
+    def subscribers(self) -> int:
+        """How many listen now."""
+        return len(self._subscribers)
 
     def history(self, since_ns: int, until_ns: int | None = None) -> list[Event]:
         """Kept events with since ≤ time ≤ until, oldest first."""

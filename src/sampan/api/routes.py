@@ -1,0 +1,14 @@
+"""Every route of the API, from the modules that serve them."""
+
+from __future__ import annotations
+
+from sampan.api import commit, containers, exec, images, networks, system, unsupported, volumes
+from sampan.api.router import Router
+
+
+def all_routes() -> Router:
+    """One router with everything."""
+    router = Router()
+    for module in (containers, exec, images, commit, networks, volumes, system, unsupported):
+        router.merge(module.router)
+    return router

@@ -1,0 +1,214 @@
+"""What an engine can be told: the keys of `daemon.json`, with Docker's names and defaults.
+
+The same struct is filled from the file and from the command line (`sampan.serve`), so a key means one thing everywhere. Keys whose
+subject Sampan does not have are kept apart in `ACCEPTED_WITHOUT_EFFECT`: they are read, and said to have no effect.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+
+class AddressPool(msgspec.Struct, forbid_unknown_fields=True):
+    """A range that subnets for new networks are cut from."""
+
+    base: str
+    size: int
+
+
+class Ulimit(msgspec.Struct, rename={"name": "Name", "hard": "Hard", "soft": "Soft"}):
+    """A resource limit of every container's processes."""
+
+    name: str
+    hard: int
+    soft: int
+
+
+class RuntimeSpec(msgspec.Struct, rename={"runtime_args": "runtimeArgs", "runtime_type": "runtimeType"}):
+    """A further OCI runtime, chosen by name with `docker run --runtime`."""
+
+    path: str = ""
+    runtime_args: list[str] = []
+    runtime_type: str = ""
+    options: dict[str, Any] = {}
+
+
+class Proxies(msgspec.Struct, rename="kebab", forbid_unknown_fields=True):
+    """Proxies of the engine's own requests."""
+
+    http_proxy: str = ""
+    https_proxy: str = ""
+    no_proxy: str = ""
+
+
+def default_data_root() -> str:
+    """Persistent state: system-wide for root, else below `$XDG_DATA_HOME`."""
+    if os.geteuid() == 0:
+        return "/var/lib/sampan"
+    return str(Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "sampan")
+
+
+def default_exec_root() -> str:
+    """Run-time files: `/run/sampan` for root, else below `$XDG_RUNTIME_DIR`."""
+    if os.geteuid() == 0:
+        return "/run/sampan"
+    return str(Path(os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/sampan-{os.geteuid()}") / "sampan")
+
+
+class EngineConfig(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, kw_only=True):
+    """Everything an engine is configured with. Sizes are bytes, times seconds."""
+
+    # where things are
+    data_root: str = msgspec.field(default_factory=default_data_root)
+    exec_root: str = msgspec.field(default_factory=default_exec_root)
+    pidfile: str = ""
+    hosts: list[str] = []
+    group: str = "docker"
+    storage_driver: str = ""
+    storage_opts: list[str] = []
+
+    # how it talks
+    debug: bool = False
+    log_level: str = "info"
+    log_format: str = "text"
+    raw_logs: bool = False
+    tls: bool | None = None
+    tlsverify: bool | None = None
+    tlscacert: str = ""
+    tlscert: str = ""
+    tlskey: str = ""
+    labels: list[str] = []
+    experimental: bool = False
+    features: dict[str, bool] = {}
+    metrics_addr: str = ""
+
+    # containers
+    add_runtimes: list[str] = msgspec.field(name="add-runtime", default_factory=list)
+    runtimes: dict[str, RuntimeSpec] = {}
+    default_runtime: str = "sampan"
+    cgroup_parent: str = ""
+    default_cgroupns_mode: str = ""
+    default_ipc_mode: str = "private"
+    default_shm_size: int = 64 * 1024 * 1024
+    default_stop_timeout: int = 10
+    default_ulimits: dict[str, Ulimit] = {}
+    exec_opts: list[str] = []
+    init: bool = False
+    init_path: str = ""
+    live_restore: bool = False
+    no_new_privileges: bool = False
+    seccomp_profile: str = ""
+    selinux_enabled: bool = False
+    shutdown_timeout: int = 15
+    userns_remap: str = ""
+    log_driver: str = "json-file"
+    log_opts: dict[str, str] = {}
+
+    # networks
+    bridge: str = ""
+    bip: str = ""
+    bip6: str = ""
+    fixed_cidr: str = ""
+    fixed_cidr_v6: str = ""
+    default_gateway: str = ""
+    default_gateway_v6: str = ""
+    default_address_pools: list[AddressPool] = []
+    default_network_opts: dict[str, dict[str, str]] = {}
+    dns: list[str] = []
+    dns_opts: list[str] = []
+    dns_search: list[str] = []
+    firewall_backend: str = ""
+    host_gateway_ips: list[str] = []
+    icc: bool = True
+    ip: str = "0.0.0.0"
+    ip_forward: bool = True
+    ip_forward_no_drop: bool = False
+    ip_masq: bool = True
+    iptables: bool = True
+    ip6tables: bool = True
+    ipv6: bool = False
+    mtu: int = 1500
+    allow_direct_routing: bool = False
+    bridge_accept_fwmark: str = ""
+    userland_proxy: bool = True
+    userland_proxy_path: str = ""
+
+    # registries
+    registry_mirrors: list[str] = []
+    insecure_registries: list[str] = []
+    max_concurrent_downloads: int = 3
+    max_concurrent_uploads: int = 5
+    max_download_attempts: int = 5
+    proxies: Proxies = msgspec.field(default_factory=Proxies)
+
+    # subjects of others
+    authorization_plugins: list[str] = []
+    cdi_spec_dirs: list[str] = []
+    containerd: str = ""
+    containerd_namespace: str = ""
+    containerd_plugins_namespace: str = ""
+    cri_containerd: bool = False
+    cpu_rt_period: int = 0
+    cpu_rt_runtime: int = 0
+    network_control_plane_mtu: int = 1500
+    node_generic_resources: list[str] = []
+    nri_opts: dict[str, Any] = {}
+    rootless: bool = False
+    swarm_default_advertise_addr: str = ""
+    builder: dict[str, Any] = {}
+
+    @property
+    def data_path(self) -> Path:
+        """`data_root` as a path."""
+        return Path(self.data_root)
+
+    @property
+    def exec_path(self) -> Path:
+        """`exec_root` as a path."""
+        return Path(self.exec_root)
+
+
+RELOADABLE = frozenset(
+    {
+        "debug",
+        "labels",
+        "live-restore",
+        "insecure-registries",
+        "registry-mirrors",
+        "max-concurrent-downloads",
+        "max-concurrent-uploads",
+        "max-download-attempts",
+        "shutdown-timeout",
+        "features",
+        "default-runtime",
+        "runtimes",
+        "authorization-plugins",
+    }
+)
+"""Keys that SIGHUP takes over, as dockerd does; the others wait for the next start."""
+
+ACCEPTED_WITHOUT_EFFECT: dict[str, str] = {
+    "containerd": "Sampan has its own content store and shims",
+    "containerd-namespace": "Sampan has its own content store and shims",
+    "containerd-plugins-namespace": "Sampan has its own content store and shims",
+    "cri-containerd": "Kubernetes' CRI is not there yet",
+    "authorization-plugins": "plugins are not there yet",
+    "cdi-spec-dirs": "CDI devices are not there yet",
+    "network-control-plane-mtu": "Swarm is not there yet",
+    "node-generic-resources": "Swarm is not there yet",
+    "swarm-default-advertise-addr": "Swarm is not there yet",
+    "nri-opts": "NRI is not there",
+    "userland-proxy-path": "published ports are the kernel's, no proxy program runs",
+    "cpu-rt-period": "set it on the containers",
+    "cpu-rt-runtime": "set it on the containers",
+    "metrics-addr": "metrics are not there yet",
+    "selinux-enabled": "SELinux is not there yet",
+    "firewall-backend": "rules are always nftables",
+    "builder": "the builder is not there yet",
+    "rootless": "an ordinary user's engine is not there yet",
+}
+"""Keys that are read and have no effect, each with the reason that the warning gives."""

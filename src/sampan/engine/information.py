@@ -1,0 +1,212 @@
+"""What the engine says about itself and its machine: version, info, disk usage."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sampan.containers.host import HostFeatures, host_features
+from sampan.engineapi.system import (
+    Commit,
+    Component,
+    FirewallInfo,
+    IndexInfo,
+    PlatformName,
+    PluginsInfo,
+    RegistryConfig,
+    RuntimeInfo,
+    SwarmInfo,
+    SystemInfo,
+    Version,
+)
+from sampan.engineapi.version import API_VERSION, MINIMUM_API_VERSION
+from sampan.names.platform import local
+from sampan.version import __version__
+
+if TYPE_CHECKING:
+    from sampan.engine.engine import Engine
+
+
+class Information:
+    """Answers for one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def version(self) -> Version:
+        """`docker version`'s server half."""
+        machine = local().architecture
+        api = "{}.{}".format(*API_VERSION)
+        minimum = "{}.{}".format(*MINIMUM_API_VERSION)
+        python = "python" + platform.python_version()
+        details = {
+            "ApiVersion": api,
+            "Arch": machine,
+            "BuildTime": "",
+            "Experimental": "false",
+            "GitCommit": "",
+            "GoVersion": python,
+            "KernelVersion": os.uname().release,
+            "MinAPIVersion": minimum,
+            "Os": "linux",
+        }
+        return Version(
+            platform=PlatformName("Sampan"),
+            components=[Component("Engine", __version__, details)],
+            version=__version__,
+            api_version=api,
+            min_api_version=minimum,
+            git_commit="",
+            go_version=python,
+            os="linux",
+            arch=machine,
+            kernel_version=os.uname().release,
+            build_time="",
+        )
+
+    async def info(self) -> SystemInfo:
+        """`docker info`'s server half."""
+        engine, config = self._engine, self._engine.config
+        counts = engine.containers.counts()
+        features = host_features()
+        return SystemInfo(
+            id=engine.id,
+            containers=sum(counts.values()),
+            containers_running=counts["running"],
+            containers_paused=counts["paused"],
+            containers_stopped=counts["stopped"],
+            images=await engine.images.count(),
+            driver=engine.snapshots.name,
+            driver_status=[["driver-type", "io.containerd.snapshotter.v1"]],
+            plugins=PluginsInfo(
+                ["local"],
+                ["bridge", "host", "ipvlan", "macvlan", "null"],
+                None,
+                ["json-file", "local", "none"],
+            ),
+            memory_limit=features.memory,
+            swap_limit=features.swap,
+            cpu_cfs_period=features.cpu_cfs,
+            cpu_cfs_quota=features.cpu_cfs,
+            cpu_shares=features.cpu_shares,
+            cpu_set=features.cpuset,
+            pids_limit=features.pids,
+            ipv4_forwarding=_read("/proc/sys/net/ipv4/ip_forward") == "1",
+            debug=config.debug,
+            n_fd=len(os.listdir("/proc/self/fd")),
+            oom_kill_disable=features.oom_kill_disable,
+            n_goroutines=engine.task_count(),
+            system_time=datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+            logging_driver=config.log_driver,
+            cgroup_driver="cgroupfs",
+            cgroup_version="2" if features.unified else "1",
+            n_events_listener=engine.events.subscribers,
+            kernel_version=os.uname().release,
+            operating_system=operating_system(),
+            os_version=_os_release().get("VERSION_ID", ""),
+            os_type="linux",
+            architecture=os.uname().machine,
+            index_server_address="https://index.docker.io/v1/",
+            registry_config=self._registries(),
+            ncpu=len(os.sched_getaffinity(0)),
+            mem_total=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+            docker_root_dir=config.data_root,
+            http_proxy=config.proxies.http_proxy,
+            https_proxy=config.proxies.https_proxy,
+            no_proxy=config.proxies.no_proxy,
+            name=socket.gethostname(),
+            labels=config.labels,
+            experimental_build=config.experimental,
+            server_version=__version__,
+            runtimes={"sampan": RuntimeInfo("sampan-runtime")}
+            | {name: RuntimeInfo(runtime.path) for name, runtime in config.runtimes.items()},
+            default_runtime=config.default_runtime,
+            swarm=SwarmInfo(),
+            live_restore_enabled=config.live_restore,
+            init_binary="sampan-init",
+            containerd_commit=Commit(""),
+            runc_commit=Commit(__version__),
+            init_commit=Commit(__version__),
+            security_options=_security_options(config.default_cgroupns_mode, features.unified),
+            firewall_backend=FirewallInfo("nftables"),
+            cdi_spec_dirs=config.cdi_spec_dirs,
+            warnings=_warnings(features),
+        )
+
+    async def disk_usage(self, kinds: Iterable[str], version: tuple[int, int]) -> dict[str, Any]:
+        """`docker system df`: only the kinds that are asked for are measured, the others are left out."""
+        engine = self._engine
+        wanted = set(kinds)
+        usage: dict[str, Any] = {}
+        if "image" in wanted:
+            usage |= await engine.images.disk_usage(version)
+        if "container" in wanted:
+            usage["Containers"] = await engine.containers.disk_usage(version)
+        if "volume" in wanted:
+            usage["Volumes"] = await engine.volumes.disk_usage()
+        if "build-cache" in wanted:
+            usage["BuildCache"] = []
+        return usage
+
+    def _registries(self) -> RegistryConfig:
+        config = self._engine.config
+        mirrors = config.registry_mirrors
+        return RegistryConfig(
+            insecure_registry_cidrs=["::1/128", "127.0.0.0/8"],
+            index_configs={"docker.io": IndexInfo("docker.io", mirrors, True, True)}
+            | {name: IndexInfo(name, [], False, False) for name in config.insecure_registries},
+            mirrors=mirrors or None,
+        )
+
+
+def operating_system() -> str:
+    """The distribution's own name for itself."""
+    return _os_release().get("PRETTY_NAME", sys.platform)
+
+
+def _os_release() -> dict[str, str]:
+    for path in ("/etc/os-release", "/usr/lib/os-release"):
+        text = _read(path)
+        if text:
+            pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
+            return {key: value.strip().strip('"') for key, _, value in pairs}
+    return {}
+
+
+def _security_options(cgroupns: str, v2: bool) -> list[str]:
+    options = []
+    if (
+        Path("/sys/module/apparmor/parameters/enabled").exists()
+        and _read("/sys/module/apparmor/parameters/enabled") == "Y"
+    ):
+        options.append("name=apparmor")
+    options.append("name=seccomp,profile=builtin")
+    if (cgroupns or ("private" if v2 else "host")) == "private":
+        options.append("name=cgroupns")
+    return options
+
+
+def _warnings(features: HostFeatures) -> list[str] | None:
+    """What this kernel cannot limit, in dockerd's words."""
+    missing = [
+        (features.memory, "WARNING: No memory limit support"),
+        (features.swap, "WARNING: No swap limit support"),
+        (features.pids, "WARNING: No pids limit support"),
+        (features.cpu_shares, "WARNING: No cpu shares support"),
+        (features.cpu_cfs, "WARNING: No cpu cfs quota support"),
+        (features.cpuset, "WARNING: No cpuset support"),
+    ]
+    return [text for present, text in missing if not present] or None
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,172 @@
+"""From the command line to a serving engine and back to nothing.
+
+Start: configuration, lock, services with recovery, sockets, ready. Ready means that the sockets answer.
+End: SIGTERM or SIGINT, or idleness for an engine that was started on demand: sockets close first, containers stop (unless
+live-restore keeps them), then services close in the reverse order of their opening.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from sampan.api.routes import all_routes
+from sampan.api.server import ApiServer
+from sampan.engine.config import EngineConfig
+from sampan.engine.engine import Engine
+from sampan.errors import InvalidParameter, SampanError
+from sampan.serve import configuration, flags
+from sampan.serve import logging as engine_log
+from sampan.serve.listeners import Listeners, default_host
+from sampan.serve.surroundings import (
+    Lock,
+    PidFile,
+    choose_surroundings,
+    leave_callers_cgroup,
+    notify_supervisor,
+)
+from sampan.version import __version__
+
+log = logging.getLogger(__name__)
+
+IDLE_SECONDS = float(os.environ.get("SAMPAN_IDLE_SECONDS", "30"))
+"""How long an engine on demand stays without anything to do."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program; the exit code. 0 also after SIGTERM, 125 for a wrong command line, 1 for a failed start."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        given = flags.parse(arguments)
+    except InvalidParameter as error:
+        print(f"{error}\nSee 'sampan serve --help'.", file=sys.stderr)  # noqa: T201
+        return 125
+    if given.get("help"):
+        print(flags.usage())  # noqa: T201
+        return 0
+    if given.get("version"):
+        print(f"Sampan version {__version__}")  # noqa: T201
+        return 0
+    try:
+        loaded = configuration.load(given)
+    except SampanError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 1
+    if given.get("validate"):
+        print("configuration OK", file=sys.stderr)  # noqa: T201
+        return 0
+    return _run(loaded, given)
+
+
+def _run(loaded: configuration.Loaded, given: dict[str, Any]) -> int:
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    choose_surroundings()
+    if given.get("on-demand"):
+        leave_callers_cgroup()
+    config = loaded.config
+    engine_log.configure(config.log_level, config.log_format, config.debug)
+    for warning in loaded.warnings:
+        log.warning(warning)
+    try:
+        asyncio.run(Program(config, given).run())
+    except SampanError as error:
+        log.critical("failed to start engine: %s", error)
+        return 1
+    return 0
+
+
+class Program:
+    """One run of the engine."""
+
+    def __init__(self, config: EngineConfig, given: dict[str, Any]) -> None:
+        self._config = config
+        self._given = given
+        self._stop = asyncio.Event()
+        self._engine: Engine | None = None
+
+    async def run(self) -> None:
+        """Serve until told to stop. Raises `SampanError` when the start fails; then nothing is left open."""
+        config = self._config
+        lock = Lock(config.data_path / "engine.lock")
+        pidfile = PidFile(Path(config.pidfile)) if config.pidfile else None
+        listeners = Listeners()
+        self._handle_signals()
+        try:
+            engine = self._engine = await Engine.start(config)
+            try:
+                api = ApiServer(engine, all_routes())
+                await listeners.open(config.hosts or [default_host(config)], config, api.protocol)
+                self._say_ready(listeners)
+                watch = (
+                    asyncio.create_task(self._leave_when_idle(engine, api))
+                    if self._given.get("on-demand")
+                    else None
+                )
+                await self._stop.wait()
+                if watch is not None:
+                    watch.cancel()
+                notify_supervisor("STOPPING=1")
+                await listeners.close()
+                await engine.stop_containers()
+                await api.close()
+            finally:
+                await engine.close()
+        finally:
+            await listeners.close()
+            if pidfile is not None:
+                pidfile.remove()
+            lock.release()
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_stop, number)
+        loop.add_signal_handler(signal.SIGHUP, self._on_reload)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+    def _on_stop(self, number: int) -> None:
+        log.info("processing signal '%s'", signal.Signals(number).name)
+        self._stop.set()
+
+    def _on_reload(self) -> None:
+        try:
+            fresh, changed = configuration.reload(self._config, self._given)
+        except SampanError as error:
+            log.error("the configuration was not reloaded: %s", error)
+            return
+        self._config = fresh
+        engine_log.set_level(fresh.log_level, fresh.debug)
+        log.info("reloaded configuration: %s", ", ".join(changed) or "nothing changed")
+        if self._engine is not None:
+            self._engine.reload(fresh, changed)
+
+    def _say_ready(self, listeners: Listeners) -> None:
+        for host in listeners.hosts:
+            log.info("API listen on %s", host)
+        notify_supervisor("READY=1")
+        ready = self._given.get("ready-fd")
+        if ready is not None:
+            os.write(ready, b"\n")
+            os.close(ready)
+
+    async def _leave_when_idle(self, engine: Engine, api: ApiServer) -> None:
+        """Set the stop event after `IDLE_SECONDS` in which the engine had nothing to do and nobody was connected."""
+        quiet_since: float | None = None
+        loop = asyncio.get_running_loop()
+        while True:
+            if api.open_connections or not engine.is_idle():
+                quiet_since = None
+            elif quiet_since is None:
+                quiet_since = loop.time()
+            elif loop.time() - quiet_since >= IDLE_SECONDS:
+                log.info("idle for %d seconds: leaving", IDLE_SECONDS)
+                self._stop.set()
+                return
+            await asyncio.sleep(min(1.0, IDLE_SECONDS / 4))
