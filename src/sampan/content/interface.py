@@ -44,7 +44,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping
+    import sqlite3
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from sampan.names.digest import Digest
@@ -118,7 +119,10 @@ class Leases(Protocol):
         ...
 
     async def add(self, lease: Lease, *resources: Resource) -> None:
-        """Protect the resources. Raises NotFound when the lease is gone."""
+        """Protect the resources, which need not exist yet: lease first, then look whether the thing is there.
+
+        Raises NotFound when the lease is gone.
+        """
         ...
 
     async def resources(self, lease: Lease) -> list[Resource]: ...
@@ -254,8 +258,11 @@ class Collectable(Protocol):
         """Every resource of this kind by id, with what it refers to (a snapshot refers to its parent)."""
         ...
 
-    async def collect(self, ids: Iterable[str]) -> int:
-        """Remove these, children before parents; bytes freed. A resource used in the meantime is left
-        alone.
+    async def collect(
+        self, ids: Iterable[str], needed: Callable[[sqlite3.Connection, Resource], bool]
+    ) -> dict[str, int]:
+        """Remove these, in the order given (referrers first); the bytes freed of each one removed.
+
+        `needed` is asked within the transaction that deletes the row; what it says yes to stays.
         """
         ...

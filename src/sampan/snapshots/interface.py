@@ -45,7 +45,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    import sqlite3
+    from collections.abc import Callable, Iterable, Mapping
 
     from sampan.oci.runtime import Mount
 
@@ -154,8 +155,14 @@ class Snapshotter(Protocol):
         """Names from the snapshot up to its oldest ancestor. Raises NotFound."""
         ...
 
-    async def collect(self, ids: Iterable[str]) -> int:
-        """Remove those of the snapshots that nothing uses, children first; bytes freed (see `content.gc`)."""
+    async def collect_candidates(self) -> dict[str, list[tuple[str, str]]]:
+        """For `content.gc`: every snapshot, with its parent as the resource `("snapshot", parent)`."""
+        ...
+
+    async def collect(
+        self, ids: Iterable[str], needed: Callable[[sqlite3.Connection, Any], bool]
+    ) -> dict[str, int]:
+        """For `content.gc`: remove those that nothing needs and that have no children; bytes freed of each."""
         ...
 
     async def close(self) -> None:
