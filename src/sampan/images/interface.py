@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import msgspec
 
 if TYPE_CHECKING:
-    from sampan.oci.image import Descriptor, ImageConfig, Manifest, Platform
+    from sampan.names.platform import Platform
+    from sampan.oci.image import Descriptor, ImageConfig, Manifest
     from sampan.oci.runtime import Mount
 
 
