@@ -31,7 +31,11 @@ if TYPE_CHECKING:
 
 
 class CgroupError(SystemFailure):
-    """The kernel refused a cgroup operation; the message names the file and the value."""
+    """The kernel refused a cgroup operation; the message names the file and the value, `errno` says why."""
+
+    def __init__(self, message: str, errno: int | None = None) -> None:
+        super().__init__(message)
+        self.errno = errno
 
 
 class Throttling(TypedDict):

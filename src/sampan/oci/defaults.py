@@ -1,8 +1,8 @@
 """The parts of an OCI runtime spec that Docker gives every container, as data.
 
-The container service starts from these and adds what the user asked for. Every function returns fresh lists, so a
-caller may change what it gets. The values are those of the newest Docker Engine; the reason for each masked path is
-an advisory or a CVE, named beside it.
+The container service starts from these and adds what the user asked for. Every function returns fresh lists,
+so a caller may change what it gets. The values are those of the newest Docker Engine; an advisory that is the
+reason for a masked path is named beside it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import stat
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sampan.oci.runtime import Device, DeviceRule, Mount, Namespace
+    from sampan.oci.runtime import Device, DeviceCgroup, Mount, Namespace
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """`PATH` of a container whose image sets none."""
@@ -36,7 +36,7 @@ CAPABILITIES = (
     "CAP_KILL",
     "CAP_AUDIT_WRITE",
 )
-"""What root in an ordinary container has: bounding, permitted and effective; inheritable and ambient are empty
+"""What root in an ordinary container has: bounding, permitted, effective. Inheritable and ambient are empty
 (a non-empty inheritable set is CVE-2022-24769)."""
 
 ALL_CAPABILITIES = (
@@ -174,15 +174,15 @@ def mounts(*, privileged: bool = False, shm_size: int = SHM_SIZE) -> list[Mount]
 
 
 def namespaces() -> list[Namespace]:
-    """New namespaces of an ordinary container. `cgroup` is added by the caller, by `default_cgroupns_mode`."""
+    """New namespaces of an ordinary container. The caller adds `cgroup` where its mode is private."""
     return [{"type": "mount"}, {"type": "network"}, {"type": "uts"}, {"type": "pid"}, {"type": "ipc"}]
 
 
-def device_rules(*, privileged: bool = False) -> list[DeviceRule]:
+def device_rules(*, privileged: bool = False) -> list[DeviceCgroup]:
     """Docker's device cgroup rules; later rules win. The runtime adds those of its own default devices."""
     if privileged:
         return [{"allow": True, "access": "rwm"}]
-    rules: list[DeviceRule] = [{"allow": False, "access": "rwm"}]
+    rules: list[DeviceCgroup] = [{"allow": False, "access": "rwm"}]
     for major, minor in ((1, 5), (1, 3), (1, 9), (1, 8), (5, 0), (5, 1)):
         rules.append({"allow": True, "type": "c", "major": major, "minor": minor, "access": "rwm"})
     rules.append({"allow": False, "type": "c", "major": 10, "minor": 229, "access": "rwm"})  # /dev/fuse
@@ -212,7 +212,8 @@ _NOT_FOR_CONTAINERS = frozenset(
 def host_devices(root: str = "/dev") -> list[Device]:
     """All device nodes of the host, for `--privileged`; without those that the runtime makes anyway.
 
-    Virtual consoles are left out (a container that opens one disturbs the host's), as are nodes that vanish meanwhile.
+    Virtual consoles are left out (a container that opens one disturbs the host's), as are nodes that vanish
+    meanwhile.
     """
     devices: list[Device] = []
     for directory, names, files in os.walk(root):
@@ -229,7 +230,7 @@ def host_devices(root: str = "/dev") -> list[Device]:
 
 
 def device_at(path: str, in_container: str | None = None) -> Device | None:
-    """The device node at `path` of the host as an OCI device (named `in_container`); None when it is not one."""
+    """The host's device node at `path` as an OCI device named `in_container`; None when it is not one."""
     try:
         status = os.lstat(path)
     except OSError:
@@ -242,7 +243,7 @@ def device_at(path: str, in_container: str | None = None) -> Device | None:
         return None
     return {
         "path": in_container or path,
-        "type": kind,  # type: ignore[typeddict-item]
+        "type": kind,
         "major": os.major(status.st_rdev),
         "minor": os.minor(status.st_rdev),
         "fileMode": stat.S_IMODE(status.st_mode),

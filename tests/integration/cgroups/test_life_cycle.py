@@ -1,0 +1,153 @@
+"""Create, attach, freeze, kill, rename, delete, in the machine's own layout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sampan.cgroups import Cgroup, CgroupError, Layout
+from sampan.cgroups.v2 import CgroupV2
+from sampan.errors import NotSupported
+
+pytestmark = pytest.mark.root
+Spawn = Callable[..., "subprocess.Popen[bytes]"]
+
+
+def cpu_ticks(pid: int) -> list[str]:
+    """User and system time of a process."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+
+
+def test_attached_processes_are_its_members(cgroup: Cgroup, spawn: Spawn) -> None:
+    process = spawn("sleep", "60")
+    cgroup.attach(process.pid)
+    assert cgroup.processes() == [process.pid]
+    with open(f"/proc/{process.pid}/cgroup") as lines:
+        paths = [line.strip().split(":", 2) for line in lines]
+    assert {path for _, names, path in paths if names or len(cgroup.paths) == 1} == {cgroup.path}
+
+
+def test_kill_reaches_descendants_and_sub_cgroups(cgroup: Cgroup, layout: Layout, spawn: Spawn) -> None:
+    inner = layout.cgroup(cgroup.path + "/inner")
+    inner.create()
+    processes = [spawn("sleep", "60"), spawn("sleep", "60")]
+    if layout.version == "v2":  # no processes beside child cgroups
+        inner.attach(processes[0].pid)
+    else:
+        cgroup.attach(processes[0].pid)
+    inner.attach(processes[1].pid)
+    assert set(cgroup.processes()) == {process.pid for process in processes}
+    cgroup.kill()
+    assert [process.wait(10) for process in processes] == [-9, -9]
+    cgroup.delete()
+    assert not cgroup.exists()
+
+
+def test_a_fork_bomb_is_killed(cgroup: Cgroup, spawn: Spawn) -> None:
+    cgroup.apply({"pids": {"limit": 40}})
+    script = "echo $$ > /dev/null; read go; f() { f & f & wait; }; f"
+    process = spawn("sh", "-c", script, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    cgroup.attach(process.pid)
+    assert process.stdin is not None
+    process.stdin.write(b"go\n")
+    process.stdin.close()
+    while len(cgroup.processes()) < 20:
+        assert process.poll() is None
+    cgroup.kill()
+    cgroup.delete()
+
+
+def test_freeze_stops_and_kill_reaches_the_frozen(cgroup: Cgroup, spawn: Spawn) -> None:
+    process = spawn("sh", "-c", "while :; do :; done")
+    cgroup.attach(process.pid)
+    cgroup.freeze()
+    assert cgroup.frozen()
+    before, until = cpu_ticks(process.pid), time.monotonic() + 0.05
+    while time.monotonic() < until:
+        assert cpu_ticks(process.pid) == before
+    cgroup.thaw()
+    assert not cgroup.frozen()
+    cgroup.freeze()
+    cgroup.kill()
+    assert process.wait(10) == -9
+
+
+def test_a_parked_cgroup_becomes_the_container_s(
+    cgroup: Cgroup, new_cgroup: Callable[[], Cgroup], layout: Layout, spawn: Spawn
+) -> None:
+    target = new_cgroup()
+    process = spawn("sleep", "60")
+    cgroup.attach(process.pid)
+    if not layout.can_rename:
+        with pytest.raises(NotSupported, match="CLONE_INTO_CGROUP"):
+            cgroup.rename(target.path)
+        return
+    cgroup.apply({"pids": {"limit": 7}})
+    cgroup.rename(target.path)
+    assert cgroup.path == target.path
+    assert target.processes() == [process.pid]
+    assert Path(target.paths["pids"], "pids.max").read_text() == "7\n"
+
+
+def test_rename_to_a_taken_name_changes_nothing(
+    cgroup: Cgroup, new_cgroup: Callable[[], Cgroup], layout: Layout
+) -> None:
+    if not layout.can_rename:
+        return
+    taken = new_cgroup()
+    os.makedirs(taken.paths["pids"])  # in one hierarchy only: the rename fails half-way
+    path = cgroup.path
+    with pytest.raises(CgroupError, match=r"rename .* File exists"):
+        cgroup.rename(taken.path)
+    assert cgroup.path == path
+    assert all(os.path.isdir(directory) for directory in cgroup.paths.values())
+
+
+def test_delete_names_what_is_in_the_way(cgroup: Cgroup, spawn: Spawn) -> None:
+    process = spawn("sleep", "60")
+    cgroup.attach(process.pid)
+    with pytest.raises(CgroupError, match=rf"in use by processes \[{process.pid}\]"):
+        cgroup.delete(timeout=0.01)
+
+
+def test_delete_of_nothing_is_fine(new_cgroup: Callable[[], Cgroup]) -> None:
+    new_cgroup().delete()
+    assert new_cgroup().processes() == []
+
+
+def test_errors_name_file_and_value(cgroup: Cgroup) -> None:
+    with pytest.raises(CgroupError, match=r'failed to write "99": write /sys/fs/cgroup/.*cpuset.cpus: '):
+        cgroup.apply({"cpu": {"cpus": "99"}})
+
+
+def test_v2_core_files(unified: CgroupV2, spawn: Spawn) -> None:
+    """Freezing, killing and removing through cgroup.* files, on hybrid machines too."""
+    process = spawn("sh", "-c", "while :; do :; done")
+    unified.attach(process.pid)
+    unified.freeze()
+    assert unified.frozen()
+    unified.thaw()
+    unified.kill()
+    assert process.wait(10) == -9
+    unified.delete()
+    assert not unified.exists()
+
+
+def test_v2_clone_into_cgroup(unified: CgroupV2) -> None:
+    from sampan.linux.process import clone3
+
+    descriptor = unified.open()
+    try:
+        child = clone3(cgroup=descriptor)
+        if child.pid == 0:
+            os._exit(0 if Path("/proc/self/cgroup").read_text().rstrip().endswith(unified.path) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1]) == 0
+        if child.pidfd >= 0:
+            os.close(child.pidfd)
+    finally:
+        os.close(descriptor)
