@@ -1,0 +1,142 @@
+"""Layers become snapshots, once however many ask; a container gets a writable one on top.
+
+The committed snapshot of a layer is named by its chain id, so images with the same lower layers share them.
+While layers are being unpacked a lease keeps them; afterwards the image's config refers to the snapshot of
+its top layer, and so does the collector.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from sampan.content.interface import Lease, snapshot_resource
+from sampan.errors import Conflict, DataLoss, InvalidParameter, NotFound
+from sampan.images.interface import ResolvedImage
+from sampan.images.parts import Parts
+from sampan.oci.image import Descriptor, ImageConfig, Manifest, chain_ids
+
+if TYPE_CHECKING:
+    from sampan.oci.runtime import Mount
+
+UNPACK_PREFIX = "unpack-"
+"""Keys of snapshots that are being unpacked begin so; those of containers are their ids."""
+
+Progress = Callable[[Descriptor, int], None]
+"""Told of a layer and the bytes of it that have been unpacked so far."""
+
+
+class Unpacker:
+    """Unpacks images. One per engine: the locks are its own."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+
+    async def ensure(
+        self, manifest: Manifest, config: ImageConfig, lease: Lease, progress: Progress | None = None
+    ) -> str:
+        """Unpack what is not yet unpacked; the name of the top snapshot ("" for an image without layers).
+
+        The snapshots are in `lease` from before they are made. Raises `InvalidParameter` when config and layers disagree or a
+        layer is refused (the message names the entry), `DataLoss` when content is damaged.
+        """
+        diff_ids = config.rootfs.diff_ids
+        layers = manifest.layers
+        if len(diff_ids) != len(layers):
+            raise InvalidParameter(
+                f"image has {len(layers)} layers in its manifest and {len(diff_ids)} in its config"
+            )
+        chain: list[str] = list(chain_ids(diff_ids))
+        if not chain:
+            return ""
+        await self._parts.content.leases.add(lease, *(snapshot_resource(name) for name in chain))
+        if not await self._is_committed(chain[-1]):
+            parent = ""
+            for layer, diff_id, name in zip(layers, diff_ids, chain, strict=True):
+                async with self._only_one(name):
+                    if not await self._is_committed(name):
+                        await self._unpack(layer, diff_id, name, parent, lease, progress)
+                parent = name
+        await self._parts.content.add_references(
+            manifest.config.checked_digest, [snapshot_resource(chain[-1])]
+        )
+        return chain[-1]
+
+    async def prepare_rootfs(self, container_id: str, image: ResolvedImage) -> list[Mount]:
+        """See `interface.Images.prepare_rootfs`."""
+        snapshots = self._parts.snapshots
+        async with self._parts.content.leases.hold(f"rootfs of {container_id}") as lease:
+            await self.ensure(image.manifest, image.config, lease)
+            try:
+                return await snapshots.prepare(container_id, image.chain_id)
+            except Conflict:
+                return await snapshots.mounts(container_id)
+
+    async def release_rootfs(self, container_id: str) -> None:
+        """See `interface.Images.release_rootfs`."""
+        try:
+            await self._parts.snapshots.remove(container_id)
+        except NotFound:
+            return
+
+    async def _is_committed(self, name: str) -> bool:
+        try:
+            return (await self._parts.snapshots.stat(name)).kind == "committed"
+        except NotFound:
+            return False
+
+    async def _unpack(
+        self, layer: Descriptor, diff_id: str, name: str, parent: str, lease: Lease, progress: Progress | None
+    ) -> None:
+        snapshots, content = self._parts.snapshots, self._parts.content
+        key = UNPACK_PREFIX + name
+        await content.leases.add(lease, snapshot_resource(key))
+        await self._discard(key)  # left by an engine that was killed while it unpacked
+        await snapshots.prepare(key, parent)
+        try:
+            target = await snapshots.apply_target(key)
+            blob = await content.open(layer.checked_digest)
+            try:
+                result = await self._parts.workers.run(
+                    "sampan.archive.apply:apply_job",
+                    target.job_args(),
+                    fds=[blob],
+                    progress=(lambda report: progress(layer, int(report.get("read", 0))))
+                    if progress
+                    else None,
+                )
+            finally:
+                os.close(blob)
+            if result["diff_id"] != diff_id:
+                raise DataLoss(
+                    f"layer {layer.digest} unpacks to {result['diff_id']}, but the image says {diff_id}"
+                )
+            await snapshots.commit(name, key)
+        except BaseException:
+            await asyncio.shield(self._discard(key))
+            raise
+
+    async def _discard(self, key: str) -> None:
+        try:
+            await self._parts.snapshots.remove(key)
+        except NotFound:
+            return
+
+    @asynccontextmanager
+    async def _only_one(self, name: str) -> AsyncIterator[None]:
+        """Two containers started at once from a fresh image unpack it once."""
+        lock, waiting = self._locks.get(name, (asyncio.Lock(), 0))
+        self._locks[name] = (lock, waiting + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, waiting = self._locks[name]
+            if waiting == 1:
+                del self._locks[name]
+            else:
+                self._locks[name] = (lock, waiting - 1)
