@@ -1,0 +1,15 @@
+"""Containers' output on disk, in the formats of Docker's `json-file` and `local` drivers.
+
+Writing (in the shim; imports nothing heavy):
+
+`lines`      a stream of bytes into lines, those over 16 KiB into partial pieces
+`jsonfile`   the json-file format: encoding whole chunks at once, decoding
+`localfile`  the local driver's binary format
+`rotation`   the file: rotated by size, old ones numbered and compressed
+`writer`     the three together: `open_writer(…).write("stdout", data)`
+
+Reading (in the engine):
+
+`reader`     tail, since, until, follow, across rotations: `LogReader(…).read(…)`
+`present`    entries as a client wants them: timestamps, details, frames
+"""
