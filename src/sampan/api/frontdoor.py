@@ -9,6 +9,7 @@ held the request.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Protocol
 
@@ -17,6 +18,9 @@ from aiohttp.web_protocol import RequestHandler
 
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _HIGH_WATER = 256 * 1024
+_LONGEST_HEAD = 64 * 1024
+_UPGRADE = re.compile(rb"\r\nupgrade:[ \t]*(?:tcp|h2c)[ \t]*\r\n", re.IGNORECASE)
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 
 
 class Http2Door(Protocol):
@@ -34,6 +38,7 @@ class FrontDoor(asyncio.Protocol):
         self._handler: RequestHandler | None = None
         self._transport: asyncio.Transport | None = None
         self._first = b""
+        self._held: bytes | None = None
         self._hijacked: HijackedStream | None = None
         self._on_lost: set[Callable[[], object]] = set()
 
@@ -44,23 +49,61 @@ class FrontDoor(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._hijacked is not None:
             self._hijacked.feed(data)
-        elif self._handler is not None:
-            self._handler.data_received(data)
+        elif self._held is not None:
+            self._held += data
         else:
-            self._choose(self._first + data)
+            self._sort(self._first + data)
 
-    def _choose(self, received: bytes) -> None:
-        """HTTP/1 or HTTP/2, as soon as the first bytes tell them apart."""
-        assert self._transport is not None
-        if received.startswith(HTTP2_PREFACE) and self._http2 is not None:
-            self._transport.set_protocol(self._http2(self._transport, received))
-        elif self._http2 is not None and HTTP2_PREFACE.startswith(received):
+    def _sort(self, received: bytes) -> None:
+        """Find out what begins here: HTTP/2, a request that wants to hijack, or anything else for aiohttp."""
+        self._first = b""
+        if self._handler is None and self._http2 is not None:
+            if received.startswith(HTTP2_PREFACE):
+                assert self._transport is not None
+                self._transport.set_protocol(self._http2(self._transport, received))
+                return
+            if HTTP2_PREFACE.startswith(received):
+                self._first = received
+                return
+        if received.startswith(b"POST ") and self._between_requests():
+            end = received.find(b"\r\n\r\n") + 4
+            if end < 4 and len(received) < _LONGEST_HEAD:
+                self._first = received
+                return
+            if end >= 4 and _UPGRADE.search(received, 0, end):
+                self._hold_behind(received, end)
+                return
+        self._pass_on(received)
+
+    def _between_requests(self) -> bool:
+        """False while a body may still be arriving: its bytes are not looked at."""
+        return self._handler is None or self._handler._waiter is not None
+
+    def _hold_behind(self, received: bytes, head_end: int) -> None:
+        """Give aiohttp exactly the request; what comes behind it is the hijacked stream's first input.
+
+        aiohttp's parser would take those bytes for a next request.
+        """
+        length = _LENGTH.search(received, 0, head_end)
+        end = head_end + (int(length[1]) if length else 0)
+        if len(received) < end:
             self._first = received
-        else:
-            self._first = b""
+            return
+        self._held = received[end:]
+        self._pass_on(received[:end])
+
+    def _pass_on(self, received: bytes) -> None:
+        if self._handler is None:
+            assert self._transport is not None
             self._handler = self._http()
             self._handler.connection_made(self._transport)
-            self._handler.data_received(received)
+        self._handler.data_received(received)
+
+    def release(self) -> None:
+        """The request that wanted to hijack was answered like any other: what came behind it is the next request."""
+        held, self._held = self._held, None
+        if held and self._hijacked is None:
+            self._sort(held)
 
     def eof_received(self) -> bool:
         """True keeps the transport open: a client that has no more input still wants the output."""
@@ -97,13 +140,10 @@ class FrontDoor(asyncio.Protocol):
     def hijack(self) -> HijackedStream:
         """Take the connection away from HTTP, with every byte that came behind the request."""
         assert self._transport is not None and self._handler is not None
-        # aiohttp has no public name for the bytes behind an upgrade request; tests/unit/api/test_frontdoor.py pins this one.
-        tail = bytes(self._handler._message_tail)
-        self._handler._message_tail = b""
         self._hijacked = HijackedStream(self._transport)
-        self._transport.resume_reading()
-        if tail:
-            self._hijacked.feed(tail)
+        held, self._held = self._held, None
+        if held:
+            self._hijacked.feed(held)
         return self._hijacked
 
 

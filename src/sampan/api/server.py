@@ -14,7 +14,7 @@ from aiohttp import web
 
 from sampan.api.call import Call
 from sampan.api.errors import error_response
-from sampan.api.frontdoor import FrontDoor, Http2Door
+from sampan.api.frontdoor import FrontDoor, Http2Door, door_of
 from sampan.api.responses import standard_headers
 from sampan.api.router import Router, split_version
 from sampan.engineapi.version import API_VERSION, MINIMUM_API_VERSION
@@ -60,6 +60,8 @@ class ApiServer:
             response = error_response(error)
         if not response.prepared:
             _add_headers(response)
+        if request.transport is not None:
+            door_of(request).release()
         return response
 
     async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:

@@ -15,7 +15,10 @@ from sampan.errors import NotSupported, Unavailable
 
 router = Router()
 
-_SWARM = 'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.'
+_SWARM = (
+    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to '
+    "swarm and try again."
+)
 
 
 async def _no_swarm(call: Call) -> web.StreamResponse:

@@ -1,7 +1,7 @@
 """One configuration from two sources: the command line and `daemon.json`.
 
-As with dockerd, a key given in both is an error even when the values agree, because the loser would be silently ignored; unknown keys
-are errors; list-valued flags conflict with the file's list as a whole.
+As with dockerd, a key given in both is an error even when the values agree, because the loser would be silently ignored; unknown
+keys are errors; list-valued flags conflict with the file's list as a whole.
 """
 
 from __future__ import annotations
