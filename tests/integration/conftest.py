@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from busybox_image import busybox_archive
 from running_engine import RunningEngine
 
