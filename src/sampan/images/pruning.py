@@ -1,0 +1,77 @@
+"""`docker image prune`: unused images go, all of them or only those without a name."""
+
+from __future__ import annotations
+
+from sampan.engineapi.filters import Filters
+from sampan.engineapi.image import DeleteItem, PruneReport
+from sampan.errors import InvalidParameter
+from sampan.images.filters import PRUNE_FILTERS, RecordFilter
+from sampan.images.interface import ContainerUse
+from sampan.images.parts import Collection, Parts
+from sampan.images.records import ImageRecord
+from sampan.images.resolution import is_id_prefix
+from sampan.names.reference import parse_normalized
+
+
+async def prune(parts: Parts, collection: Collection, filters: Filters) -> PruneReport:
+    """Remove the records that nothing uses, collect, and say what went.
+
+    `dangling` true (the default) takes unnamed images only, false also named ones. Raises `InvalidParameter`.
+    """
+    matcher = await RecordFilter.compile(parts, filters, PRUNE_FILTERS)
+    dangling_only = filters.boolean("dangling", True)
+    uses = await parts.uses()
+    chosen = [
+        record
+        for record in await parts.records.all()
+        if (record.is_dangling or not dangling_only)
+        and not _is_used(record, uses)
+        and await matcher.matches(record, ignore_dangling=True)
+    ]
+    items: list[DeleteItem] = []
+    present: set[str] = set()
+    for record in chosen:
+        present.update(each.digest for each in await parts.documents.present(record.target))
+        if not record.is_dangling:
+            items.append(DeleteItem(untagged=record.familiar()))
+    await _remove(parts, chosen, uses)
+    collected = await collection.run()
+    parts.documents.forget()
+    gone = [each.id for each in collected.removed if each.kind == "content" and each.id in present]
+    items.extend(DeleteItem(deleted=digest) for digest in gone)
+    parts.events.publish("image", "prune", "", {"reclaimed": str(collected.bytes)})
+    return PruneReport(items or None, collected.bytes)
+
+
+async def _remove(parts: Parts, records: list[ImageRecord], uses: list[ContainerUse]) -> None:
+    """Remove the records. An image that a container was made from by its id stays, without names."""
+    used = {use.image_id for use in uses}
+    plain = [record for record in records if record.id not in used]
+    for record in plain:
+        await parts.publish_for("untag" if not record.is_dangling else "delete", record, record.familiar())
+    for image_id in {record.id: None for record in plain if not record.is_dangling}:
+        if {each.name for each in await parts.records.of(image_id)} <= {each.name for each in plain}:
+            parts.publish("delete", image_id, image_id)
+    await parts.records.delete(record.name for record in plain)
+    for record in records:
+        if record.id in used:
+            others = [each for each in await parts.records.of(record.id) if each.name != record.name]
+            if others:
+                await parts.records.delete([record.name])
+            else:
+                await parts.records.replace_by_dangling(record)
+
+
+def _is_used(record: ImageRecord, uses: list[ContainerUse]) -> bool:
+    """A container keeps the name that it was created by; the dangling record of its image; and by an id, whatever has that id."""
+    for use in uses:
+        if record.is_dangling and use.image_id == record.id:
+            return True
+        if is_id_prefix(use.image_id, use.image_reference):
+            continue  # made from an id: the image stays, its names may go
+        try:
+            if str(parse_normalized(use.image_reference).with_default_tag()) == record.name:
+                return True
+        except InvalidParameter:
+            continue
+    return False
