@@ -89,7 +89,7 @@ class EngineConfig(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, k
     # containers
     add_runtimes: list[str] = msgspec.field(name="add-runtime", default_factory=list)
     runtimes: dict[str, RuntimeSpec] = {}
-    default_runtime: str = "sampan"
+    default_runtime: str = "runc"
     cgroup_parent: str = ""
     default_cgroupns_mode: str = ""
     default_ipc_mode: str = "private"
@@ -212,3 +212,6 @@ ACCEPTED_WITHOUT_EFFECT: dict[str, str] = {
     "rootless": "an ordinary user's engine is not there yet",
 }
 """Keys that are read and have no effect, each with the reason that the warning gives."""
+
+NATIVE_RUNTIMES = ("runc", "io.containerd.runc.v2")
+"""Names of Sampan's own OCI runtime; they are Docker's, because scripts and Compose files say them."""

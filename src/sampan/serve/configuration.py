@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from sampan.engine.config import ACCEPTED_WITHOUT_EFFECT, RELOADABLE, EngineConfig, RuntimeSpec
+from sampan.engine.config import ACCEPTED_WITHOUT_EFFECT, NATIVE_RUNTIMES, RELOADABLE, EngineConfig, RuntimeSpec
 from sampan.errors import InvalidParameter
 
 DEFAULT_FILE = Path("/etc/sampan/daemon.json")
@@ -164,6 +164,6 @@ def _take_runtimes(config: EngineConfig) -> None:
         name, equals, path = text.partition("=")
         if not name or not equals or not path:
             raise InvalidParameter(f"invalid runtime specification '{text}': it must be name=path")
-        if name in config.runtimes or name == "sampan":
+        if name in config.runtimes or name in NATIVE_RUNTIMES:
             raise InvalidParameter(f"runtime '{name}' is reserved or registered twice")
         config.runtimes[name] = RuntimeSpec(path=path)
