@@ -12,7 +12,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from sampan.engine.config import ACCEPTED_WITHOUT_EFFECT, NATIVE_RUNTIMES, RELOADABLE, EngineConfig, RuntimeSpec
+from sampan.engine.config import (
+    ACCEPTED_WITHOUT_EFFECT,
+    NATIVE_RUNTIMES,
+    RELOADABLE,
+    EngineConfig,
+    RuntimeSpec,
+)
 from sampan.errors import InvalidParameter
 
 DEFAULT_FILE = Path("/etc/sampan/daemon.json")

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from sampan.api.tls import TlsDoor
 from sampan.engine.config import EngineConfig
 from sampan.errors import InvalidParameter, SystemFailure
 
