@@ -102,15 +102,10 @@ class Listeners:
                 host,
                 port,
             )
+        if secure:
+            factory = _behind_tls(tls_context(config), factory)
         try:
-            server = await loop.create_server(
-                factory,
-                host,
-                port,
-                ssl=tls_context(config) if secure else None,
-                backlog=1024,
-                reuse_address=True,
-            )
+            server = await loop.create_server(factory, host, port, backlog=1024, reuse_address=True)
         except OSError as error:
             raise SystemFailure(f"listen tcp {host}:{port}: {error.strerror or error}") from error
         self._servers.append(server)
@@ -122,6 +117,10 @@ class Listeners:
                 self._servers.append(await loop.create_unix_server(factory, sock=listening))
             else:
                 self._servers.append(await loop.create_server(factory, sock=listening))
+
+
+def _behind_tls(context: ssl.SSLContext, factory: ProtocolFactory) -> ProtocolFactory:
+    return lambda: TlsDoor(context, factory)
 
 
 def passed_sockets(name: str) -> list[socket.socket]:
