@@ -31,7 +31,9 @@ class Nftables:
         self._library = _library()
         self._context = self._library.nft_ctx_new(0)
         if not self._context:
-            raise FirewallError("libnftables cannot talk to the kernel: is CONFIG_NF_TABLES there, and are we root?")
+            raise FirewallError(
+                "libnftables cannot talk to the kernel: is CONFIG_NF_TABLES there, and are we root?"
+            )
         self._library.nft_ctx_buffer_output(self._context)
         self._library.nft_ctx_buffer_error(self._context)
 
@@ -48,7 +50,9 @@ class Nftables:
 
     def query(self, command: str) -> list[dict[str, Any]]:
         """The objects that a `list …` command prints, as libnftables-json(5) describes them, with handles."""
-        self._library.nft_ctx_output_set_flags(self._context, _OUTPUT_JSON | _OUTPUT_HANDLE | _OUTPUT_NUMERIC_ALL)
+        self._library.nft_ctx_output_set_flags(
+            self._context, _OUTPUT_JSON | _OUTPUT_HANDLE | _OUTPUT_NUMERIC_ALL
+        )
         self._run(command)
         printed = self._library.nft_ctx_get_output_buffer(self._context)
         return list(json.loads(printed)["nftables"]) if printed else []

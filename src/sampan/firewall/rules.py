@@ -169,7 +169,9 @@ def _source_rules(bridge: BridgeRules) -> list[str]:
     rules = [f"oifname {name} ip saddr 127.0.0.0/8 masquerade"]
     for subnet in bridge.subnets:
         family, mode, source = (
-            ("ip", bridge.mode4, bridge.source4) if subnet.version == 4 else ("ip6", bridge.mode6, bridge.source6)
+            ("ip", bridge.mode4, bridge.source4)
+            if subnet.version == 4
+            else ("ip6", bridge.mode6, bridge.source6)
         )
         if bridge.internal or mode == "routed":
             continue

@@ -13,7 +13,15 @@ import socket
 import struct
 from typing import NamedTuple
 
-from sampan.netlink.message import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Request, attribute, attributes, u32
+from sampan.netlink.message import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    Request,
+    attribute,
+    attributes,
+    u32,
+)
 from sampan.netlink.socket import NetlinkSocket
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -56,8 +64,8 @@ class Route(NamedTuple):
 
     destination: Subnet
     gateway: Address | None
-    index: int
-    """Interface; 0 for none (blackhole, multipath)."""
+    number: int
+    """Index of the interface; 0 for none (blackhole, multipath)."""
     local: bool
     """An address of this machine, from the local table."""
 

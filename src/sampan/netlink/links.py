@@ -62,7 +62,8 @@ IPVLAN_FLAGS = {"bridge": 0, "private": 1, "vepa": 2}
 class Link(NamedTuple):
     """An interface as the kernel describes it."""
 
-    index: int
+    number: int
+    """The interface's index."""
     name: str
     up: bool
     mtu: int
@@ -183,9 +184,7 @@ def set_no_automatic_ipv6(index: int) -> Request:
 
 def set_port(index: int, *, hairpin: bool, isolated: bool) -> Request:
     """Options of a bridge port: frames may return through it; isolated ports do not reach each other."""
-    data = nested(
-        _IFLA_INFO_SLAVE_DATA, u8(_IFLA_BRPORT_MODE, hairpin), u8(_IFLA_BRPORT_ISOLATED, isolated)
-    )
+    data = nested(_IFLA_INFO_SLAVE_DATA, u8(_IFLA_BRPORT_MODE, hairpin), u8(_IFLA_BRPORT_ISOLATED, isolated))
     payload = _info(index) + nested(_IFLA_LINKINFO, text(_IFLA_INFO_SLAVE_KIND, "bridge"), data)
     return Request(RTM_NEWLINK, 0, payload, f"set bridge port {index}")
 

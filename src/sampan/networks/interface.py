@@ -96,7 +96,9 @@ class Networks(Protocol):
         """By id, name or id prefix. Raises `NotFound("network x not found")`, `InvalidParameter` when ambiguous."""
         ...
 
-    def list(self, filters: Filters) -> list[Network]: ...
+    def search(self, filters: Filters) -> list[Network]:
+        """`docker network ls`: every network that passes the filters."""
+        ...
 
     async def remove(self, reference: str) -> None:
         """Raises `Forbidden` for predefined networks and ones with active endpoints."""
@@ -108,9 +110,12 @@ class Networks(Protocol):
 
     # --- endpoints ---------------------------------------------------------------------------------------------------
 
-    async def validate(self, endpoints: Mapping[str, EndpointSettings]) -> None:
-        """At container create: raise what Docker raises for addresses, links or MACs that cannot work. Unknown networks pass
-        (Docker reports them at start)."""
+    async def configure(self, container: ContainerName, endpoints: Mapping[str, EndpointSettings]) -> None:
+        """At container create: keep which networks it will be on (by name or id), in this order, and how.
+
+        A network that does not exist is kept too: Docker reports it at start. Raises `InvalidParameter` for settings
+        that cannot work (addresses, aliases, MAC), and for combinations (host or none with others).
+        """
         ...
 
     async def connect(

@@ -1,0 +1,53 @@
+"""The resolver's sockets inside a container's namespace, and the rules that lead port 53 to them.
+
+`make` is run inside the namespace (`sampan.netlink.thread.NamespaceVisitor`); what it returns works from anywhere.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import NamedTuple
+
+ADDRESS = "127.0.0.11"
+TABLE = "sampan-dns"
+
+_BACKLOG = 64
+
+
+class ResolverSockets(NamedTuple):
+    """Bound and non-blocking; the caller owns them."""
+
+    udp: socket.socket
+    tcp: socket.socket
+
+    def close(self) -> None:
+        """Close both."""
+        self.udp.close()
+        self.tcp.close()
+
+
+def make() -> ResolverSockets:
+    """Bind both sockets to random ports. lo must be up, which makes all of 127.0.0.0/8 local."""
+    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    try:
+        udp.bind((ADDRESS, 0))
+        tcp.bind((ADDRESS, 0))
+        tcp.listen(_BACKLOG)
+    except OSError:
+        udp.close()
+        tcp.close()
+        raise
+    return ResolverSockets(udp, tcp)
+
+
+def redirection(udp_port: int, tcp_port: int) -> str:
+    """nft commands that lead 127.0.0.11:53 to these ports, in place of whatever an earlier engine's led to."""
+    return (
+        f"add table ip {TABLE}\n"
+        f"delete table ip {TABLE}\n"
+        f"add table ip {TABLE}\n"
+        f"add chain ip {TABLE} output {{ type nat hook output priority -100; }}\n"
+        f"add rule ip {TABLE} output ip daddr {ADDRESS} udp dport 53 dnat to {ADDRESS}:{udp_port}\n"
+        f"add rule ip {TABLE} output ip daddr {ADDRESS} tcp dport 53 dnat to {ADDRESS}:{tcp_port}\n"
+    )

@@ -1,0 +1,168 @@
+"""A container's interfaces: made from the host, configured through a socket inside the container's namespace.
+
+Synchronous: network thread only. The whole of a container's start is two batches: one to the host's namespace (links, our ends up and in
+their bridges), one to the container's (lo up, addresses, links up, routes).
+"""
+
+from __future__ import annotations
+
+import errno
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sampan.errors import SystemFailure
+from sampan.netlink import addresses, links
+from sampan.netlink.addresses import Address, Interface
+from sampan.netlink.message import Request
+from sampan.netlink.socket import NetlinkSocket
+
+if TYPE_CHECKING:
+    from sampan.runtime.interface import Sandbox
+
+_LOOPBACK = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterfacePlan:
+    """One interface of a container."""
+
+    driver: str
+    """bridge, macvlan or ipvlan."""
+    name: str
+    """In the container: eth0…"""
+    host_name: str
+    """Our end of a veth pair. Never used twice."""
+    parent: int
+    """Index of the bridge, or of the link below a macvlan or ipvlan."""
+    mac: str | None
+    addresses: tuple[Interface, ...]
+    mtu: int | None = None
+    mode: str = ""
+    flag: str = ""
+    isolated: bool = False
+    """The bridge port reaches no other isolated port."""
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultRoute:
+    """Where a container sends what is for nobody it knows; gateway None: out of the interface itself (ipvlan l3)."""
+
+    version: int
+    interface: str
+    gateway: Address | None
+
+
+def new_link_name() -> str:
+    """A name for our end of a veth pair: the last one lingers after its container, so names are never used again."""
+    return f"veth{secrets.token_hex(4)[:7]}"
+
+
+def new_mac() -> str:
+    """A random unicast address of the locally administered kind, as current dockerd gives each endpoint."""
+    first, *rest = secrets.token_bytes(6)
+    return bytes([(first & 0xFC) | 0x02, *rest]).hex(":")
+
+
+def attach(
+    host: NetlinkSocket, sandbox: Sandbox, plans: Sequence[InterfacePlan], routes: Sequence[DefaultRoute]
+) -> dict[str, str]:
+    """Give a namespace its interfaces and default routes: MAC address by interface name.
+
+    All or nothing: links of a failed attempt are removed.
+    """
+    with NetlinkSocket.adopt(sandbox.route_fd) as inner:
+        try:
+            host.execute([_creation(plan, sandbox.netns_fd) for plan in plans])
+            ports = [_isolation(host, plan) for plan in plans if plan.isolated]
+            host.execute(ports)
+            return _configure(inner, plans, routes)
+        except SystemFailure:
+            detach(host, inner, [(plan.name, plan.host_name) for plan in plans])
+            raise
+
+
+def _creation(plan: InterfacePlan, netns: int) -> Request:
+    if plan.driver == "macvlan":
+        return links.create_macvlan(
+            plan.name, parent=plan.parent, mode=plan.mode, netns=netns, mac=plan.mac
+        )
+    if plan.driver == "ipvlan":
+        return links.create_ipvlan(plan.name, parent=plan.parent, mode=plan.mode, flag=plan.flag, netns=netns)
+    return links.create_veth(
+        plan.host_name,
+        peer=plan.name,
+        peer_netns=netns,
+        peer_mac=plan.mac,
+        master=plan.parent,
+        mtu=plan.mtu,
+    )
+
+
+def _isolation(host: NetlinkSocket, plan: InterfacePlan) -> Request:
+    link = links.find(host, plan.host_name)
+    if link is None:
+        raise SystemFailure(f"link {plan.host_name} is gone")
+    return links.set_port(link.index, hairpin=False, isolated=True)
+
+
+def _configure(
+    inner: NetlinkSocket, plans: Sequence[InterfacePlan], routes: Sequence[DefaultRoute]
+) -> dict[str, str]:
+    requests = [links.set_up(_LOOPBACK)]
+    indexes: dict[str, int] = {}
+    macs: dict[str, str] = {}
+    for plan in plans:
+        link = links.find(inner, plan.name)
+        if link is None:
+            raise SystemFailure(f"interface {plan.name} did not appear in the container's namespace")
+        indexes[plan.name] = link.number
+        macs[plan.name] = link.mac
+        if all(address.version == 4 for address in plan.addresses):
+            requests.append(links.set_no_automatic_ipv6(link.number))
+        requests += [addresses.add_address(link.number, address) for address in plan.addresses]
+        requests.append(links.set_up(link.number))
+    requests += [default_route(route, indexes[route.interface]) for route in routes]
+    inner.execute(requests)
+    return macs
+
+
+def default_route(route: DefaultRoute, index: int) -> Request:
+    """The request that sets a default route, replacing the present one."""
+    return addresses.add_route(None, version=route.version, gateway=route.gateway, index=index)
+
+
+def set_default_routes(sandbox: Sandbox, routes: Sequence[DefaultRoute]) -> None:
+    """Make these the default routes of a running container; a family without one loses it."""
+    with NetlinkSocket.adopt(sandbox.route_fd) as inner:
+        present = [
+            route
+            for route in addresses.all_routes(inner)
+            if route.destination.prefixlen == 0 and not route.local
+        ]
+        old = [
+            addresses.delete_route(
+                None, version=route.destination.version, gateway=route.gateway, index=route.number
+            )
+            for route in present
+        ]
+        inner.execute(old, tolerate=[errno.ESRCH])
+        requests = []
+        for route in routes:
+            link = links.find(inner, route.interface)
+            if link is not None:
+                requests.append(default_route(route, link.number))
+        inner.execute(requests)
+
+
+def detach(host: NetlinkSocket, inner: NetlinkSocket, names: Sequence[tuple[str, str]]) -> None:
+    """Remove interfaces, (inner name, host name) each, from a container that goes on running. Idempotent.
+
+    Not for a container that ends: its links die with the namespace, which waits for nobody.
+    """
+    for inner_name, host_name in names:
+        if host_name and (link := links.find(host, host_name)) is not None:
+            host.execute([links.delete(link.number)], tolerate=[errno.ENODEV])
+        elif not host_name and (link := links.find(inner, inner_name)) is not None:
+            inner.execute([links.delete(link.number)], tolerate=[errno.ENODEV])
