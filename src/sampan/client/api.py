@@ -31,6 +31,14 @@ _KINDS: dict[int, type[errors.SampanError]] = {
 }
 
 
+class EngineAnswer(Exception):
+    """The cause of an error that the engine reported, as opposed to one that the client found itself."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"HTTP status {status}")
+        self.status = status
+
+
 class Api:
     """The Engine API of one engine. Not for concurrent use by several threads: each takes its own."""
 
@@ -197,4 +205,4 @@ def _raise_for(response: Response) -> None:
     kind = _KINDS.get(response.status)
     if kind is None:
         kind = errors.InvalidParameter if response.status < 500 else errors.SystemFailure
-    raise kind(message or f"the engine answered with status {response.status}")
+    raise kind(message or f"the engine answered with status {response.status}") from EngineAnswer(response.status)

@@ -141,6 +141,7 @@ class Response:
             self._chunked, self._left = False, 0
         self._chunk = 0
         self._done = self._left == 0
+        self._finished = False
 
     @property
     def upgraded(self) -> bool:
@@ -224,6 +225,7 @@ class Response:
                 pending = pending[end:].lstrip()
 
     def _finish(self) -> None:
+        self._finished = True
         callback, self.on_finish = self.on_finish, None
         if callback is not None:
             if self.headers.get("connection", "").lower() == "close":
@@ -232,7 +234,9 @@ class Response:
                 callback(self.connection)
 
     def close(self) -> None:
-        """Give up the rest of the body; the engine sees the connection end."""
-        self._done = True
+        """Give up the rest of the body: the engine sees the connection end. Does nothing after the body's end."""
+        if self._finished:
+            return
+        self._done = self._finished = True
         self.on_finish = None
         self.connection.close()

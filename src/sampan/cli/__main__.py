@@ -1,0 +1,5 @@
+"""`python -m sampan.cli`."""
+
+from sampan.cli.main import main
+
+main()

@@ -1,0 +1,1 @@
+"""The verbs, by subject. `sampan.cli.commands` says which is where."""
