@@ -133,23 +133,17 @@ class Network(Struct, rename="pascal", kw_only=True):
 
 
 def wire_network(network: Network, version: tuple[int, int], *, inspect: bool) -> dict[str, Any]:
-    """The network as dockerd of that API version prints it."""
+    """The network as dockerd prints it: for `inspect` with its containers, and since API 1.52 with IPAM figures."""
     built: dict[str, Any] = msgspec.to_builtins(network)
     for pool in built["IPAM"]["Config"] or ():
-        for name in ("Subnet", "IPRange", "Gateway", "AuxiliaryAddresses"):
-            if not pool[name]:
-                # IPRange "" is printed since 1.52 only by Go's netip types; older and newer clients accept its absence
-                del pool[name]
-        if version < (1, 52) and "IPRange" not in pool:
-            pool["IPRange"] = ""
-    if built["Containers"] is None and (not inspect and version < (1, 28) or inspect or version < (1, 52)):
-        built["Containers"] = {}
-    if not inspect and version >= (1, 52):
+        if not pool["AuxiliaryAddresses"]:
+            del pool["AuxiliaryAddresses"]
+    if inspect or version < (1, 52):
+        built["Containers"] = built["Containers"] or {}
+    else:
         del built["Containers"]
     if not inspect or version < (1, 52) or built["Status"] is None:
         del built["Status"]
-    if version < (1, 48):
-        del built["EnableIPv4"]
     return built
 
 

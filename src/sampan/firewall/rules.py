@@ -41,6 +41,8 @@ class BridgeRules:
     mode4: str = "nat"
     """nat, nat-unprotected or routed (`com.docker.network.bridge.gateway_mode_ipv4`)."""
     mode6: str = "nat"
+    direct: bool = False
+    """Published ports may also be reached at the container's own address."""
     source4: str = ""
     """Address that outgoing packets carry instead of the interface's (`com.docker.network.host_ipv4`)."""
     source6: str = ""
@@ -205,11 +207,12 @@ def _unprotected_rules(bridge: BridgeRules) -> list[str]:
         (bridge.mode4, "ip", "ipv4", "icmp"),
         (bridge.mode6, "ip6", "ipv6", "icmpv6"),
     ):
-        if mode == "routed":
+        if mode == "routed" or bridge.direct:
             opened = "@open4" if family == "ip" else "@open6"
             rules.append(f"oifname {name} {family} daddr . meta l4proto . th dport {opened} accept")
+        if mode == "routed":
             rules.append(f"oifname {name} meta nfproto {protocol} meta l4proto {icmp} accept")
-        elif mode == "nat-unprotected":
+        if mode == "nat-unprotected":
             rules.append(f"oifname {name} meta nfproto {protocol} accept")
     return rules
 

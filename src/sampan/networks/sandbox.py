@@ -104,7 +104,7 @@ def _isolation(host: NetlinkSocket, plan: InterfacePlan) -> Request:
     link = links.find(host, plan.host_name)
     if link is None:
         raise SystemFailure(f"link {plan.host_name} is gone")
-    return links.set_port(link.index, hairpin=False, isolated=True)
+    return links.set_port(link.number, hairpin=False, isolated=True)
 
 
 def _configure(
