@@ -1,11 +1,11 @@
-"""What the parent tells a stub, as TypedDicts: they cross the socket by `marshal`."""
+"""What the parent tells a stub, as TypedDicts: they cross the socket as JSON."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Required, TypedDict
 
 if TYPE_CHECKING:
-    from sampan.oci.runtime import Mount, Process, Spec
+    from sampan.oci.runtime import Mount, Personality, Process, Spec
 
 
 class InitConfig(TypedDict, total=False):
@@ -14,20 +14,22 @@ class InitConfig(TypedDict, total=False):
     id: Required[str]
     spec: Required[Spec]
     bundle: Required[str]
-    """Directory of the container's run-time files; relative `root.path` and the state document refer to it."""
+    """Directory of the container's run-time files; relative paths of the spec and the state document refer to it."""
     rootfs: list[Mount]
-    """Mounts that make the root, in the container's own mount namespace only. Absent: `spec.root.path`, which
-    is made a mount there. `destination` is where beneath the root; the first must be "/"."""
+    """Mounts that make the root, in the container's own mount namespace only; `destination` is the place
+    beneath the root, of the first "/". Absent: the directory `spec.root.path`, made a mount there."""
     cgroup_paths: dict[str, str]
     """`Cgroup.paths` of the container's cgroup, needed when the spec mounts one."""
+    user: str
+    """Docker's USER syntax, resolved by the image's own files; replaces the spec's uid, gid and additionalGids."""
+    groups: list[str]
+    """Beside `user`: further groups, by name or number (`--group-add`)."""
     die_with_parent: bool
-    """SIGKILL for the container when the parent ends: a killed shim must not leave an orphan that nobody logs."""
+    """SIGKILL for the container when the parent ends: a killed shim must not leave what nobody watches."""
     no_pivot: bool
-    """chroot instead of pivot_root (for roots on an initramfs)."""
+    """Move and chroot instead of pivot_root (for roots on an initramfs)."""
     no_new_keyring: bool
     """Keep the parent's session keyring."""
-    skip_namespaces: list[str]
-    """Namespaces of the spec that the stub must leave as they are (the caller has made them already)."""
 
 
 class JoinConfig(TypedDict, total=False):
@@ -35,8 +37,8 @@ class JoinConfig(TypedDict, total=False):
 
     id: Required[str]
     process: Required[Process]
-    rootless: bool
-    no_new_keyring: bool
+    user: str
+    groups: list[str]
     die_with_parent: bool
-    bundle: str
-    personality: dict[str, object]
+    no_new_keyring: bool
+    personality: Personality

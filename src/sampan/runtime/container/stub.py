@@ -2,21 +2,80 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+from sampan.linux import process, sockets
+from sampan.runtime.container import hooks, limits, namespaces, stubmain, sysctls
+from sampan.runtime.container.failure import Step, from_message
+from sampan.runtime.container.host import HostFiles
+from sampan.runtime.interface import LaunchError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from sampan.oci.runtime import IDMapping, Spec, State, TimeOffset
     from sampan.runtime.container.config import InitConfig, JoinConfig
     from sampan.seccomp.interface import Program
 
+OCI_VERSION = "1.2.1"
+
+_MADE_LATER = frozenset({"cgroup"})
+"""Made by the stub on configure: a cgroup namespace is rooted where its maker is, and the stub's cgroup may
+still change when it is cloned ahead."""
+
+_VISITED = frozenset({"pid", "network", "uts", "ipc", "time"})
+"""Namespaces that the parent can enter and leave, so that the stub is born in them."""
+
+
+class Layout:
+    """Descriptors to send, and the names by which the stub finds them."""
+
+    def __init__(self) -> None:
+        self.descriptors: list[int] = []
+        self.names: dict[str, Any] = {}
+
+    def one(self, name: str, descriptor: int) -> None:
+        self.names[name] = len(self.descriptors)
+        self.descriptors.append(descriptor)
+
+    def many(self, name: str, descriptors: Collection[int]) -> None:
+        first = len(self.descriptors)
+        self.names[name] = list(range(first, first + len(descriptors)))
+        self.descriptors.extend(descriptors)
+
+    def pairs(self, name: str, pairs: Collection[tuple[Any, int]]) -> None:
+        entries: list[tuple[Any, int]] = []
+        for key, descriptor in pairs:
+            if descriptor < 0:
+                entries.append((key, -1))
+                continue
+            entries.append((key, len(self.descriptors)))
+            self.descriptors.append(descriptor)
+        self.names[name] = entries
+
 
 class Stub:
-    """A child that waits to become a container's process. Its owner waits for the pid (SIGCHLD, pidfd)."""
+    """A child that waits to become a container's process. Its owner reaps the pid (SIGCHLD, pidfd)."""
 
-    pid: int
-    pidfd: int
-    """Close-on-exec; closed by `close`."""
+    def __init__(
+        self,
+        pid: int,
+        pidfd: int,
+        channel: socket.socket,
+        made: Collection[str],
+        joined: Mapping[str, str],
+        target: int,
+    ) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        """Close-on-exec; closed by `close`."""
+        self._channel = channel
+        self._made = frozenset(made)
+        self._joined = dict(joined)
+        self._target = target
 
     def configure(
         self,
@@ -31,12 +90,54 @@ class Stub:
 
         `stdio`: descriptors that become 0, 1, 2; None with `process.terminal`, whose master side is then
         returned (close-on-exec, the caller's). `preserved` become 3, 4, …. With `start_listener`, a listening
-        Unix socket, a later process can start the container by `start_remote`, after this parent has ended.
+        AF_UNIX SOCK_SEQPACKET socket, another process can start the container (`start_remote`) after this
+        parent has ended.
 
         The parent's copies of all descriptors stay open. Blocks some milliseconds (longer with hooks).
         Raises LaunchError, the failing step named; the stub has then exited and must be reaped.
         """
-        raise NotImplementedError
+        spec = config["spec"]
+        new, joined = namespaces.of_spec(spec)
+        files = HostFiles()
+        layout = Layout()
+        opened: list[int] = []
+        try:
+            files.open(config)
+            late = {kind: path for kind, path in joined.items() if kind not in self._joined}
+            for kind, path in late.items():
+                opened.append(namespaces.open_path(kind, path))
+            layout.pairs("namespaces", list(zip(late, opened, strict=True)))
+            self._check_sysctls(spec, new, joined)
+            layout.pairs("root", files.root)
+            layout.pairs("binds", list(files.binds.items()))
+            layout.pairs("nodes", list(files.nodes.items()))
+            layout.pairs("hierarchies", [((h.name, h.controllers), h.tree) for h in files.hierarchies])
+            _add_streams(layout, stdio, preserved, start_listener)
+            start_hooks = spec.get("hooks", {}).get("startContainer", [])
+            message = {
+                "config": {**config, "spec": _without_filter(spec), "rootfs": []},
+                "layout": layout.names,
+                "unshare": sorted(new - self._made - {"user"}),
+                "own_userns": "user" in self._made or "user" in late,
+                "setgroups_denied": self._setgroups_denied(),
+                "wait_for_hooks": _has_runtime_hooks(spec),
+                "hooks": start_hooks,
+                "state": state_document(config, "created", self.pid) if spec.get("hooks") else "",
+                "seccomp": _packed(seccomp),
+            }
+            if "user" in new and "user" not in self._made:
+                raise LaunchError("a user namespace must be made when the stub is cloned", "other")
+            limits.apply_before(self.pid, spec["process"])
+            sockets.send(self._channel, message, layout.descriptors)
+        except OSError as error:
+            raise self._lost(error) from error
+        finally:
+            files.close()
+            for descriptor in opened:
+                os.close(descriptor)
+        console = self._await_ready(config)
+        limits.apply_after(self.pid, spec["process"])
+        return console
 
     def configure_join(
         self,
@@ -47,31 +148,258 @@ class Stub:
         preserved: tuple[int, ...] = (),
     ) -> int | None:
         """As `configure`, for a stub of `prefork_join`."""
-        raise NotImplementedError
+        layout = Layout()
+        _add_streams(layout, stdio, preserved, None)
+        join = [kind for kind in namespaces.FLAGS if self._differs(kind)]
+        message = {
+            "config": config,
+            "layout": layout.names,
+            "join": join,
+            "own_userns": "user" in join,
+            "setgroups_denied": self._setgroups_denied(),
+            "seccomp": _packed(seccomp),
+        }
+        spec_process = config["process"]
+        try:
+            limits.apply_before(self.pid, spec_process)
+            sockets.send(self._channel, message, layout.descriptors)
+        except OSError as error:
+            raise self._lost(error) from error
+        console = self._await_ready(None)
+        limits.apply_after(self.pid, spec_process)
+        affinity = spec_process.get("execCPUAffinity", {})
+        if affinity.get("final"):
+            limits.set_affinity(self.pid, affinity["final"])
+        return console
 
     def start(self) -> None:
         """Let it execute the program; returns when execve succeeded. Raises LaunchError with its kind."""
-        raise NotImplementedError
+        start_over(self._channel)
 
     def close(self) -> None:
-        """Drop the connection and pidfd; a stub that was not started exits by itself."""
-        raise NotImplementedError
+        """Drop the connection and the pidfd; a stub that was not started exits by itself."""
+        self._channel.close()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+    def _await_ready(self, config: InitConfig | None) -> int | None:
+        while True:
+            try:
+                answer, descriptors = sockets.receive(self._channel)
+            except OSError as error:
+                raise self._lost(error) from error
+            if "error" in answer:
+                raise from_message(answer)
+            if "ready" in answer:
+                return descriptors[0] if descriptors else None
+            assert config is not None
+            _run_runtime_hooks(config, self.pid)
+            sockets.send(self._channel, {})
+
+    def _lost(self, error: OSError) -> LaunchError:
+        if isinstance(error, (sockets.Disconnected, BrokenPipeError, ConnectionResetError)):
+            return LaunchError("the container's first process ended during its set-up", "other")
+        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        return LaunchError(f"{where}{error.strerror}", "other")
+
+    def _check_sysctls(self, spec: Spec, new: set[str], joined: Mapping[str, str]) -> None:
+        wanted = spec.get("linux", {}).get("sysctl", {})
+        if not wanted:
+            return
+        private = set(new)
+        for kind, path in joined.items():
+            own = os.stat(f"/proc/self/ns/{namespaces.PROC_NAMES[kind]}")
+            other = os.stat(path)
+            if (own.st_dev, own.st_ino) != (other.st_dev, other.st_ino):
+                private.add(kind)
+        sysctls.check(wanted, private)
+
+    def _differs(self, kind: str) -> bool:
+        name = namespaces.PROC_NAMES[kind]
+        try:
+            return os.readlink(f"/proc/{self._target}/ns/{name}") != os.readlink(f"/proc/self/ns/{name}")
+        except FileNotFoundError:
+            return False
+
+    def _setgroups_denied(self) -> bool:
+        pid = self._target if self._target else self.pid
+        try:
+            with open(f"/proc/{pid}/setgroups", encoding="ascii") as file:
+                return file.read().startswith("deny")
+        except OSError:
+            return False
 
 
 def prefork(
-    namespaces: Collection[str],
+    kinds: Collection[str],
     *,
     joined: Mapping[str, str] | None = None,
     cgroup_fd: int | None = None,
-    spec_mappings: tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]] | None = None,
+    uid_mappings: list[IDMapping] | None = None,
+    gid_mappings: list[IDMapping] | None = None,
+    time_offsets: Mapping[str, TimeOffset] | None = None,
 ) -> Stub:
-    """Clone a stub with new namespaces of these types ("pid", "mount", "uts", "ipc", "network", "cgroup", "user").
+    """Clone a stub into new namespaces of these kinds ("pid", "mount", "uts", "ipc", "network", "user"…).
 
-    `joined`: type → path of namespaces to join instead. `cgroup_fd`: on v2, the directory it is born in.
+    `joined`: kind → path of pid, network, uts and ipc namespaces in which it is born instead; what else the
+    spec names is made or joined on configure. `cgroup_fd`: on v2, the directory of the cgroup it is born in.
+    Mappings go with "user", offsets with "time". Raises LaunchError; on return the caller owns a child.
     """
-    raise NotImplementedError
+    made = set(kinds) - _MADE_LATER - {"time"}
+    opened: dict[str, int] = {}
+    born_in = {kind: path for kind, path in (joined or {}).items() if kind in _VISITED}
+    if "user" in (joined or {}):
+        raise LaunchError("joining a user namespace by path is not supported", "other")
+    try:
+        for kind, path in born_in.items():
+            opened[kind] = namespaces.open_path(kind, path)
+        offsets = (time_offsets or {}) if "time" in kinds else None
+        with namespaces.Visit(opened, offsets):
+            pid, pidfd, channel = _clone(namespaces.flags_of(made), cgroup_fd, None)
+    finally:
+        for descriptor in opened.values():
+            os.close(descriptor)
+    stub = Stub(pid, pidfd, channel, made | ({"time"} & set(kinds)), born_in, 0)
+    if "user" in made:
+        try:
+            namespaces.write_id_mappings(pid, uid_mappings or [], gid_mappings or [])
+        except BaseException:
+            stub.close()
+            os.waitpid(pid, 0)
+            raise
+    return stub
+
+
+def prefork_for(spec: Spec, *, cgroup_fd: int | None = None) -> Stub:
+    """`prefork` with the namespaces, mappings and offsets that a spec asks for."""
+    new, joined = namespaces.of_spec(spec)
+    linux = spec.get("linux", {})
+    return prefork(
+        new,
+        joined=joined,
+        cgroup_fd=cgroup_fd,
+        uid_mappings=linux.get("uidMappings"),
+        gid_mappings=linux.get("gidMappings"),
+        time_offsets=linux.get("timeOffsets"),
+    )
 
 
 def prefork_join(pid: int, *, cgroup_fd: int | None = None) -> Stub:
-    """Clone a stub into the pid namespace of the container whose init is `pid`; the rest follows on configure."""
-    raise NotImplementedError
+    """Clone a stub into the pid namespace of the container whose init is `pid`; the rest follows on configure.
+
+    Raises LaunchError when there is no such process. On return the caller owns a child.
+    """
+    with Step(f"opening the container's init {pid}"):
+        target = os.pidfd_open(pid)
+    try:
+        own = os.readlink("/proc/self/ns/pid")
+        with Step(f"opening the pid namespace of {pid}"):
+            pidns = os.open(f"/proc/{pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            differs = os.readlink(f"/proc/{pid}/ns/pid") != own
+            with namespaces.Visit({"pid": pidns} if differs else {}, None):
+                child, pidfd, channel = _clone(0, cgroup_fd, target)
+        finally:
+            os.close(pidns)
+    finally:
+        os.close(target)
+    return Stub(child, pidfd, channel, (), {}, pid)
+
+
+def start_remote(directory: int, name: str) -> None:
+    """Start a created container through its listening socket `name` in the directory. Raises LaunchError."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with connection:
+        # By way of /proc/self/fd: a socket's path may have 107 bytes only.
+        connection.connect(f"/proc/self/fd/{directory}/{name}")
+        start_over(connection)
+
+
+def start_over(channel: socket.socket) -> None:
+    """Tell a stub to execute its program; returns when it did. Raises LaunchError."""
+    try:
+        sockets.send(channel, {"start": True})
+        answer, _ = sockets.receive(channel)
+    except sockets.Disconnected:
+        return  # the stub's end was close-on-exec
+    except OSError as error:
+        raise LaunchError(f"cannot start an already running container: {error.strerror}", "other") from error
+    raise from_message(answer)
+
+
+def state_document(config: InitConfig, status: str, pid: int) -> str:
+    """The state document of the specification, as JSON, for hooks."""
+    state: State = {
+        "ociVersion": OCI_VERSION,
+        "id": config["id"],
+        "status": status,  # type: ignore[typeddict-item]
+        "pid": pid,
+        "bundle": config["bundle"],
+    }
+    annotations = config["spec"].get("annotations")
+    if annotations:
+        state["annotations"] = annotations
+    return json.dumps(state)
+
+
+def _clone(flags: int, cgroup_fd: int | None, target: int | None) -> tuple[int, int, socket.socket]:
+    ours, theirs = sockets.pair()
+    # CVE-2016-9962: a process of the container could otherwise trace its new neighbour, or take its
+    # descriptors, in the instant before the neighbour protects itself. Inherited by the clone.
+    was_dumpable = process.prctl(process.PR_GET_DUMPABLE) == 1
+    process.set_dumpable(False)
+    try:
+        with Step("cloning the container's process"):
+            cloned = process.clone3(flags, cgroup_fd)
+        if cloned.pid == 0:
+            ours.close()
+            stubmain.main(theirs, target)
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+        if was_dumpable:
+            process.set_dumpable(True)
+    return cloned.pid, cloned.pidfd, ours
+
+
+def _add_streams(
+    layout: Layout, stdio: tuple[int, int, int] | None, preserved: tuple[int, ...], listener: int | None
+) -> None:
+    layout.many("stdio", stdio or ())
+    layout.many("preserved", preserved)
+    if listener is not None:
+        layout.one("listener", listener)
+
+
+def _without_filter(spec: Spec) -> Spec:
+    """The spec without its seccomp profile, three quarters of its size: the stub gets that compiled."""
+    linux = {
+        key: value for key, value in spec.get("linux", {}).items() if key not in ("seccomp", "resources")
+    }
+    return {**spec, "linux": linux}  # type: ignore[typeddict-item]
+
+
+def _packed(program: Program | None) -> list[Any] | None:
+    if program is None:
+        return None
+    return [
+        program.instructions.decode("latin-1"),
+        program.flags,
+        program.listener_path,
+        program.listener_metadata,
+    ]
+
+
+def _has_runtime_hooks(spec: Spec) -> bool:
+    wanted = spec.get("hooks", {})
+    return bool(wanted.get("prestart") or wanted.get("createRuntime"))
+
+
+def _run_runtime_hooks(config: InitConfig, pid: int) -> None:
+    wanted = config["spec"].get("hooks", {})
+    state = state_document(config, "creating", pid).encode()
+    hooks.run_all("prestart", wanted.get("prestart", []), state)
+    hooks.run_all("createRuntime", wanted.get("createRuntime", []), state)
