@@ -95,7 +95,6 @@ def test_file_and_flags_are_joined(tmp_path: Path) -> None:
         ("[]", [], "must hold a JSON object"),
         ("{}", ["--log-level=loud"], "loud"),
         ("{}", ["--label", "bare"], "bad attribute format: bare"),
-        ("{}", ["--bip=10.0.0.1/24", "-b", "br0"], "mutually exclusive"),
         ("{}", ["--max-concurrent-downloads=-1"], "invalid max concurrent downloads: -1"),
     ],
 )

@@ -1,0 +1,34 @@
+"""Say where two recorded outcomes of a scenario differ."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+DIFFERENCES = Path(__file__).parents[2] / "docs" / "differences.md"
+
+
+def compare(theirs: list[dict[str, Any]], ours: list[dict[str, Any]]) -> list[str]:
+    """Lines for a person: `-` is the peer's, `+` is Sampan's. [] when equal."""
+    lines: list[str] = []
+    for their, our in zip(theirs, ours, strict=False):
+        if their != our:
+            lines.append(f"  step: {their['step']}")
+            lines.extend("    " + line for line in _difference(their, our))
+    return lines
+
+
+def _difference(their: dict[str, Any], our: dict[str, Any]) -> list[str]:
+    before, after = (json.dumps(each, indent=1, ensure_ascii=False, sort_keys=True).splitlines() for each in (their, our))
+    return [line for line in difflib.unified_diff(before, after, lineterm="", n=1) if not line.startswith(("---", "+++", "@@"))]
+
+
+def known_differences() -> dict[str, str]:
+    """Scenario → reason, from the table rows of docs/differences.md whose first cell is a scenario's name in backquotes."""
+    if not DIFFERENCES.exists():
+        return {}
+    rows = re.findall(r"^\| `([^`]+)` \|(.*)\|$", DIFFERENCES.read_text(), re.MULTILINE)
+    return {key: reason.strip() for key, reason in rows}

@@ -1,0 +1,68 @@
+"""Make two engines' answers comparable: what must differ gets a name of its kind and order, everything else stays to the letter."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+_RULES: list[tuple[str, re.Pattern[str]]] = [
+    ("digest", re.compile(r"sha256:[0-9a-f]{12,64}")),
+    ("id", re.compile(r"\b[0-9a-f]{64}\b")),
+    ("time", re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?: ?(?:Z|[+-]\d\d:?\d\d))?(?: [A-Z]{3,4})?")),
+    ("mac", re.compile(r"\b[0-9a-f]{2}(?::[0-9a-f]{2}){5}\b")),
+    ("bridge", re.compile(r"\bbr-[0-9a-f]{12}\b")),
+    ("short", re.compile(r"\b(?=[0-9a-f]*[0-9])(?=[0-9a-f]*[a-f])[0-9a-f]{12}\b")),
+    ("addr6", re.compile(r"\bfe80::[0-9a-f:]+\b|\bfd[0-9a-f]{2}:[0-9a-f:]+\b")),
+]
+_ADDRESS = re.compile(r"\b(10|172|192)\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})\b")
+_PLAIN: list[tuple[re.Pattern[str], str]] = [
+    (re.compile(r"\b(?:Less than a second|About a minute|About an hour|\d+ (?:second|minute|hour|day)s?)( ago)?"), r"<duration>\1"),
+    (re.compile(r"(:|->|=|\b)(3[2-9]\d{3}|[45]\d{4}|60\d{3})\b(?=->|/|$|\n|\s)"), r"\1<port>"),
+    (re.compile(r"\b(?:pid|Pid)\W+\d+"), "pid <n>"),
+    (re.compile(r"/var/lib/docker|/tmp/parity-[^/\s\"]*/data|/tmp/parity-[^/\s\"]*/run"), "<root>"),
+]
+_RANDOM_NAME = re.compile(r"(?<![\w./-])/?[a-z]+_[a-z]+\d?(?![\w./-])")
+
+
+class Normaliser:
+    """One per scenario: the same value gets the same name in all of its steps."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+        self._counts: dict[str, int] = {}
+
+    def __call__(self, text: str) -> str:
+        """The text with everything that differs from run to run named."""
+        for kind, pattern in _RULES:
+            text = pattern.sub(self._namer(kind), text)
+        text = _ADDRESS.sub(self._address, text)
+        for pattern, replacement in _PLAIN:
+            text = pattern.sub(replacement, text)
+        return text
+
+    def _namer(self, kind: str) -> Callable[[re.Match[str]], str]:
+        if kind == "time":
+            return lambda match: "<zero time>" if match[0].startswith("0001-01-01") else "<time>"
+        return lambda match: self._name(kind, match[0])
+
+    def _name(self, kind: str, value: str) -> str:
+        if kind == "short":
+            # The short form of an id that was seen whole is that id.
+            for known, name in self._names.items():
+                if known.removeprefix("sha256:").startswith(value):
+                    return name.replace("<", "<short ")
+        if kind in ("digest", "mac", "addr6"):
+            return f"<{kind}>"
+        if value not in self._names:
+            self._counts[kind] = self._counts.get(kind, 0) + 1
+            self._names[value] = f"<{kind} {self._counts[kind]}>"
+        return self._names[value]
+
+    def _address(self, match: re.Match[str]) -> str:
+        """Private addresses keep their last number: the gateway is .1 everywhere."""
+        return f"<net>.{match[4]}"
+
+
+def squeeze(text: str) -> str:
+    """Columns of tables are as wide as their ids and names: runs of blanks count as two."""
+    return re.sub(r"[ \t]{2,}", "  ", re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE))

@@ -1,0 +1,78 @@
+"""Scenario files: what a user types, as plain text.
+
+::
+
+    ## rm: a running container is refused
+    $ docker run -d --name c busybox sleep 100
+    $ docker rm c
+    > GET /containers/c/json
+      .State.Status .HostConfig.NetworkMode
+
+A line `## title` starts a scenario. `$ …` is a shell command in which `docker` talks to the engine at hand. `> METHOD /path [json]` is an
+HTTP request; indented lines beneath it name the parts of the answer that are compared (jq-like paths; none: the whole body's shape,
+with the values of its scalars). `# …` is a comment. A line `@ peers: NAME…` restricts a scenario to peers that have the subject.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+DIRECTORY = Path(__file__).parent / "scenarios"
+
+
+class Step(NamedTuple):
+    """One command or request."""
+
+    kind: str
+    """`$` or `>`."""
+    text: str
+    parts: tuple[str, ...]
+
+
+class Scenario(NamedTuple):
+    """Some steps on an engine that holds the base image and nothing else."""
+
+    file: str
+    title: str
+    peers: tuple[str, ...]
+    steps: tuple[Step, ...]
+
+    @property
+    def key(self) -> str:
+        """Unique name: file and title."""
+        return f"{self.file}: {self.title}"
+
+
+def load(directory: Path = DIRECTORY) -> list[Scenario]:
+    """Every scenario of every file. Raises ValueError for a malformed or duplicate one."""
+    found: list[Scenario] = []
+    for path in sorted(directory.glob("*.txt")):
+        found.extend(_parse(path.stem, path.read_text().splitlines()))
+    keys = [scenario.key for scenario in found]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise ValueError(f"two scenarios are called {key!r}")
+    return found
+
+
+def _parse(file: str, lines: list[str]) -> Iterator[Scenario]:
+    title, peers, steps = "", (), []  # type: str, tuple[str, ...], list[Step]
+    for number, line in enumerate(lines, start=1):
+        if line.startswith("## "):
+            if steps:
+                yield Scenario(file, title, peers, tuple(steps))
+            title, peers, steps = line[3:].strip(), (), []
+        elif line.startswith("@ peers:"):
+            peers = tuple(line.partition(":")[2].split())
+        elif line.startswith(("$ ", "> ")):
+            if not title:
+                raise ValueError(f"{file}.txt:{number}: a step before the first title")
+            steps.append(Step(line[0], line[2:], ()))
+        elif line.startswith("  ") and steps and steps[-1].kind == ">":
+            steps[-1] = steps[-1]._replace(parts=steps[-1].parts + tuple(line.split()))
+        elif line.strip() and not line.startswith("#"):
+            raise ValueError(f"{file}.txt:{number}: not a step: {line!r}")
+    if steps:
+        yield Scenario(file, title, peers, tuple(steps))
