@@ -1,12 +1,24 @@
 """Archives: OCI layers and `docker cp` streams against directories, hostile input assumed.
 
-Jobs, each a function of a worker process (arguments and result are JSON):
+Jobs for `Workers.run`; arguments and result are JSON, descriptors as said (they are only borrowed):
 
-- `apply.apply_job`: a layer stream onto a directory; gives diff id, digest and sizes of the same pass.
-- `diff.diff_job`: what a directory changed against its parents, as a reproducible layer.
-- `pack.pack_job`: a directory or a path of it as a tar (`docker cp` out, `export`).
-- `unpack.unpack_job`: a plain tar into a path beneath a root (`docker cp` in).
+`apply:apply_job` - a layer stream (fds: stream) onto a directory. Arguments: `target`, `whiteouts` (`overlay` or
+`delete`), `parents` (directories below, nearest first) - all from `ApplyTarget.job_args()` - and optionally `diff_id`,
+`digest`, `size` (what they must be), `max_bytes` (limit of what the files may take; default: the free room), `devices`
+(`create`, `skip` or `refuse`). Result: `{diff_id, digest, size, uncompressed_size, entries, compression}`.
+Raises InvalidParameter naming the entry; the caller then throws the directory away.
 
-The parts below them: `compression` (streams), `tarread` and `tarwrite` (the format), `beneath` (paths under a
-root).
+`diff:diff_job` - what a directory changed, as a reproducible layer (fds: output). Arguments: `job_args()`, `compression`
+(`none`, `gzip`, `zstd`). Result as above.
+
+`changes:changes_job` - the same as a list for `docker diff`. Result: `[{"Path", "Kind"}]`, kind 0 changed, 1 added,
+2 deleted.
+
+`pack:pack_job` - a path of a tree as a tar (fds: output, root directory): `docker cp` out, `export`. Arguments: `path`,
+optionally `name` (of the top entry).
+
+`unpack:unpack_job` - a tar into a directory of a tree (fds: stream, root directory): `docker cp` in. Arguments: `path`,
+optionally `no_overwrite`, `owner` ([uid, gid]).
+
+The parts below them: `compression` (streams), `tarread` and `tarwrite` (the format), `beneath` (paths under a root).
 """

@@ -1,0 +1,155 @@
+"""Copying a tree exactly: owners, modes, times to the nanosecond, xattrs, hard links, devices, holes.
+
+For trees of our own (committed snapshots, a volume's first content). Nothing is resolved through a link all the
+same: every step is relative to an open directory, so that not even a tree that changes meanwhile leads elsewhere.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from sampan.linux.files import clone_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_CHUNK = 64 << 20
+
+
+def copy_tree(source: str | Path, target: str | Path) -> None:
+    """Copy what is in `source` into the existing, empty directory `target`, and its attributes onto it.
+
+    Raises OSError as the kernel does (ENOSPC, EACCES…), with what was copied so far left in place.
+    """
+    source_fd = os.open(source, _DIRECTORY)
+    try:
+        target_fd = os.open(target, _DIRECTORY)
+        try:
+            _Copy(target_fd).directory(source_fd, target_fd, "")
+        finally:
+            os.close(target_fd)
+    finally:
+        os.close(source_fd)
+
+
+class _Copy:
+    """One run: remembers the first copy of each file that has several names."""
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self._linked: dict[tuple[int, int], str] = {}
+
+    def directory(self, source: int, target: int, path: str) -> None:
+        for name in os.listdir(source):
+            status = os.lstat(name, dir_fd=source)
+            inner = f"{path}/{name}" if path else name
+            if stat.S_ISDIR(status.st_mode):
+                self._subdirectory(source, target, name, inner)
+            elif not self._link(status, target, name, inner):
+                _copy_entry(source, target, name, status)
+        copy_attributes(source, target, os.fstat(source))
+
+    def _subdirectory(self, source: int, target: int, name: str, path: str) -> None:
+        inner_source = os.open(name, _DIRECTORY, dir_fd=source)
+        try:
+            os.mkdir(name, 0o700, dir_fd=target)
+            inner_target = os.open(name, _DIRECTORY, dir_fd=target)
+            try:
+                self.directory(inner_source, inner_target, path)
+            finally:
+                os.close(inner_target)
+        finally:
+            os.close(inner_source)
+
+    def _link(self, status: os.stat_result, target: int, name: str, path: str) -> bool:
+        if status.st_nlink < 2:
+            return False
+        first = self._linked.setdefault((status.st_dev, status.st_ino), path)
+        if first is path:
+            return False
+        os.link(first, name, src_dir_fd=self._root, dst_dir_fd=target, follow_symlinks=False)
+        return True
+
+
+def _copy_entry(source: int, target: int, name: str, status: os.stat_result) -> None:
+    mode = status.st_mode
+    if stat.S_ISREG(mode):
+        _copy_file(source, target, name, status)
+        return
+    if stat.S_ISLNK(mode):
+        os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
+        os.chown(name, status.st_uid, status.st_gid, dir_fd=target, follow_symlinks=False)
+    elif stat.S_ISSOCK(mode):
+        return  # a socket without its process is of no use to anybody; tar leaves it out too
+    else:
+        os.mknod(name, mode, status.st_rdev, dir_fd=target)
+        os.chown(name, status.st_uid, status.st_gid, dir_fd=target, follow_symlinks=False)
+        os.chmod(name, stat.S_IMODE(mode), dir_fd=target)
+    _copy_xattrs(f"/proc/self/fd/{source}/{name}", f"/proc/self/fd/{target}/{name}")
+    os.utime(name, ns=(status.st_atime_ns, status.st_mtime_ns), dir_fd=target, follow_symlinks=False)
+
+
+def _copy_file(source: int, target: int, name: str, status: os.stat_result) -> None:
+    reader = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=source)
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        writer = os.open(name, flags, 0o600, dir_fd=target)
+        try:
+            copy_content(reader, writer, status.st_size)
+            copy_attributes(reader, writer, status)
+        finally:
+            os.close(writer)
+    finally:
+        os.close(reader)
+
+
+def copy_content(reader: int, writer: int, size: int) -> None:
+    """Copy a file's bytes within the kernel, sharing blocks where possible and keeping holes."""
+    if size == 0 or clone_file(writer, reader):
+        return
+    os.ftruncate(writer, size)
+    at = 0
+    while at < size:
+        try:
+            at = os.lseek(reader, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return  # nothing but a hole to the end
+            raise
+        end = os.lseek(reader, at, os.SEEK_HOLE)
+        while at < end:
+            count = _copy_range(reader, writer, min(_CHUNK, end - at), at)
+            if count == 0:
+                return
+            at += count
+
+
+def copy_attributes(source: int, target: int, status: os.stat_result) -> None:
+    """Owner, then mode, then xattrs (a capability is dropped by chown), then times."""
+    os.fchown(target, status.st_uid, status.st_gid)
+    os.fchmod(target, stat.S_IMODE(status.st_mode))
+    _copy_xattrs(source, target)
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _copy_range(reader: int, writer: int, count: int, at: int) -> int:
+    try:
+        return os.copy_file_range(reader, writer, count, at, at)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+    return os.pwrite(writer, os.pread(reader, min(count, 1 << 20), at), at)
+
+
+def _copy_xattrs(source: int | str, target: int | str) -> None:
+    """Paths are `/proc/self/fd/N/name`: the last component is not followed."""
+    if isinstance(source, int) or isinstance(target, int):
+        for name in os.listxattr(source):
+            os.setxattr(target, name, os.getxattr(source, name))
+        return
+    for name in os.listxattr(source, follow_symlinks=False):
+        os.setxattr(target, name, os.getxattr(source, name, follow_symlinks=False), follow_symlinks=False)
