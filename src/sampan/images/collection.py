@@ -48,7 +48,11 @@ class Housekeeping:
             await asyncio.shield(self._task)
 
     async def recover(self, containers: Ids[str]) -> None:
-        """At start: remove writable snapshots of containers that do not exist, left by a killed engine, then collect."""
+        """At start: end what a killed engine had begun, its leases and the writable snapshots of no container, then collect."""
+        leases = self._parts.content.leases
+        for lease in await leases.walk():
+            if "purpose" in lease.labels:  # one of `hold`, whose block of code died with its engine
+                await leases.delete(lease)
         for each in await self._parts.snapshots.walk():
             if each.kind != "committed" and each.name not in containers:
                 try:

@@ -37,8 +37,8 @@ class SavePlan(NamedTuple):
 
     images: list[SavedImage]
     blobs: dict[str, Descriptor]
-    index: bytes
-    docker_manifest: bytes
+    index_json: bytes
+    manifest_json: bytes
 
 
 async def plan(parts: Parts, names: list[str], wanted: list[Platform]) -> SavePlan:
@@ -81,8 +81,8 @@ async def stream(parts: Parts, saved: SavePlan) -> AsyncIterator[bytes]:
                 yield chunk
             yield layout.padding(blob.size)
         files = {
-            "index.json": saved.index,
-            "manifest.json": saved.docker_manifest,
+            "index.json": saved.index_json,
+            "manifest.json": saved.manifest_json,
             "oci-layout": layout.layout_file(),
         }
         for name, data in files.items():

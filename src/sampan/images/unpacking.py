@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -55,16 +55,44 @@ class Unpacker:
             return ""
         await self._parts.content.leases.add(lease, *(snapshot_resource(name) for name in chain))
         if not await self._is_committed(chain[-1]):
-            parent = ""
-            for layer, diff_id, name in zip(layers, diff_ids, chain, strict=True):
-                async with self._only_one(name):
-                    if not await self._is_committed(name):
-                        await self._unpack(layer, diff_id, name, parent, lease, progress)
-                parent = name
+            for number, (layer, diff_id) in enumerate(zip(layers, diff_ids, strict=True), start=1):
+                await self.layer(layer, diff_id, chain[:number], lease, progress)
         await self._parts.content.add_references(
             manifest.config.checked_digest, [snapshot_resource(chain[-1])]
         )
         return chain[-1]
+
+    async def layer(
+        self,
+        layer: Descriptor,
+        diff_id: str,
+        chain: Sequence[str],
+        lease: Lease,
+        progress: Progress | None = None,
+    ) -> None:
+        """Unpack one layer, unless it is, onto the layers below it; `chain` names their snapshots and, last, its own."""
+        parent, name = (chain[-2] if len(chain) > 1 else ""), chain[-1]
+        await self._parts.content.leases.add(lease, snapshot_resource(name))
+        async with self._only_one(name):
+            if not await self._is_committed(name):
+                key = UNPACK_PREFIX + name
+                async with self._applied(layer, key, parent, lease, progress) as found:
+                    if found != diff_id:
+                        raise DataLoss(
+                            f"layer {layer.digest} unpacks to {found}, but the image says {diff_id}"
+                        )
+                    await self._parts.snapshots.commit(name, key)
+
+    async def base_layer(self, layer: Descriptor, lease: Lease) -> str:
+        """Unpack a layer that stands on nothing and whose diff id is not known; its diff id, which names its snapshot too."""
+        key = UNPACK_PREFIX + layer.digest
+        async with self._only_one(key), self._applied(layer, key, "", lease, None) as diff_id:
+            await self._parts.content.leases.add(lease, snapshot_resource(diff_id))
+            if await self._is_committed(diff_id):
+                await self._discard(key)
+            else:
+                await self._parts.snapshots.commit(diff_id, key)
+            return diff_id
 
     async def prepare_rootfs(self, container_id: str, image: ResolvedImage) -> list[Mount]:
         """See `interface.Images.prepare_rootfs`."""
@@ -89,11 +117,12 @@ class Unpacker:
         except NotFound:
             return False
 
-    async def _unpack(
-        self, layer: Descriptor, diff_id: str, name: str, parent: str, lease: Lease, progress: Progress | None
-    ) -> None:
+    @asynccontextmanager
+    async def _applied(
+        self, layer: Descriptor, key: str, parent: str, lease: Lease, progress: Progress | None
+    ) -> AsyncIterator[str]:
+        """An active snapshot holding the layer, for the block to commit; gives the layer's diff id. A failure removes it."""
         snapshots, content = self._parts.snapshots, self._parts.content
-        key = UNPACK_PREFIX + name
         await content.leases.add(lease, snapshot_resource(key))
         await self._discard(key)  # left by an engine that was killed while it unpacked
         await snapshots.prepare(key, parent)
@@ -105,17 +134,13 @@ class Unpacker:
                     "sampan.archive.apply:apply_job",
                     target.job_args(),
                     fds=[blob],
-                    progress=(lambda report: progress(layer, int(report.get("read", 0))))
+                    progress=(lambda report: progress(layer, int(report.get("current", 0))))
                     if progress
                     else None,
                 )
             finally:
                 os.close(blob)
-            if result["diff_id"] != diff_id:
-                raise DataLoss(
-                    f"layer {layer.digest} unpacks to {result['diff_id']}, but the image says {diff_id}"
-                )
-            await snapshots.commit(name, key)
+            yield str(result["diff_id"])
         except BaseException:
             await asyncio.shield(self._discard(key))
             raise

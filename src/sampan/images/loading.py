@@ -1,0 +1,127 @@
+"""`docker load`: images out of an archive, straight from the request's body into the content store.
+
+Order of writes: every blob is complete and durable, every layer of this machine's platform is unpacked and
+agrees with its digest, before the first name is written. A lease holds all of it until then, so whatever
+fails leaves garbage for collection and no image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from sampan.content.interface import Lease
+from sampan.engineapi.image import ProgressDetail, StreamMessage
+from sampan.errors import NotFound
+from sampan.images.documents import ImageManifest, choose_manifest
+from sampan.images.intake import receive
+from sampan.images.parts import Parts
+from sampan.images.received import NamedTarget, Received, refer
+from sampan.images.records import dangling_name
+from sampan.images.unpacking import Unpacker
+from sampan.names import platform as platforms
+from sampan.names.digest import short
+from sampan.names.platform import Platform
+from sampan.oci.image import INDEX_TYPES, MANIFEST_TYPES, Descriptor
+
+Report = Callable[[StreamMessage], Awaitable[None]]
+
+
+async def load(
+    parts: Parts, unpacker: Unpacker, body: AsyncIterator[bytes], wanted: list[Platform], report: Report
+) -> None:
+    """Load every image of an archive, which may be compressed.
+
+    `report` gets "Loaded image: x:tag" per name at the end. Raises `InvalidParameter` naming the entry at
+    fault, `NotFound` when an image lacks a platform of `wanted`; then no image has been added.
+    """
+    async with parts.content.leases.hold("load") as lease:
+        received = Received(parts.content, lease)
+        await receive(received, parts.content, lease, body)
+        images = await received.images()
+        for image in images:
+            await _complete(parts, unpacker, image, wanted, lease)
+        for image in images:
+            await _publish(parts, image, report)
+
+
+async def _complete(
+    parts: Parts, unpacker: Unpacker, image: NamedTarget, wanted: list[Platform], lease: Lease
+) -> None:
+    """Note what refers to what, and unpack the platforms that this machine or the caller wants."""
+    await _refer_all(parts, image.target, 0)
+    manifests = await parts.documents.manifests(image.target)
+    label = image.name or image.target.digest
+    for platform in wanted:
+        if choose_manifest(manifests, platform) is None:
+            raise NotFound(
+                f"image {label} was loaded, but doesn't provide the requested platform ({platform})"
+            )
+    for each in _to_unpack(manifests, wanted):
+        assert each.manifest is not None and each.config is not None  # it is complete
+        await unpacker.ensure(each.manifest, each.config, lease)
+
+
+def _to_unpack(manifests: list[ImageManifest], wanted: list[Platform]) -> list[ImageManifest]:
+    """The complete images for the platforms asked for, else for those that this machine runs.
+
+    Of an archive with a single image whose parts are missing nothing could ever be run, so that one is refused.
+    """
+    complete = [each for each in manifests if each.kind == "image" and each.available and each.platform]
+    if not complete:
+        missing = next((each.descriptor.digest for each in manifests if each.kind == "image"), None)
+        if missing is not None:
+            raise NotFound(f"content of image manifest {missing} is missing in the archive")
+    if wanted:
+        return [
+            each
+            for each in complete
+            if each.platform and any(platforms.matches(each.platform, one) for one in wanted)
+        ]
+    return platforms.choose(complete, lambda each: each.platform or platforms.local(), platforms.local())[:1]
+
+
+async def _refer_all(parts: Parts, descriptor: Descriptor, depth: int) -> None:
+    if (
+        descriptor.media_type in INDEX_TYPES
+        and depth < 4
+        and await parts.content.exists(descriptor.checked_digest)
+    ):
+        children = (await parts.documents.index(descriptor.digest)).manifests
+        await refer(parts.content, descriptor.digest, children)
+        for child in children:
+            await _refer_all(parts, child, depth + 1)
+    elif descriptor.media_type in MANIFEST_TYPES and await parts.content.exists(descriptor.checked_digest):
+        manifest = await parts.documents.manifest(descriptor.digest)
+        await refer(parts.content, descriptor.digest, [manifest.config, *manifest.layers])
+
+
+async def _publish(parts: Parts, image: NamedTarget, report: Report) -> None:
+    """Write the name, durably, and tell."""
+    target = Descriptor(
+        media_type=image.target.media_type, digest=image.target.digest, size=image.target.size
+    )
+    if image.name or not await parts.records.of(target.digest):
+        await parts.records.put(image.name or dangling_name(target.digest), target)
+    record = (await parts.records.of(target.digest))[0]
+    if image.name:
+        named = await parts.records.get(image.name)
+        message = f"Loaded image: {named.familiar() if named else image.name}"
+    else:
+        message = f"Loaded image ID: {target.digest}"
+    await report(StreamMessage(stream=message + "\n"))
+    await parts.publish_for("load", record, target.digest)
+
+
+def unpack_progress(report: Callable[[StreamMessage], None]) -> Callable[[Descriptor, int], None]:
+    """Progress lines for layers being unpacked, one per layer, as a terminal draws them."""
+
+    def tell(layer: Descriptor, done: int) -> None:
+        report(
+            StreamMessage(
+                status="Loading layer",
+                progress_detail=ProgressDetail(done, layer.size),
+                id=short(layer.digest),
+            )
+        )
+
+    return tell

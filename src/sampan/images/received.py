@@ -1,0 +1,168 @@
+"""What an archive turned out to hold: the files that `intake` kept, read as an OCI layout or as a docker-archive.
+
+The OCI layout wins when both are there, as in what `docker save` writes. Of a docker-archive's images the
+manifests are made here, in the very form that dockerd makes them in, so that the same archive gets the same id in both.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from sampan.content.interface import ContentStore, Lease, content_resource
+from sampan.errors import InvalidParameter
+from sampan.names.digest import Digest
+from sampan.names.reference import parse_normalized
+from sampan.oci.image import (
+    ANNOTATION_IMAGE_NAME,
+    ANNOTATION_REF_NAME,
+    DOCKER_CONFIG,
+    DOCKER_LAYER,
+    DOCKER_LAYER_GZIP,
+    DOCKER_LAYER_ZSTD,
+    DOCKER_MANIFEST,
+    ArchiveImage,
+    Descriptor,
+    Manifest,
+    describe,
+    encode,
+    parse_archive_manifest,
+    parse_config,
+    parse_index,
+    parse_layout,
+)
+
+_LINKS = 8
+"""Links from one name to the next; more is a loop."""
+
+_MAGIC = ((b"\x1f\x8b", DOCKER_LAYER_GZIP), (b"\x28\xb5\x2f\xfd", DOCKER_LAYER_ZSTD))
+
+
+class StoredFile(NamedTuple):
+    """A file of the archive that is in the content store."""
+
+    digest: Digest
+    size: int
+    start: bytes
+    """Its first bytes, which tell how it is compressed."""
+
+
+class NamedTarget(NamedTuple):
+    """An image of the archive: what it is, and a canonical name for it, if any."""
+
+    target: Descriptor
+    name: str
+
+
+class Received:
+    """The files of one archive by name. Large ones are in the content store, under `lease`; small ones in memory."""
+
+    def __init__(self, content: ContentStore, lease: Lease) -> None:
+        self.stored: dict[str, StoredFile] = {}
+        self.small: dict[str, bytes] = {}
+        self.links: dict[str, str] = {}
+        self._content = content
+        self._lease = lease
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.stored or name in self.small or name in self.links
+
+    async def images(self) -> list[NamedTarget]:
+        """The archive's images, one entry per name.
+
+        Raises `InvalidParameter` naming the file that is missing or malformed, or saying that this is no image archive.
+        """
+        if "oci-layout" in self and "index.json" in self:
+            parse_layout(await self._document("oci-layout"))
+            return await self._oci_images()
+        if "manifest.json" in self:
+            entries = parse_archive_manifest(await self._document("manifest.json"))
+            return [named for entry in entries for named in await self._docker_image(entry)]
+        raise InvalidParameter(
+            "unrecognized image format: the archive has neither an index.json nor a manifest.json"
+        )
+
+    async def _oci_images(self) -> list[NamedTarget]:
+        index = parse_index(await self._document("index.json"), "index.json")
+        found: list[NamedTarget] = []
+        for entry in index.manifests:
+            if not await self._content.exists(entry.checked_digest):
+                raise InvalidParameter(f"index.json names {entry.digest}, which is not in the archive")
+            name = entry.annotations.get(ANNOTATION_IMAGE_NAME) or entry.annotations.get(
+                ANNOTATION_REF_NAME, ""
+            )
+            found.append(NamedTarget(entry, _canonical(name)))
+        return found
+
+    async def _docker_image(self, entry: ArchiveImage) -> list[NamedTarget]:
+        config_data = await self._document(entry.config)
+        config = parse_config(config_data, entry.config)
+        if len(config.rootfs.diff_ids) != len(entry.layers):
+            raise InvalidParameter(
+                f"{entry.config}: {len(config.rootfs.diff_ids)} layers in the config, {len(entry.layers)} in manifest.json"
+            )
+        layers = [await self._layer(path) for path in entry.layers]
+        await self._content.put(config_data, lease=self._lease)
+        manifest = Manifest(
+            schema_version=2,
+            media_type=DOCKER_MANIFEST,
+            config=describe(config_data, DOCKER_CONFIG),
+            layers=layers,
+        )
+        data = encode(manifest)
+        parts = [manifest.config, *layers]
+        await self._content.put(
+            data, lease=self._lease, references=[content_resource(each.checked_digest) for each in parts]
+        )
+        target = describe(data, DOCKER_MANIFEST)
+        names = [str(parse_normalized(tag).with_default_tag()) for tag in entry.repo_tags or []]
+        return [NamedTarget(target, name) for name in names or [""]]
+
+    async def _layer(self, path: str) -> Descriptor:
+        name = self._resolve(path)
+        if name in self.small:
+            data = self.small[name]
+            info = await self._content.put(data, lease=self._lease)
+            stored = StoredFile(info.digest, info.size, data[:4])
+        elif name in self.stored:
+            stored = self.stored[name]
+        else:
+            raise InvalidParameter(f"manifest.json names the layer {path}, which is not in the archive")
+        return Descriptor(media_type=_layer_type(stored.start), digest=stored.digest, size=stored.size)
+
+    async def _document(self, path: str) -> bytes:
+        name = self._resolve(path)
+        if name in self.small:
+            return self.small[name]
+        if name in self.stored:
+            return await self._content.read(self.stored[name].digest)
+        raise InvalidParameter(f"the archive has no file {path}")
+
+    def _resolve(self, path: str) -> str:
+        """Follow links within the archive. Nothing here is ever a path of the host's."""
+        name = posixpath.normpath(path)
+        for _ in range(_LINKS):
+            if name not in self.links:
+                return name
+            name = posixpath.normpath(posixpath.join(posixpath.dirname(name), self.links[name]))
+        raise InvalidParameter(f"archive entry {path}: too many links")
+
+
+async def refer(content: ContentStore, digest: str, parts: Iterable[Descriptor]) -> None:
+    """Say that a blob needs others, so that collection keeps them."""
+    await content.add_references(Digest(digest), [content_resource(part.checked_digest) for part in parts])
+
+
+def _canonical(name: str) -> str:
+    """The name in an index's annotation; one that is no reference is no name, as dockerd has it."""
+    if not name:
+        return ""
+    try:
+        return str(parse_normalized(name).with_default_tag())
+    except InvalidParameter:
+        return ""
+
+
+def _layer_type(start: bytes) -> str:
+    return next((media_type for magic, media_type in _MAGIC if start.startswith(magic)), DOCKER_LAYER)

@@ -1,0 +1,206 @@
+"""The image service: every verb on images, over the stores that the engine opened.
+
+::
+
+    images = ImageService(database, content, snapshots, workers, collector, events)
+    images.register_container_uses(containers.image_uses)
+    await images.recover({container ids})
+    await images.load(body, report=send)
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from collections.abc import Collection as Ids
+from typing import TYPE_CHECKING
+
+from sampan.content.interface import ContentStore, Lease
+from sampan.engineapi.filters import Filters
+from sampan.engineapi.image import (
+    DeleteItem,
+    HistoryItem,
+    ImageInspect,
+    ImagesDiskUsage,
+    ImageSummary,
+    PruneReport,
+    StreamMessage,
+)
+from sampan.events import EventBus
+from sampan.images import (
+    committing,
+    history,
+    importing,
+    inspection,
+    listing,
+    loading,
+    pruning,
+    removal,
+    saving,
+    tagging,
+)
+from sampan.images.collection import Housekeeping
+from sampan.images.committing import NewImage
+from sampan.images.documents import Documents
+from sampan.images.importing import ImportRequest
+from sampan.images.interface import CommitRequest, ContainerUse, ContainerUses, ResolvedImage
+from sampan.images.listing import ListOptions
+from sampan.images.loading import Report
+from sampan.images.parts import Collection, Parts, WorkerPool
+from sampan.images.records import ImageRecords
+from sampan.images.registry import NoRegistry, Registry, SearchResult
+from sampan.images.resolution import Resolver
+from sampan.images.saving import SavePlan
+from sampan.images.unpacking import Unpacker
+from sampan.names.platform import Platform
+from sampan.names.reference import Reference
+from sampan.snapshots.interface import Snapshotter
+from sampan.store import Database
+
+if TYPE_CHECKING:
+    from sampan.oci.runtime import Mount
+
+
+class ImageService:
+    """See the module; `interface.Images` documents what other services use of it."""
+
+    def __init__(
+        self,
+        database: Database,
+        content: ContentStore,
+        snapshots: Snapshotter,
+        workers: WorkerPool,
+        collection: Collection,
+        events: EventBus,
+        registry: Registry | None = None,
+    ) -> None:
+        records = ImageRecords(database)
+        documents = Documents(content)
+        resolver = Resolver(records, documents)
+        self._registered: ContainerUses | None = None
+        self.parts = Parts(records, documents, resolver, content, snapshots, workers, events, self._uses)
+        self.registry: Registry = registry or NoRegistry()
+        self.unpacker = Unpacker(self.parts)
+        self.housekeeping = Housekeeping(self.parts, collection)
+        self._collection = collection
+
+    # -- for other services
+
+    def register_container_uses(self, uses: ContainerUses) -> None:
+        """See `interface.Images`."""
+        self._registered = uses
+
+    async def resolve(self, reference: str, platform: Platform | None = None) -> ResolvedImage:
+        """See `interface.Images`."""
+        return await self.parts.resolver.image(reference, platform)
+
+    async def prepare_rootfs(self, container_id: str, image: ResolvedImage) -> list[Mount]:
+        """See `interface.Images`."""
+        return await self.unpacker.prepare_rootfs(container_id, image)
+
+    async def rootfs_mounts(self, container_id: str) -> list[Mount]:
+        """See `interface.Images`."""
+        return await self.parts.snapshots.mounts(container_id)
+
+    async def release_rootfs(self, container_id: str) -> None:
+        """See `interface.Images`."""
+        await self.unpacker.release_rootfs(container_id)
+
+    async def commit(self, container_id: str, request: CommitRequest) -> str:
+        """See `interface.Images`."""
+        return await committing.commit(self.parts, self.unpacker, container_id, request)
+
+    async def create_from(self, image: NewImage, lease: Lease) -> str:
+        """Write an image whose layers are in the content store and unpacked, all under `lease`; its id. For the builder."""
+        return (await committing.create_from(self.parts, image, lease)).id
+
+    async def recover(self, containers: Ids[str]) -> None:
+        """Once at start, before any request: put away what a killed engine left half-done. `containers` are the ids that
+        exist.
+        """
+        await self.housekeeping.recover(containers)
+
+    async def close(self) -> None:
+        """Stop background work."""
+        await self.housekeeping.close()
+
+    # -- the verbs
+
+    async def list(self, options: ListOptions) -> list[ImageSummary]:
+        """`docker images`."""
+        return await listing.list_images(self.parts, options)
+
+    async def inspect(
+        self,
+        reference: str,
+        version: tuple[int, int],
+        platform: Platform | None = None,
+        manifests: bool = False,
+    ) -> ImageInspect:
+        """`docker image inspect`."""
+        return await inspection.inspect(self.parts, reference, version, platform, manifests)
+
+    async def history(self, reference: str, platform: Platform | None = None) -> list[HistoryItem]:
+        """`docker history`."""
+        return await history.history(self.parts, await self.resolve(reference, platform))
+
+    async def tag(self, reference: str, repository: str, tag: str) -> None:
+        """`docker tag`."""
+        await tagging.tag(self.parts, reference, repository, tag)
+
+    async def remove(self, reference: str, *, force: bool = False, prune: bool = True) -> list[DeleteItem]:
+        """`docker rmi`."""
+        items = await removal.remove(self.parts, reference, force=force, prune=prune)
+        self.housekeeping.soon()
+        return items
+
+    async def prune(self, filters: Filters) -> PruneReport:
+        """`docker image prune`."""
+        return await pruning.prune(self.parts, self._collection, filters)
+
+    async def disk_usage(self) -> ImagesDiskUsage:
+        """The images' part of `docker system df`."""
+        return await listing.disk_usage(self.parts)
+
+    async def load(self, body: AsyncIterator[bytes], report: Report, platforms: list[Platform]) -> None:
+        """`docker load`."""
+        try:
+            await loading.load(self.parts, self.unpacker, body, platforms, report)
+        except BaseException:
+            self.housekeeping.soon()
+            raise
+
+    async def plan_save(self, names: list[str], platforms: list[Platform]) -> SavePlan:
+        """Find what `docker save` is to write; errors come from here."""
+        return await saving.plan(self.parts, names, platforms)
+
+    def save(self, plan: SavePlan) -> AsyncIterator[bytes]:
+        """The archive's bytes."""
+        return saving.stream(self.parts, plan)
+
+    async def import_image(self, body: AsyncIterator[bytes], request: ImportRequest) -> str:
+        """`docker import`."""
+        try:
+            return await importing.import_image(self.parts, self.unpacker, body, request)
+        except BaseException:
+            self.housekeeping.soon()
+            raise
+
+    def pull(
+        self, reference: Reference, platform: Platform | None, auth: str
+    ) -> AsyncIterator[StreamMessage]:
+        """`docker pull`."""
+        return self.registry.pull(reference, platform, auth)
+
+    async def push(
+        self, reference: Reference, platform: Platform | None, auth: str
+    ) -> AsyncIterator[StreamMessage]:
+        """`docker push`."""
+        record = await self.parts.resolver.record(str(reference))
+        return self.registry.push(record, reference, platform, auth)
+
+    async def search(self, term: str, limit: int, auth: str) -> list[SearchResult]:
+        """`docker search`."""
+        return await self.registry.search(term, limit, auth)
+
+    async def _uses(self) -> list[ContainerUse]:
+        return await self._registered() if self._registered is not None else []
