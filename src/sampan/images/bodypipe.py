@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -32,7 +32,8 @@ async def pipe_to_thread(body: AsyncIterator[bytes], function: Callable[[int], T
     pumping = asyncio.ensure_future(_pump(body, writer))
     pumping.add_done_callback(lambda _: os.close(writer))  # the thread sees the end, however the pump ended
     try:
-        await asyncio.wait({reading, pumping}, return_when=asyncio.FIRST_EXCEPTION)
+        both: set[asyncio.Future[Any]] = {reading, pumping}
+        await asyncio.wait(both, return_when=asyncio.FIRST_EXCEPTION)
         if pumping.done() and (error := pumping.exception()) and not isinstance(error, BrokenPipeError):
             raise error
         return await reading

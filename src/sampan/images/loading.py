@@ -7,7 +7,7 @@ fails leaves garbage for collection and no image.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 
 from sampan.content.interface import Lease
 from sampan.engineapi.image import ProgressDetail, StreamMessage
@@ -17,35 +17,49 @@ from sampan.images.intake import receive
 from sampan.images.parts import Parts
 from sampan.images.received import NamedTarget, Received, refer
 from sampan.images.records import dangling_name
-from sampan.images.unpacking import Unpacker
+from sampan.images.unpacking import Progress, Unpacker
 from sampan.names import platform as platforms
 from sampan.names.digest import short
 from sampan.names.platform import Platform
 from sampan.oci.image import INDEX_TYPES, MANIFEST_TYPES, Descriptor
 
-Report = Callable[[StreamMessage], Awaitable[None]]
+Report = Callable[[StreamMessage], None]
 
 
 async def load(
-    parts: Parts, unpacker: Unpacker, body: AsyncIterator[bytes], wanted: list[Platform], report: Report
+    parts: Parts,
+    unpacker: Unpacker,
+    body: AsyncIterator[bytes],
+    wanted: list[Platform],
+    report: Report,
+    *,
+    progress: bool = False,
 ) -> None:
     """Load every image of an archive, which may be compressed.
 
-    `report` gets "Loaded image: x:tag" per name at the end. Raises `InvalidParameter` naming the entry at
-    fault, `NotFound` when an image lacks a platform of `wanted`; then no image has been added.
+    `report` gets "Loaded image: x:tag" per name at the end, and before that, with `progress`, how far each
+    layer is. Raises `InvalidParameter` naming the entry at fault, `NotFound` when an image lacks a platform
+    of `wanted`; then no image has been added.
     """
     async with parts.content.leases.hold("load") as lease:
         received = Received(parts.content, lease)
         await receive(received, parts.content, lease, body)
         images = await received.images()
         for image in images:
-            await _complete(parts, unpacker, image, wanted, lease)
+            await _complete(
+                parts, unpacker, image, wanted, lease, _layer_progress(report) if progress else None
+            )
         for image in images:
             await _publish(parts, image, report)
 
 
 async def _complete(
-    parts: Parts, unpacker: Unpacker, image: NamedTarget, wanted: list[Platform], lease: Lease
+    parts: Parts,
+    unpacker: Unpacker,
+    image: NamedTarget,
+    wanted: list[Platform],
+    lease: Lease,
+    progress: Progress | None,
 ) -> None:
     """Note what refers to what, and unpack the platforms that this machine or the caller wants."""
     await _refer_all(parts, image.target, 0)
@@ -58,7 +72,7 @@ async def _complete(
             )
     for each in _to_unpack(manifests, wanted):
         assert each.manifest is not None and each.config is not None  # it is complete
-        await unpacker.ensure(each.manifest, each.config, lease)
+        await unpacker.ensure(each.manifest, each.config, lease, progress)
 
 
 def _to_unpack(manifests: list[ImageManifest], wanted: list[Platform]) -> list[ImageManifest]:
@@ -108,11 +122,11 @@ async def _publish(parts: Parts, image: NamedTarget, report: Report) -> None:
         message = f"Loaded image: {named.familiar() if named else image.name}"
     else:
         message = f"Loaded image ID: {target.digest}"
-    await report(StreamMessage(stream=message + "\n"))
+    report(StreamMessage(stream=message + "\n"))
     await parts.publish_for("load", record, target.digest)
 
 
-def unpack_progress(report: Callable[[StreamMessage], None]) -> Callable[[Descriptor, int], None]:
+def _layer_progress(report: Report) -> Progress:
     """Progress lines for layers being unpacked, one per layer, as a terminal draws them."""
 
     def tell(layer: Descriptor, done: int) -> None:

@@ -125,7 +125,7 @@ class ImageService:
 
     # -- the verbs
 
-    async def list(self, options: ListOptions) -> list[ImageSummary]:
+    async def summaries(self, options: ListOptions) -> list[ImageSummary]:
         """`docker images`."""
         return await listing.list_images(self.parts, options)
 
@@ -161,10 +161,12 @@ class ImageService:
         """The images' part of `docker system df`."""
         return await listing.disk_usage(self.parts)
 
-    async def load(self, body: AsyncIterator[bytes], report: Report, platforms: list[Platform]) -> None:
-        """`docker load`."""
+    async def load(
+        self, body: AsyncIterator[bytes], report: Report, platforms: list[Platform], *, progress: bool = False
+    ) -> None:
+        """`docker load`; with `progress`, messages about each layer go to `report` too."""
         try:
-            await loading.load(self.parts, self.unpacker, body, platforms, report)
+            await loading.load(self.parts, self.unpacker, body, platforms, report, progress=progress)
         except BaseException:
             self.housekeeping.soon()
             raise
