@@ -101,7 +101,7 @@ def _is_referred_to(cx: sqlite3.Connection, resource: Resource) -> bool:
         "select exists (select 1 from lease_resource where kind = :kind and id = :id)"
         " or exists (select 1 from content_reference where kind = :kind and id = :id)"
     )
-    return bool(cx.execute(query, {"kind": resource.kind, "id": resource.id}).fetchone()[0])
+    return bool(cx.execute(query, dict(zip(("kind", "id"), resource, strict=True))).fetchone()[0])
 
 
 def _referrers_first(garbage: set[Resource], edges: dict[Resource, list[Resource]]) -> list[Resource]:
