@@ -7,10 +7,10 @@ import secrets
 
 from sampan.errors import InvalidParameter
 
-NAME_PATTERN = "[a-zA-Z0-9][a-zA-Z0-9_.-]+"
-"""What a container's or volume's name must match; Docker prints the pattern in its errors."""
+NAME_PATTERN = "[a-zA-Z0-9][a-zA-Z0-9_.-]"
+"""Which characters a container's or volume's name is made of, as Docker prints it in its errors."""
 
-_NAME = re.compile(NAME_PATTERN)
+_NAME = re.compile(NAME_PATTERN + "+")
 _HEX_ID = re.compile(r"[0-9a-f]{64}")
 
 _ADJECTIVES = tuple(
@@ -42,7 +42,7 @@ _SURNAMES = tuple(
 def check_container_name(name: str) -> str:
     """The name without the slash that clients may put before it.
 
-    Raises InvalidParameter: "Invalid container name (x), only [a-zA-Z0-9][a-zA-Z0-9_.-]+ are allowed".
+    Raises InvalidParameter: "Invalid container name (x), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed".
     """
     bare = name.removeprefix("/")
     if not _NAME.fullmatch(bare):
