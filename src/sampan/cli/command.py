@@ -31,7 +31,7 @@ class CommandLineError(SampanError):
         self.status = status
 
 
-class Value(click.ParamType):
+class Value(click.ParamType[Any]):
     """A kind of flag value: what help calls it, and how it is read (ValueError says what is wrong)."""
 
     def __init__(self, name: str, read: Callable[[str], Any]) -> None:
@@ -56,7 +56,9 @@ def flag(*names: str, help: str, default: bool = False, hidden: bool = False) ->
     return click.option(*names, is_flag=True, default=default, help=help, hidden=hidden)
 
 
-def option(*names: str, kind: Value, help: str, default: Any = None, hidden: bool = False) -> Callable[[F], F]:
+def option(
+    *names: str, kind: Value, help: str, default: Any = None, hidden: bool = False
+) -> Callable[[F], F]:
     """A flag with a value; the last one given counts."""
     return click.option(*names, type=kind, default=default, help=help, hidden=hidden)
 
@@ -71,7 +73,7 @@ class Verb(click.Command):
 
     def __init__(
         self,
-        *arguments: Any,
+        name: str | None,
         usage: Sequence[str] = (),
         arity: tuple[int, int | None] = (0, 0),
         aliases: Sequence[str] = (),
@@ -79,7 +81,8 @@ class Verb(click.Command):
         interspersed: bool = True,
         **settings: Any,
     ) -> None:
-        super().__init__(*arguments, add_help_option=False, **settings)
+        super().__init__(name, **settings)
+        self.add_help_option = False
         self.usages = usage
         self.arity = arity
         self.aliases = aliases
@@ -87,7 +90,14 @@ class Verb(click.Command):
         self.allow_interspersed_args = interspersed
         self.params.append(click.Argument(["args"], nargs=-1, type=click.UNPROCESSED))
         self.params.append(
-            click.Option(["--help"], is_flag=True, is_eager=True, expose_value=False, callback=_show_help, help="Print usage")
+            click.Option(
+                ["--help"],
+                is_flag=True,
+                is_eager=True,
+                expose_value=False,
+                callback=_show_help,
+                help="Print usage",
+            )
         )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -104,10 +114,14 @@ class Verb(click.Command):
 
     def _without_boolean_values(self, args: list[str]) -> list[str]:
         """`--flag=true` as click knows it: `--flag`, or nothing for false."""
-        switches = {name: param for param in self.params if getattr(param, "is_flag", False) for name in param.opts}
+        switches = {
+            name: param for param in self.params if getattr(param, "is_flag", False) for name in param.opts
+        }
         plain: list[str] = []
         for position, arg in enumerate(args):
-            if arg == "--" or (not self.allow_interspersed_args and not arg.startswith("-") and self._is_free(plain)):
+            if arg == "--" or (
+                not self.allow_interspersed_args and not arg.startswith("-") and self._is_free(plain)
+            ):
                 return plain + args[position:]
             name, separator, value = arg.partition("=")
             if not separator or name not in switches:
@@ -151,11 +165,13 @@ class Verb(click.Command):
         else:
             wanted = f"requires at most {most} argument{'s' if most > 1 else ''}"
         path = click.get_current_context().command_path
-        raise self._wrong(f"{PROGRAM}: '{path}' {wanted}", status=1)
+        see = "See" if most is None else "Run"  # docker's two spellings
+        raise self._wrong(f"{PROGRAM}: '{path}' {wanted}", status=1, see=see)
 
-    def _wrong(self, message: str, status: int = 125) -> CommandLineError:
+    def _wrong(self, message: str, status: int = 125, see: str = "Run") -> CommandLineError:
         path = click.get_current_context().command_path
-        return CommandLineError(f"{message}\n\nUsage:  {self._usage()}\n\nRun '{path} --help' for more information", status)
+        text = f"{message}\n\nUsage:  {self._usage()}\n\n{see} '{path} --help' for more information"
+        return CommandLineError(text, status)
 
     def _usage(self) -> str:
         path = click.get_current_context().command_path
@@ -172,7 +188,9 @@ class Verb(click.Command):
         if table:
             parts.append("Options:\n" + table)
         if self.examples:
-            parts.append("Examples:\n" + "\n".join("  " + line for line in self.examples.strip().splitlines()))
+            parts.append(
+                "Examples:\n" + "\n".join("  " + line for line in self.examples.strip().splitlines())
+            )
         return "\n\n".join(parts)
 
 
@@ -186,7 +204,9 @@ def unknown_flag(name: str, args: Sequence[str]) -> str:
     """pflag's words for a flag that there is not."""
     if name.startswith("--"):
         return f"unknown flag: {name}"
-    whole = next((arg for arg in args if arg.startswith("-") and not arg.startswith("--") and name[1:] in arg), name)
+    whole = next(
+        (arg for arg in args if arg.startswith("-") and not arg.startswith("--") and name[1:] in arg), name
+    )
     return f"unknown shorthand flag: '{name[1:]}' in {whole}"
 
 

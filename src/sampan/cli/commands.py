@@ -14,11 +14,15 @@ class Home(NamedTuple):
 
 
 _CONTAINER = {
-    "attach": Home("attaching", "attach", "Attach local standard input, output, and error streams to a running container"),
+    "attach": Home(
+        "attaching", "attach", "Attach local standard input, output, and error streams to a running container"
+    ),
     "commit": Home("image_making", "commit", "Create a new image from a container's changes"),
     "cp": Home("copying", "cp", "Copy files/folders between a container and the local filesystem"),
     "create": Home("running", "create", "Create a new container"),
-    "diff": Home("container_details", "diff", "Inspect changes to files or directories on a container's filesystem"),
+    "diff": Home(
+        "container_details", "diff", "Inspect changes to files or directories on a container's filesystem"
+    ),
     "exec": Home("executing", "exec_", "Execute a command in a running container"),
     "export": Home("image_making", "export", "Export a container's filesystem as a tar archive"),
     "kill": Home("lifecycle", "kill", "Kill one or more running containers"),
@@ -40,10 +44,14 @@ _CONTAINER = {
 
 _IMAGE = {
     "history": Home("image_list", "history", "Show the history of an image"),
-    "import": Home("image_making", "import_", "Import the contents from a tarball to create a filesystem image"),
+    "import": Home(
+        "image_making", "import_", "Import the contents from a tarball to create a filesystem image"
+    ),
     "load": Home("image_making", "load", "Load an image from a tar archive or STDIN"),
     "pull": Home("image_making", "pull", "Download an image from a registry"),
-    "save": Home("image_making", "save", "Save one or more images to a tar archive (streamed to STDOUT by default)"),
+    "save": Home(
+        "image_making", "save", "Save one or more images to a tar archive (streamed to STDOUT by default)"
+    ),
     "tag": Home("image_list", "tag", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"),
 }
 
@@ -52,7 +60,9 @@ GROUPS: dict[str, tuple[str, dict[str, Home]]] = {
         "Manage containers",
         {
             **_CONTAINER,
-            "inspect": Home("inspecting", "container_inspect", "Display detailed information on one or more containers"),
+            "inspect": Home(
+                "inspecting", "container_inspect", "Display detailed information on one or more containers"
+            ),
             "ls": Home("container_list", "ps", "List containers"),
             "prune": Home("pruning", "container_prune", "Remove all stopped containers"),
         },
@@ -61,8 +71,12 @@ GROUPS: dict[str, tuple[str, dict[str, Home]]] = {
         "Manage images",
         {
             **_IMAGE,
-            "bootstrap": Home("image_making", "bootstrap", "Make a base image from this machine's packages, without any hub"),
-            "inspect": Home("inspecting", "image_inspect", "Display detailed information on one or more images"),
+            "bootstrap": Home(
+                "image_making", "bootstrap", "Make a base image from this machine's packages, without any hub"
+            ),
+            "inspect": Home(
+                "inspecting", "image_inspect", "Display detailed information on one or more images"
+            ),
             "ls": Home("image_list", "images", "List images"),
             "prune": Home("pruning", "image_prune", "Remove unused images"),
             "rm": Home("image_list", "rmi", "Remove one or more images"),
@@ -74,7 +88,9 @@ GROUPS: dict[str, tuple[str, dict[str, Home]]] = {
             "connect": Home("network", "connect", "Connect a container to a network"),
             "create": Home("network", "create", "Create a network"),
             "disconnect": Home("network", "disconnect", "Disconnect a container from a network"),
-            "inspect": Home("inspecting", "network_inspect", "Display detailed information on one or more networks"),
+            "inspect": Home(
+                "inspecting", "network_inspect", "Display detailed information on one or more networks"
+            ),
             "ls": Home("network", "ls", "List networks"),
             "prune": Home("pruning", "network_prune", "Remove all unused networks"),
             "rm": Home("network", "rm", "Remove one or more networks"),
@@ -84,7 +100,9 @@ GROUPS: dict[str, tuple[str, dict[str, Home]]] = {
         "Manage volumes",
         {
             "create": Home("volume", "create", "Create a volume"),
-            "inspect": Home("inspecting", "volume_inspect", "Display detailed information on one or more volumes"),
+            "inspect": Home(
+                "inspecting", "volume_inspect", "Display detailed information on one or more volumes"
+            ),
             "ls": Home("volume", "ls", "List volumes"),
             "prune": Home("pruning", "volume_prune", "Remove unused local volumes"),
             "rm": Home("volume", "rm", "Remove one or more volumes"),
@@ -93,9 +111,15 @@ GROUPS: dict[str, tuple[str, dict[str, Home]]] = {
     "system": (
         "Manage the engine",
         {
-            "check": Home("system_check", "check", "Say whether this machine has everything that the engine needs"),
+            "check": Home(
+                "system_check", "check", "Say whether this machine has everything that the engine needs"
+            ),
             "df": Home("disk_usage", "df", "Show docker disk usage"),
-            "enable": Home("system_enable", "enable", "Install a socket-activated unit, so that any client starts the engine"),
+            "enable": Home(
+                "system_enable",
+                "enable",
+                "Install a socket-activated unit, so that any client starts the engine",
+            ),
             "events": Home("system", "events", "Get real time events from the server"),
             "info": Home("system", "info", "Display system-wide information"),
             "prune": Home("pruning", "system_prune", "Remove unused data"),

@@ -23,7 +23,10 @@ def describe(error: BaseException) -> str:
 def start_status(error: BaseException) -> int:
     """Exit code of `run` and `start` when a container could not be started: 127 not found, 126 not executable, else 125."""
     text = str(error).lower()
-    if any(words in text for words in ("executable file not found", "no such file or directory", "system cannot find the file")):
+    if any(
+        words in text
+        for words in ("executable file not found", "no such file or directory", "system cannot find the file")
+    ):
         return 127
     if "permission denied" in text or "is a directory" in text:
         return 126

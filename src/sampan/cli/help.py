@@ -28,7 +28,11 @@ def option_table(params: Sequence[click.Parameter]) -> str:
 
 
 def _is_visible(param: click.Parameter) -> bool:
-    return param.param_type_name == "option" and not getattr(param, "hidden", False) and "--help" not in param.opts
+    return (
+        param.param_type_name == "option"
+        and not getattr(param, "hidden", False)
+        and "--help" not in param.opts
+    )
 
 
 def _row(param: click.Parameter) -> tuple[str, str]:
@@ -36,7 +40,11 @@ def _row(param: click.Parameter) -> tuple[str, str]:
     long = next((name for name in param.opts if name.startswith("--")), "")
     left = f"  {short}, " if short else "      "
     is_flag = getattr(param, "is_flag", False)
-    kind = "" if is_flag else " " + ("list" if param.multiple and param.type.name == "string" else param.type.name)
+    kind = (
+        ""
+        if is_flag
+        else " " + ("list" if param.multiple and param.type.name == "string" else param.type.name)
+    )
     help = str(getattr(param, "help", "") or "")
     default = param.default
     if is_flag and default is True:

@@ -39,7 +39,7 @@ class _LazyGroup(click.Group):
             message = unknown_flag(error.option_name, args)
         except click.BadOptionUsage as error:
             message = f"flag needs an argument: {error.option_name}"
-        except click.NoArgsIsHelpError:
+        except click.exceptions.NoArgsIsHelpError:
             click.echo(self.help_text(ctx))
             ctx.exit()
         raise CommandLineError(
@@ -48,7 +48,9 @@ class _LazyGroup(click.Group):
             125,
         )
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         command = self.get_command(ctx, args[0])
         if command is None:
             usage = f"Usage:  {ctx.command_path}\n\n" if ctx.parent else ""
@@ -69,7 +71,9 @@ class _Subgroup(_LazyGroup):
     def __init__(self, name: str) -> None:
         help, self.homes = GROUPS[name]
         self._aliases = ALIASES[name]
-        super().__init__(name, help=help, add_help_option=False, no_args_is_help=True, params=[_help_option()])
+        super().__init__(
+            name, help=help, add_help_option=False, no_args_is_help=True, params=[_help_option()]
+        )
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         home = self.homes.get(self._aliases.get(cmd_name, cmd_name))
@@ -127,10 +131,14 @@ def _show_help(ctx: click.Context, param: click.Parameter, value: bool) -> None:
 
 
 def _help_option() -> click.Option:
-    return click.Option(["--help"], is_flag=True, is_eager=True, expose_value=False, callback=_show_help, help="Print usage")
+    return click.Option(
+        ["--help"], is_flag=True, is_eager=True, expose_value=False, callback=_show_help, help="Print usage"
+    )
 
 
-@click.command(add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(
+    add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
+)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def _serve(arguments: tuple[str, ...]) -> None:
     """Become the engine. Isolated (-I): the caller's PYTHONPATH and directory have no say in a root process."""
@@ -139,11 +147,22 @@ def _serve(arguments: tuple[str, ...]) -> None:
 
 
 @click.group(cls=_Root, add_help_option=False, no_args_is_help=True)
-@option("-c", "--context", kind=_STRING, help="Name of the context to use to connect to the engine (overrides DOCKER_HOST)")
+@option(
+    "-c",
+    "--context",
+    kind=_STRING,
+    help="Name of the context to use to connect to the engine (overrides DOCKER_HOST)",
+)
 @option("--config", kind=_STRING, help="Location of client config files")
 @flag("-D", "--debug", help="Enable debug mode: errors come with a traceback")
 @listing("-H", "--host", kind=_STRING, help="Daemon socket to connect to")
-@option("-l", "--log-level", kind=_STRING, default="info", help="Accepted for docker's sake; the client logs nothing")
+@option(
+    "-l",
+    "--log-level",
+    kind=_STRING,
+    default="info",
+    help="Accepted for docker's sake; the client logs nothing",
+)
 @flag("--tls", help="Use TLS; implied by --tlsverify")
 @option("--tlscacert", kind=_STRING, help="Trust certs signed only by this CA")
 @option("--tlscert", kind=_STRING, help="Path to TLS certificate file")
@@ -151,7 +170,9 @@ def _serve(arguments: tuple[str, ...]) -> None:
 @flag("--tlsverify", help="Use TLS and verify the remote")
 @flag("-v", "--version", help="Print version information and quit")
 @click.pass_context
-def _program(ctx: click.Context, host: tuple[str, ...], context: str | None, config: str | None, **flags: Any) -> None:
+def _program(
+    ctx: click.Context, /, host: tuple[str, ...], context: str | None, config: str | None, **flags: Any
+) -> None:
     if len(host) > 1:
         raise InvalidParameter("Specify only one -H")
     if host and context:
@@ -173,7 +194,10 @@ def _tls(flags: dict[str, Any]) -> Any:
     folder = os.environ.get("DOCKER_CERT_PATH") or config_directory()
     found = tls_files(folder, flags["tlsverify"])
     return TlsFiles(
-        flags["tlscacert"] or found.ca, flags["tlscert"] or found.cert, flags["tlskey"] or found.key, flags["tlsverify"]
+        flags["tlscacert"] or found.ca,
+        flags["tlscert"] or found.cert,
+        flags["tlskey"] or found.key,
+        flags["tlsverify"],
     )
 
 

@@ -1,0 +1,160 @@
+"""`--ulimit`, `--device…`, `--blkio-weight-device`, `--restart`, `--health-…`."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+from sampan.cli.values import read_memory
+from sampan.errors import InvalidParameter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_ULIMITS = frozenset(
+    [
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
+    ]
+)
+_PERMISSIONS = re.compile(r"[rwm]+")
+_CDI = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*=[\w.:-]+")
+
+
+def ulimit(spec: str) -> dict[str, Any]:
+    """`NAME=SOFT[:HARD]`.
+
+    >>> ulimit("nofile=1024:2048")
+    {'Name': 'nofile', 'Soft': 1024, 'Hard': 2048}
+    """
+    name, separator, value = spec.partition("=")
+    if not separator:
+        raise InvalidParameter(f"invalid ulimit argument: {spec}")
+    if name not in _ULIMITS:
+        raise InvalidParameter(f"invalid ulimit type: {name}")
+    parts = value.split(":")
+    try:
+        soft, hard = (int(parts[0]), int(parts[-1])) if len(parts) <= 2 else (0, int("x"))
+    except ValueError:
+        raise InvalidParameter(f"invalid ulimit value: {spec}") from None
+    if hard != -1 and (soft > hard or soft == -1):
+        raise InvalidParameter(f"ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}")
+    return {"Name": name, "Soft": soft, "Hard": hard}
+
+
+def devices(specs: Iterable[str]) -> tuple[list[dict[str, str]], list[dict[str, Any]]]:
+    """`--device`: (Devices, DeviceRequests); a CDI name (vendor/class=device) is a request."""
+    found, cdi = [], []
+    for spec in specs:
+        if _CDI.fullmatch(spec):
+            cdi.append(spec)
+        else:
+            found.append(_device(spec))
+    return found, [{"Driver": "cdi", "DeviceIDs": cdi}] if cdi else []
+
+
+def _device(spec: str) -> dict[str, str]:
+    host, *rest = spec.split(":")
+    container, permissions = host, "rwm"
+    if len(rest) == 2:
+        container, permissions = rest
+    elif len(rest) == 1 and _PERMISSIONS.fullmatch(rest[0]):
+        permissions = rest[0]
+    elif len(rest) == 1:
+        container = rest[0] or host
+    elif rest:
+        raise InvalidParameter(f"invalid device specification: {spec}")
+    if not _PERMISSIONS.fullmatch(permissions):
+        raise InvalidParameter(f"bad mode specified: {permissions}")
+    if not os.path.isabs(host):
+        raise InvalidParameter(f"{spec} is not an absolute path")
+    return {"PathOnHost": host, "PathInContainer": container, "CgroupPermissions": permissions}
+
+
+def rates(specs: Iterable[str], *, unit: str) -> list[dict[str, Any]]:
+    """`--device-read-bps /dev/sda:1mb` and its kin; unit is "bytes" or "operations"."""
+    found = []
+    for spec in specs:
+        path, separator, rate = spec.partition(":")
+        if not separator:
+            raise InvalidParameter(f"bad format: {spec}")
+        if not path.startswith("/dev/"):
+            raise InvalidParameter(f"bad format for device path: {spec}")
+        try:
+            number = read_memory(rate) if unit == "bytes" else int(rate)
+        except ValueError:
+            number = -1
+        if number < 0:
+            example = "<number>[<unit>]. Number must be a positive integer. Unit is optional and can be kb, mb, or gb"
+            wanted = example if unit == "bytes" else "<number>. Number must be a positive integer"
+            raise InvalidParameter(
+                f"invalid rate for device: {spec}. The correct format is <device-path>:{wanted}"
+            )
+        found.append({"Path": path, "Rate": number})
+    return found
+
+
+def weights(specs: Iterable[str]) -> list[dict[str, Any]]:
+    """`--blkio-weight-device /dev/sda:500`."""
+    found = []
+    for spec in specs:
+        path, _, weight = spec.partition(":")
+        if not path.startswith("/dev/"):
+            raise InvalidParameter(f"bad format for device path: {spec}")
+        if not weight.isdecimal() or not (weight == "0" or 10 <= int(weight) <= 1000):
+            raise InvalidParameter(f"invalid weight for device: {spec}")
+        found.append({"Path": path, "Weight": int(weight)})
+    return found
+
+
+def restart_policy(text: str) -> dict[str, Any]:
+    """`no`, `always`, `unless-stopped`, `on-failure[:MAX]`."""
+    name, separator, count = text.partition(":")
+    if not text:
+        return {"Name": "no", "MaximumRetryCount": 0}
+    if separator and not name:
+        raise InvalidParameter("invalid restart policy format: no policy provided before colon")
+    if count and not re.fullmatch(r"-?\d+", count):
+        raise InvalidParameter("invalid restart policy format: maximum retry count must be an integer")
+    return {"Name": name, "MaximumRetryCount": int(count or 0)}
+
+
+def healthcheck(flags: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The API's HealthConfig; None when no flag speaks of it."""
+    times = {
+        "Interval": flags["health_interval"],
+        "Timeout": flags["health_timeout"],
+        "StartPeriod": flags["health_start_period"],
+        "StartInterval": flags["health_start_interval"],
+    }
+    given = bool(flags["health_cmd"] or flags["health_retries"] or any(times.values()))
+    if flags["no_healthcheck"]:
+        if given:
+            raise InvalidParameter("--no-healthcheck conflicts with --health-* options")
+        return {"Test": ["NONE"]}
+    if not given:
+        return None
+    for name, value in times.items():
+        if value < 0:
+            words = {"Interval": "interval", "Timeout": "timeout", "StartPeriod": "start-period"}
+            raise InvalidParameter(f"--health-{words.get(name, 'start-interval')} cannot be negative")
+    if flags["health_retries"] < 0:
+        raise InvalidParameter("--health-retries cannot be negative")
+    probe: dict[str, Any] = {"Retries": flags["health_retries"], **times}
+    if flags["health_cmd"]:
+        probe["Test"] = ["CMD-SHELL", flags["health_cmd"]]
+    return probe

@@ -1,0 +1,94 @@
+"""`--network` and the flags that describe its endpoint."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING, Any
+
+from sampan.errors import InvalidParameter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_PREDEFINED = ("default", "bridge", "host", "none")
+
+
+def networking(flags: Mapping[str, Any]) -> tuple[str, dict[str, dict[str, Any]]]:
+    """(NetworkMode, EndpointsConfig). The endpoint flags (`--ip`, `--network-alias`, …) belong to the first network."""
+    attachments = [_attachment(spec) for spec in flags["network"] or ["default"]]
+    mode, first = attachments[0]
+    _apply_flags(first, mode, flags)
+    if len(attachments) > 1:
+        for name, _ in attachments:
+            if name in ("host", "none") or name.startswith("container:"):
+                raise InvalidParameter(
+                    f'conflicting options: cannot attach both user-defined and non-user-defined network-modes: "{name}"'
+                )
+    endpoints: dict[str, dict[str, Any]] = {}
+    for name, endpoint in attachments:
+        if name in endpoints:
+            raise InvalidParameter(f'conflicting options: network "{name}" is specified more than once')
+        endpoints[name] = endpoint
+    if mode.startswith("container:"):
+        endpoints = {}
+    return mode, endpoints
+
+
+def _attachment(spec: str) -> tuple[str, dict[str, Any]]:
+    """`NAME`, or `name=NAME,alias=…,ip=…,driver-opt=…`."""
+    if "=" not in spec:
+        return spec, {}
+    name, endpoint = "", {}  # type: str, dict[str, Any]
+    for field in next(csv.reader([spec]), []):
+        key, separator, value = field.partition("=")
+        key, value = key.strip().lower(), value.strip()
+        if not separator:
+            raise InvalidParameter(f"invalid field {field}")
+        if key == "name":
+            name = value
+        elif key == "alias":
+            endpoint.setdefault("Aliases", []).append(value)
+        elif key == "ip":
+            endpoint.setdefault("IPAMConfig", {})["IPv4Address"] = value
+        elif key == "ip6":
+            endpoint.setdefault("IPAMConfig", {})["IPv6Address"] = value
+        elif key == "link-local-ip":
+            endpoint.setdefault("IPAMConfig", {}).setdefault("LinkLocalIPs", []).append(value)
+        elif key == "mac-address":
+            endpoint["MacAddress"] = value
+        elif key == "driver-opt":
+            option, _, text = value.partition("=")
+            endpoint.setdefault("DriverOpts", {})[option] = text
+        elif key == "gw-priority":
+            endpoint["GwPriority"] = _priority(value)
+        else:
+            raise InvalidParameter(f"invalid field key {key}")
+    if not name:
+        raise InvalidParameter(f"network name is missing in {spec!r}")
+    return name, endpoint
+
+
+def _priority(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InvalidParameter(f"invalid gw-priority ({text}): not an integer") from None
+
+
+def _apply_flags(endpoint: dict[str, Any], mode: str, flags: Mapping[str, Any]) -> None:
+    aliases: Sequence[str] = flags["network_alias"]
+    if (aliases or flags["ip"] or flags["ip6"]) and mode.startswith("container:"):
+        raise InvalidParameter(
+            "conflicting options: cannot attach an alias or address to another container's network"
+        )
+    if aliases:
+        endpoint["Aliases"] = [*endpoint.get("Aliases", []), *aliases]
+    for key, value in (("IPv4Address", flags["ip"]), ("IPv6Address", flags["ip6"])):
+        if value:
+            endpoint.setdefault("IPAMConfig", {})[key] = value
+    if flags["link_local_ip"]:
+        endpoint.setdefault("IPAMConfig", {})["LinkLocalIPs"] = list(flags["link_local_ip"])
+    if flags["mac_address"]:
+        endpoint["MacAddress"] = flags["mac_address"]
+    if flags["link"] and mode not in _PREDEFINED:
+        endpoint["Links"] = list(flags["link"])
