@@ -21,6 +21,7 @@ from sampan.content.interface import ContentStore, Ingest, Lease
 from sampan.errors import InvalidParameter, SystemFailure
 from sampan.images.bodypipe import pipe_to_thread
 from sampan.images.received import Received, StoredFile
+from sampan.images.unpacking import EXPANSION_FREE, EXPANSION_MAX
 from sampan.names.digest import Digest, parse_digest
 
 T = TypeVar("T")
@@ -34,9 +35,6 @@ SMALL_TOTAL = 32 << 20
 ENTRIES_MAX = 100_000
 """Entries that an archive of images may have."""
 
-EXPANSION_MAX = 300
-EXPANSION_FREE = 4 << 30
-"""An archive may decompress to this many bytes, and beyond to EXPANSION_MAX times its size."""
 
 _BLOB = re.compile(r"blobs/([^/]+)/([^/]+)")
 

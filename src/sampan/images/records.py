@@ -19,7 +19,7 @@ from sampan.names.reference import Reference, parse_normalized
 from sampan.oci.image import Descriptor
 from sampan.store import Database, Schema
 
-SCHEMA = Schema(
+IMAGES_SCHEMA = Schema(
     "images",
     [
         """

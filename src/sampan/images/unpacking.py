@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 UNPACK_PREFIX = "unpack-"
 """Keys of snapshots that are being unpacked begin so; those of containers are their ids."""
 
+EXPANSION_FREE = 16 << 30
+EXPANSION_MAX = 300
+"""A layer may unpack to EXPANSION_FREE bytes, and to EXPANSION_MAX more for each byte of the blob; beyond that it is a bomb."""
+
 Progress = Callable[[Descriptor, int], None]
 """Told of a layer and the bytes of it that have been unpacked so far."""
 
@@ -132,7 +136,7 @@ class Unpacker:
             try:
                 result = await self._parts.workers.run(
                     "sampan.archive.apply:apply_job",
-                    target.job_args(),
+                    {**target.job_args(), "max_bytes": EXPANSION_FREE + EXPANSION_MAX * layer.size},
                     fds=[blob],
                     progress=(lambda report: progress(layer, int(report.get("current", 0))))
                     if progress

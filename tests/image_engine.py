@@ -1,0 +1,115 @@
+"""The image half of an engine, for tests: real stores, workers and API server on a socket, without containers or networks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import tempfile
+import threading
+from collections.abc import Coroutine
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from sampan.api import images as image_routes
+from sampan.api.router import Router
+from sampan.api.server import ApiServer
+from sampan.content.gc import Collector
+from sampan.content.local import LocalContentStore
+from sampan.content.schema import CONTENT_SCHEMA
+from sampan.events import EventBus
+from sampan.images.interface import ContainerUse
+from sampan.images.records import IMAGES_SCHEMA
+from sampan.images.service import ImageService
+from sampan.snapshots.probe import start_snapshotter
+from sampan.snapshots.records import SNAPSHOT_SCHEMA
+from sampan.store import Database
+from sampan.zygote.client import Zygote
+from sampan.zygote.workers import Workers
+
+T = TypeVar("T")
+
+
+class ImageEngine:
+    """Runs on a loop in a thread of its own. `run` calls into it, `docker` runs the CLI against it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.uses: list[ContainerUse] = []
+        self._scratch = tempfile.TemporaryDirectory(prefix="sampan-images-")
+        self.socket = Path(self._scratch.name) / "e.sock"  # short enough for a socket's address
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+        self.run(self._start())
+
+    def close(self) -> None:
+        self.run(self._close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        self._scratch.cleanup()
+
+    def run(self, work: Coroutine[Any, Any, T], timeout: float = 100) -> T:
+        """Await on the engine's loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
+
+    def docker(self, *arguments: str, stdin: bytes | None = None, ok: bool = True) -> str:
+        """Output of the docker CLI; of a failing one (`ok=False`) what it wrote to stderr."""
+        result = self.docker_raw(*arguments, stdin=stdin)
+        assert (result.returncode == 0) is ok, (arguments, result.stdout[:2000], result.stderr)
+        return (result.stdout if ok else result.stderr).decode(errors="replace")
+
+    def docker_raw(self, *arguments: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+        command = ["docker", "-H", f"unix://{self.socket}", *arguments]
+        environment = {**os.environ, "DOCKER_CONFIG": self._scratch.name}
+        return subprocess.run(
+            command, input=stdin or b"", capture_output=True, timeout=100, check=False, env=environment
+        )
+
+    async def _start(self) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.database = await Database.open(
+            self.root / "sampan.db", [CONTENT_SCHEMA, SNAPSHOT_SCHEMA, IMAGES_SCHEMA]
+        )
+        self.content = await LocalContentStore.start(self.database, self.root / "content")
+        self.snapshots = await start_snapshotter(self.database, self.root / "snapshots")
+        self.zygote = await Zygote.start(preload=["sampan.archive.apply"])
+        self.events = EventBus()
+        collector = Collector(self.database, self.content.leases, [self.content, self.snapshots])
+        workers = Workers(self.zygote)
+        self.images = ImageService(
+            self.database, self.content, self.snapshots, workers, collector, self.events
+        )
+        self.images.register_container_uses(self._uses)
+        await self.images.recover(set())
+        self.api = ApiServer(SimpleNamespace(images=self.images), _routes())  # type: ignore[arg-type]
+        self._server = await self._loop.create_unix_server(self.api.protocol, str(self.socket))
+
+    async def _close(self) -> None:
+        self._server.close()
+        await self.api.close(0.5)
+        await self.images.close()
+        await self.snapshots.close()
+        await self.zygote.close()
+        await self.database.close()
+
+    async def _uses(self) -> list[ContainerUse]:
+        return self.uses
+
+
+def _routes() -> Router:
+    router = Router()
+    router.merge(image_routes.router)
+    for method, path in (("GET", "/_ping"), ("HEAD", "/_ping")):
+        router.add(method, path, _ping)
+    return router
+
+
+async def _ping(call: object) -> web.StreamResponse:
+    return web.Response(text="OK")
