@@ -21,20 +21,25 @@ a path that an image or a running container can change. Comments name the attack
 
 ====================  =====================================================================================
 `stub`                the parent's side: prefork, configure, start, join
+`remote`              starting a container that another process has made
 `config`              what the parent tells the stub
-`channel`             the socket pair between them
-`init`                the stub's side for a container's first process
-`enter`               the stub's side for a further process (`exec`)
+`stubmain`            the stub's side: its life from clone to execve
+`init`                … of a container's first process, up to the wait for start
+`enter`               … of a further process (`exec`)
+`departure`           … the last steps, common to both
 `namespaces`          making and joining namespaces; id mappings; time offsets
 `host`                what the parent opens for the stub: root file system, sources of bind mounts
 `mountoptions`        fstab options to flags
+`failure`             errors that name the step
 `rootfs`              mounts, in order, beneath the root's descriptor; pivot_root; masked and read-only paths
+`copyup`              a tmpfs that begins as a copy
 `cgroupfs`            /sys/fs/cgroup as the container sees it
 `devices`             device nodes, links in /dev, the console
-`procfs`              the genuine /proc: sysctls, LSM labels
+`procfs`              the genuine /proc, by descriptor
+`sysctls`             kernel parameters of the container's own namespaces
 `users`               passwd and group of the image
-`credentials`         ids, groups, the five capability sets, no-new-privileges
-`limits`              rlimits, scheduling, I/O priority, personality
+`credentials`         ids, groups, the five capability sets, no-new-privileges, labels
+`limits`              rlimits, scheduling, I/O priority, OOM score
 `hooks`               programs of the host's at fixed moments
 `program`             finding and executing the program; why that failed
 `interpreter`         Python's own binary, out of the container's reach

@@ -14,7 +14,7 @@ from sampan.runtime.container.failure import reason
 from sampan.runtime.interface import LaunchError
 
 if TYPE_CHECKING:
-    from sampan.oci.runtime import Device
+    from sampan.oci.runtime import Device, DeviceCgroup, Resources
 
 DEVPTS_SUPER_MAGIC = 0x1CD1
 
@@ -36,6 +36,25 @@ _LINKS: tuple[tuple[str, str], ...] = (
 )
 
 _TYPES = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+
+
+def _rule(major: int, minor: int, access: str = "rwm", kind: str = "c") -> DeviceCgroup:
+    return {"allow": True, "type": kind, "major": major, "minor": minor, "access": access}
+
+
+_DEFAULT_RULES: tuple[DeviceCgroup, ...] = (
+    _rule(-1, -1, "m", "c"),
+    _rule(-1, -1, "m", "b"),
+    *(_rule(device["major"], device["minor"]) for device in DEFAULT_DEVICES),
+    _rule(136, -1),  # /dev/pts/*
+    _rule(5, 2),  # /dev/ptmx
+)
+"""What every container may do: make any node (using it is another matter), its default devices, terminals."""
+
+
+def with_default_rules(resources: Resources) -> Resources:
+    """The resources with the device rules of the default devices added, as config-linux.md demands."""
+    return {**resources, "devices": [*resources.get("devices", []), *_DEFAULT_RULES]}
 
 
 def make_devices(root: int, devices: list[Device], host_nodes: dict[str, int]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from typing import TYPE_CHECKING, Any
@@ -11,16 +10,15 @@ from sampan.linux import process, sockets
 from sampan.runtime.container import hooks, limits, namespaces, stubmain, sysctls
 from sampan.runtime.container.failure import Step, from_message
 from sampan.runtime.container.host import HostFiles
+from sampan.runtime.container.remote import start_over, state_document
 from sampan.runtime.interface import LaunchError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from sampan.oci.runtime import IDMapping, Spec, State, TimeOffset
+    from sampan.oci.runtime import IDMapping, Spec, TimeOffset
     from sampan.runtime.container.config import InitConfig, JoinConfig
     from sampan.seccomp.interface import Program
-
-OCI_VERSION = "1.2.1"
 
 _MADE_LATER = frozenset({"cgroup"})
 """Made by the stub on configure: a cgroup namespace is rooted where its maker is, and the stub's cgroup may
@@ -305,42 +303,6 @@ def prefork_join(pid: int, *, cgroup_fd: int | None = None) -> Stub:
     finally:
         os.close(target)
     return Stub(child, pidfd, channel, (), {}, pid)
-
-
-def start_remote(directory: int, name: str) -> None:
-    """Start a created container through its listening socket `name` in the directory. Raises LaunchError."""
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with connection:
-        # By way of /proc/self/fd: a socket's path may have 107 bytes only.
-        connection.connect(f"/proc/self/fd/{directory}/{name}")
-        start_over(connection)
-
-
-def start_over(channel: socket.socket) -> None:
-    """Tell a stub to execute its program; returns when it did. Raises LaunchError."""
-    try:
-        sockets.send(channel, {"start": True})
-        answer, _ = sockets.receive(channel)
-    except sockets.Disconnected:
-        return  # the stub's end was close-on-exec
-    except OSError as error:
-        raise LaunchError(f"cannot start an already running container: {error.strerror}", "other") from error
-    raise from_message(answer)
-
-
-def state_document(config: InitConfig, status: str, pid: int) -> str:
-    """The state document of the specification, as JSON, for hooks."""
-    state: State = {
-        "ociVersion": OCI_VERSION,
-        "id": config["id"],
-        "status": status,  # type: ignore[typeddict-item]
-        "pid": pid,
-        "bundle": config["bundle"],
-    }
-    annotations = config["spec"].get("annotations")
-    if annotations:
-        state["annotations"] = annotations
-    return json.dumps(state)
 
 
 def _clone(flags: int, cgroup_fd: int | None, target: int | None) -> tuple[int, int, socket.socket]:

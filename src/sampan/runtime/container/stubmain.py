@@ -30,6 +30,7 @@ def main(channel: socket.socket, pidfd: int | None) -> NoReturn:
     try:
         gc.disable()
         _reset_signals()
+        process.set_name("sampan-stub")
         # CVE-2024-21626: nothing that the parent has open may survive in here.
         process.close_all_except([channel.fileno()] + ([pidfd] if pidfd is not None else []))
         message, descriptors = sockets.receive(channel)
