@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from sampan.api import commit, containers, exec, images, networks, system, unsupported, volumes
+from sampan.api import (
+    archive,
+    commit,
+    containers,
+    exec,
+    images,
+    networks,
+    streams,
+    system,
+    unsupported,
+    volumes,
+)
 from sampan.api.router import Router
 
 
 def all_routes() -> Router:
     """One router with everything."""
     router = Router()
-    for module in (containers, exec, images, commit, networks, volumes, system, unsupported):
+    for module in (containers, streams, archive, exec, images, commit, networks, volumes, system, unsupported):
         router.merge(module.router)
     return router

@@ -45,7 +45,7 @@ def effective(add: Sequence[str] | None, drop: Sequence[str] | None, *, privileg
     if ALL in added:
         base = [name for name in defaults.available_capabilities() if name not in dropped]
     elif ALL in dropped:
-        base = [name for name in added]
+        base = list(added)
     else:
         base = [name for name in defaults.CAPABILITIES if name not in dropped]
         base.extend(name for name in added if name not in base)

@@ -9,7 +9,7 @@ from sampan.containers.record import ContainerRecord, RunState
 
 if TYPE_CHECKING:
     from sampan.containers.execs import Exec
-    from sampan.runtime.interface import Shim
+    from sampan.runtime.interface import AttachStream, Shim
 
 WaitCondition = Literal["not-running", "next-exit", "removed"]
 
@@ -21,6 +21,19 @@ class Exit(NamedTuple):
     error: str = ""
 
 
+class WaitingAttach:
+    """An attach to a container that does not run yet."""
+
+    __slots__ = ("stderr", "stdin", "stdout", "stream")
+
+    def __init__(self, *, stdin: bool, stdout: bool, stderr: bool) -> None:
+        self.stdin = stdin
+        self.stdout = stdout
+        self.stderr = stderr
+        self.stream: asyncio.Future[AttachStream] = asyncio.get_running_loop().create_future()
+        """Its connection; cancelled when there will be none."""
+
+
 class Container:
     """A container known to the engine. Change its state only while holding `lock`."""
 
@@ -30,11 +43,8 @@ class Container:
         self.lock = asyncio.Lock()
         self.shim: Shim | None = None
         self.execs: dict[str, Exec] = {}
-        self.launched: asyncio.Future[Shim] | None = None
-        """Where attaches that came before the start wait for the shim; made on demand."""
-        self.attaching = 0
-        """Attaches that have seen the shim but are not connected yet; start waits for them."""
-        self.attached = asyncio.Event()
+        self.waiting_attaches: list[WaitingAttach] = []
+        """Attaches that came before the start: connected between launch and start, so that they miss nothing."""
         self.health_task: asyncio.Task[None] | None = None
         self.monitor: asyncio.Task[None] | None = None
         self.restart_timer: asyncio.Task[None] | None = None
@@ -78,11 +88,23 @@ class Container:
         _settle(self._exit_waiters, exit)
         _settle(self._removal_waiters, exit)
 
-    def when_launched(self) -> asyncio.Future[Shim]:
-        """A future of the shim of the next start (shared: do not cancel it, shield it)."""
-        if self.launched is None or self.launched.done():
-            self.launched = asyncio.get_running_loop().create_future()
-        return self.launched
+    async def connect_waiting(self, shim: Shim) -> None:
+        """Connect the attaches that wait for this start."""
+        waiting, self.waiting_attaches = self.waiting_attaches, []
+        for attach in waiting:
+            if attach.stream.done():
+                continue  # its client went away
+            stream = await shim.attach(stdin=attach.stdin, stdout=attach.stdout, stderr=attach.stderr)
+            if attach.stream.done():
+                await stream.close()
+            else:
+                attach.stream.set_result(stream)
+
+    def drop_waiting(self) -> None:
+        """There will be no start any more: the container is being removed."""
+        for attach in self.waiting_attaches:
+            attach.stream.cancel()
+        self.waiting_attaches.clear()
 
     def cancel_restart(self) -> None:
         """Take back a restart that waits for its back-off."""

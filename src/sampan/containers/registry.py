@@ -72,9 +72,9 @@ class ContainerRegistry:
         """
         if (container := self._by_id.get(reference)) is not None:
             return container
-        if (owner := self._names.get(reference.removeprefix("/"))) is not None:
-            if (container := self._by_id.get(owner)) is not None:
-                return container
+        owner = self._names.get(reference.removeprefix("/"), "")
+        if (container := self._by_id.get(owner)) is not None:
+            return container
         if reference and _HEX.match(reference):
             found = [id for id in self._by_id if id.startswith(reference)]
             if len(found) == 1:

@@ -1,0 +1,227 @@
+"""A container's files from outside: `docker cp` both ways, `export`, `diff`.
+
+The work is done by a worker process (see `root_jobs`); bytes go through a pipe straight to the client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sampan.containers.container import Container
+from sampan.containers.root_view import view_arguments
+from sampan.errors import InvalidParameter, NotFound, SampanError
+from sampan.names.times import format_rfc3339_nano
+
+if TYPE_CHECKING:
+    from sampan.containers.services import Services
+
+_CHUNK = 256 * 1024
+_GO_MODE_BITS = (
+    (0o170000, 0o040000, 1 << 31),  # directory
+    (0o170000, 0o120000, 1 << 27),  # symbolic link
+    (0o170000, 0o060000, 1 << 26),  # block device
+    (0o170000, 0o010000, 1 << 25),  # named pipe
+    (0o170000, 0o140000, 1 << 24),  # socket
+    (0o170000, 0o020000, (1 << 26) | (1 << 21)),  # character device
+    (0o004000, 0o004000, 1 << 23),  # setuid
+    (0o002000, 0o002000, 1 << 22),  # setgid
+    (0o001000, 0o001000, 1 << 20),  # sticky
+)
+
+
+class CopyIn(NamedTuple):
+    """How an archive is to be unpacked."""
+
+    path: str
+    no_overwrite: bool
+    """Refuse to replace a directory by something else, or the other way round."""
+    copy_ids: bool
+    """Keep the archive's owners; else everything belongs to the container's user."""
+
+
+class OutgoingArchive(NamedTuple):
+    """A tar on its way out: the stat of its top, and its bytes."""
+
+    stat: dict[str, Any]
+    chunks: AsyncIterator[bytes]
+
+
+class Copying:
+    """See the module."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def stat(self, container: Container, path: str) -> dict[str, Any]:
+        """What HEAD /archive puts into X-Docker-Container-Path-Stat. Raises `NotFound` in dockerd's words."""
+        found = await self._run(container, "stat_job", {"path": _absolute(path)}, ())
+        return go_stat(found)
+
+    async def copy_out(self, container: Container, path: str) -> OutgoingArchive:
+        """`path` as a tar whose entries begin with its last name. Raises `NotFound`."""
+        archive = await self._pack(container, _absolute(path), None)
+        self._services.publish(container, "archive-path")
+        return archive
+
+    async def export(self, container: Container) -> OutgoingArchive:
+        """The whole root as a tar."""
+        archive = await self._pack(container, "/", "")
+        self._services.publish(container, "export")
+        return archive
+
+    async def copy_in(self, container: Container, request: CopyIn, body: AsyncIterator[bytes]) -> None:
+        """Unpack a tar into a directory. Raises `NotFound`, `InvalidParameter`, `Forbidden` for a read-only root."""
+        record = container.record
+        args = {
+            "path": _absolute(request.path),
+            "no_overwrite": request.no_overwrite,
+            "read_only": record.host_config.readonly_rootfs,
+        }
+        if request.copy_ids:
+            args["owner"] = self._owner(container)
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        feed = asyncio.create_task(_feed(writer, body))
+        try:
+            await self._run(container, "unpack_job", args, (reader,))
+        finally:
+            os.close(reader)
+            feed.cancel()
+            await asyncio.gather(feed, return_exceptions=True)
+        self._services.publish(container, "extract-to-dir")
+
+    async def changes(self, container: Container) -> list[dict[str, Any]]:
+        """What differs from the image: `Path` and `Kind` (0 changed, 1 added, 2 deleted)."""
+        target = await self._services.snapshots.apply_target(container.id)
+        found: list[dict[str, Any]] = await self._services.workers.run(
+            "sampan.archive.changes:changes_job", target.job_args()
+        )
+        return found
+
+    def _owner(self, container: Container) -> list[int] | None:
+        user = container.record.config.user.partition(":")
+        if not user[0]:
+            return [0, 0]
+        if user[0].isdigit():
+            return [int(user[0]), int(user[2]) if user[2].isdigit() else 0]
+        return None
+
+    async def _pack(self, container: Container, path: str, name: str | None) -> OutgoingArchive:
+        """Start the worker and wait for the stat that precedes its first byte."""
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[dict[str, Any]] = loop.create_future()
+
+        def progress(report: dict[str, Any]) -> None:
+            if not ready.done() and "name" in report:
+                ready.set_result(report)
+
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        args = {"path": path, "name": name}
+        job = asyncio.create_task(self._run(container, "pack_job", args, (writer,), progress))
+        await asyncio.sleep(0)
+        done, _ = await asyncio.wait((job, ready), return_when=asyncio.FIRST_COMPLETED)
+        os.close(writer)
+        if job in done and not ready.done():
+            os.close(reader)
+            job.result()  # raises what went wrong
+            raise NotFound(f"Could not find the file {path} in container {container.name}")
+        return OutgoingArchive(go_stat(ready.result()), _drain(reader, job))
+
+    async def _run(
+        self,
+        container: Container,
+        job: str,
+        args: dict[str, Any],
+        fds: tuple[int, ...],
+        progress: Any = None,
+    ) -> Any:
+        try:
+            return await self._services.workers.run(
+                f"sampan.containers.root_jobs:{job}",
+                {"view": await self._view(container), **args},
+                fds,
+                progress,
+            )
+        except NotFound as error:
+            raise NotFound(f"{error} {container.name}") from None
+
+    async def _view(self, container: Container) -> dict[str, Any]:
+        services = self._services
+        if container.state.removing:
+            raise NotFound(f"No such container: {container.name}")
+        shim = container.shim
+        if shim is not None and container.state.alive:
+            return view_arguments(pid=shim.init_pid, rootfs=(), mounts=(), anchor="")
+        return view_arguments(
+            pid=0,
+            rootfs=await services.images.rootfs_mounts(container.id),
+            mounts=[
+                {
+                    "destination": mount.destination,
+                    "source": mount.source,
+                    "options": ["ro"] if mount.read_only else [],
+                }
+                for mount in container.record.mounts
+                if mount.type in ("bind", "volume") and not mount.subpath
+            ],
+            anchor=str(services.directory(container.id)),
+        )
+
+
+def go_stat(found: dict[str, Any]) -> dict[str, Any]:
+    """A stat with Go's file mode bits and an RFC 3339 time."""
+    return {
+        "name": found["name"],
+        "size": found["size"],
+        "mode": go_mode(found["mode"]),
+        "mtime": format_rfc3339_nano(found["mtime"]),
+        "linkTarget": found["linkTarget"],
+    }
+
+
+def go_mode(mode: int) -> int:
+    """stat(2)'s mode as Go's os.FileMode."""
+    bits = mode & 0o777
+    for mask, value, bit in _GO_MODE_BITS:
+        if mode & mask == value:
+            bits |= bit
+    return bits
+
+
+def _absolute(path: str) -> str:
+    """Raises `InvalidParameter` for an empty path; a relative one is meant from the root, as dockerd takes it."""
+    if not path:
+        raise InvalidParameter("bad parameter: 'path' cannot be empty")
+    return path if path.startswith("/") else "/" + path
+
+
+async def _drain(reader: int, job: asyncio.Task[Any]) -> AsyncIterator[bytes]:
+    """The worker's output; its failure is raised at the end, which breaks the chunked answer off."""
+    try:
+        while data := await asyncio.to_thread(os.read, reader, _CHUNK):
+            yield data
+        await job
+    finally:
+        os.close(reader)
+        if not job.done():
+            job.cancel()
+        try:
+            await job
+        except (asyncio.CancelledError, SampanError, OSError):
+            pass
+
+
+async def _feed(writer: int, body: AsyncIterator[bytes]) -> None:
+    """The client's bytes into the worker's pipe. A worker that has read enough closes its end, which is not an error."""
+    try:
+        async for chunk in body:
+            view = memoryview(chunk)
+            while view:
+                view = view[await asyncio.to_thread(os.write, writer, view) :]
+    except BrokenPipeError:
+        async for _ in body:
+            continue
+    finally:
+        os.close(writer)

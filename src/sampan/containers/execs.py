@@ -1,0 +1,233 @@
+"""Further processes in a running container: `docker exec`.
+
+An exec is made (`create`), started once (`start`), and can be inspected until its container is gone, or for a while after it ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from sampan.containers import capabilities
+from sampan.containers.container import Container
+from sampan.containers.launch_errors import exec_message
+from sampan.containers.security import parse_security_options
+from sampan.containers.spec import capability_sets, environment, merge_environment, with_home
+from sampan.errors import Conflict, InvalidParameter, NotFound, SampanError, SystemFailure
+from sampan.names.names import new_id
+from sampan.runtime.interface import ExecLaunch, LaunchError
+
+if TYPE_CHECKING:
+    from sampan.containers.services import Services
+    from sampan.containers.starting import Starting
+    from sampan.engineapi.container import ExecConfig
+    from sampan.oci.runtime import Mount, Process
+    from sampan.runtime.interface import AttachStream, ExecHandle, ExitStatus
+
+_KEPT_AFTER_END = 300.0
+"""Seconds for which an ended exec can still be inspected."""
+
+
+class Exec:
+    """One exec and where it is in its life."""
+
+    def __init__(self, container: Container, config: ExecConfig) -> None:
+        self.id = new_id()
+        self.container = container
+        self.config = config
+        self.started = False
+        self.running = False
+        self.exit_code: int | None = None
+        self.pid = 0
+        self.handle: ExecHandle | None = None
+        self.ended = asyncio.Event()
+        self.ended_at = 0.0
+
+    @property
+    def command(self) -> str:
+        """As events print it."""
+        return " ".join(self.config.cmd or ())
+
+    def container_ended(self) -> None:
+        """The container's init is gone, and every process of it."""
+        if self.running:
+            self.finish(137)
+
+    def finish(self, code: int) -> None:
+        """It has ended."""
+        self.running = False
+        self.exit_code = code
+        self.pid = 0
+        self.ended_at = time.monotonic()
+        self.container.execs.pop(self.id, None)
+        self.ended.set()
+
+
+class StartedExec(NamedTuple):
+    """A started exec and the client's connection to it (None when detached)."""
+
+    exec: Exec
+    stream: AttachStream | None
+
+
+class Execs:
+    """All execs of this engine."""
+
+    def __init__(self, services: Services, starting: Starting) -> None:
+        self._services = services
+        self._starting = starting
+        self._all: dict[str, Exec] = {}
+        self._waits: set[asyncio.Task[None]] = set()
+
+    def create(self, container: Container, config: ExecConfig) -> Exec:
+        """Raises `Conflict` when the container does not run, `InvalidParameter` without a command."""
+        if not config.cmd:
+            raise InvalidParameter("No exec command specified")
+        check_can_exec(container)
+        self._forget_old()
+        exec = Exec(container, config)
+        self._all[exec.id] = exec
+        container.execs[exec.id] = exec
+        self._services.publish(container, f"exec_create: {exec.command}", {"execID": exec.id})
+        return exec
+
+    def get(self, exec_id: str) -> Exec:
+        """Raises `NotFound("No such exec instance: x")`."""
+        exec = self._all.get(exec_id)
+        if exec is None or self._services.registry.by_id(exec.container.id) is None:
+            raise NotFound(f"No such exec instance: {exec_id}")
+        return exec
+
+    async def start(
+        self, exec: Exec, *, attach: tuple[bool, bool, bool] | None, console: tuple[int, int] | None = None
+    ) -> StartedExec:
+        """Run it. `attach` says which of (stdin, stdout, stderr) the client wants; None detaches.
+
+        Raises `Conflict` for one that runs or ran, `InvalidParameter` when the program cannot be executed (exit code 126 or 127).
+        """
+        container, services = exec.container, self._services
+        if exec.exit_code is not None:
+            raise Conflict(f"exec command {exec.id} has already run")
+        if exec.started:
+            raise Conflict(f"exec command {exec.id} is already running")
+        check_can_exec(container)
+        exec.started = True
+        services.publish(container, f"exec_start: {exec.command}", {"execID": exec.id})
+        assert container.shim is not None
+        try:
+            launch = await self._launch(exec, console)
+            handle, stream = await container.shim.exec(launch, attach=attach)
+        except LaunchError as error:
+            exec.finish(
+                126 if error.kind in ("permission", "format") else 127 if error.kind == "not-found" else 126
+            )
+            kind = InvalidParameter if error.kind in ("permission", "not-found") else SystemFailure
+            raise kind(exec_message(str(error))) from error
+        except SampanError:
+            exec.finish(126)
+            raise
+        exec.handle = handle
+        exec.pid = handle.pid
+        exec.running = True
+        task = asyncio.create_task(self._await_end(exec, handle))
+        self._waits.add(task)
+        task.add_done_callback(self._waits.discard)
+        return StartedExec(exec, stream)
+
+    async def resize(self, exec: Exec, rows: int, columns: int) -> None:
+        """Raises `NotFound` while it does not run."""
+        if exec.handle is None or not exec.running:
+            raise (
+                NotFound(f"exec process is not started: {exec.id}")
+                if not exec.started
+                else Conflict(f"exec command {exec.id} is not running")
+            )
+        await exec.handle.resize(rows, columns)
+
+    async def _await_end(self, exec: Exec, handle: ExecHandle) -> None:
+        try:
+            status: ExitStatus = await handle.wait()
+            code = status.code
+        except SampanError:
+            code = 137  # the shim is gone, and everything in its container
+        if exec.running:
+            exec.finish(code)
+        self._services.publish(exec.container, "exec_die", {"execID": exec.id, "exitCode": str(code)})
+
+    async def _launch(self, exec: Exec, console: tuple[int, int] | None) -> ExecLaunch:
+        config = exec.config
+        console = console or (
+            (config.console_size[0], config.console_size[1]) if config.console_size else None
+        )
+        process = build_process(
+            exec.container,
+            self._starting,
+            await self._services.images.rootfs_mounts(exec.container.id),
+            config.cmd or [],
+            user=config.user,
+            env=config.env or [],
+            working_dir=config.working_dir,
+            privileged=config.privileged,
+            tty=config.tty,
+        )
+        return {
+            "exec_id": exec.id,
+            "process": process,
+            "stdio": {
+                "tty": config.tty,
+                "open_stdin": config.attach_stdin,
+                "stdin_once": True,
+                "console_size": console,
+            },
+            "privileged": config.privileged,
+        }
+
+    def _forget_old(self) -> None:
+        horizon = time.monotonic() - _KEPT_AFTER_END
+        for exec in list(self._all.values()):
+            if exec.ended_at and exec.ended_at < horizon:
+                del self._all[exec.id]
+
+
+def build_process(
+    container: Container,
+    starting: Starting,
+    rootfs: list[Mount],
+    arguments: list[str],
+    *,
+    user: str,
+    env: list[str],
+    working_dir: str,
+    privileged: bool,
+    tty: bool,
+) -> Process:
+    """The OCI process of an exec or a health probe."""
+    record = container.record
+    host = record.host_config
+    who = starting.identity(container, rootfs, user or record.config.user)
+    granted = capabilities.effective(host.cap_add, host.cap_drop, privileged=host.privileged or privileged)
+    process: Process = {
+        "terminal": tty,
+        "cwd": working_dir or record.config.working_dir or "/",
+        "args": list(arguments),
+        "env": with_home(merge_environment(environment(record, tty=tty), env), who.home),
+        "user": {"uid": who.uid, "gid": who.gid, "additionalGids": list(who.groups)},
+        "capabilities": capability_sets(granted, uid=who.uid),
+        "noNewPrivileges": parse_security_options(host.security_opt or ()).no_new_privileges,
+        "oomScoreAdj": host.oom_score_adj,
+    }
+    if record.app_armor_profile and not privileged and record.app_armor_profile != "unconfined":
+        process["apparmorProfile"] = record.app_armor_profile
+    return process
+
+
+def check_can_exec(container: Container) -> None:
+    """Raises `Conflict` in dockerd's words unless the container runs and is not paused."""
+    state = container.state
+    if not state.running or container.shim is None:
+        if state.status == "restarting":
+            raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
+        raise Conflict(f"container {container.id} is not running")
+    if state.status == "paused":
+        raise Conflict(f"container {container.id} is paused, unpause the container before exec")

@@ -1,0 +1,183 @@
+"""`docker inspect`: everything there is to know of a container, as dockerd prints it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from sampan.containers import modes
+from sampan.containers.container import Container
+from sampan.containers.log_options import log_path
+from sampan.containers.record import HealthRecord, MountRecord, RunState
+from sampan.engineapi.container import MountPoint, wire, wire_mount
+from sampan.engineapi.network import wire_endpoint
+from sampan.names.times import format_rfc3339_nano
+
+if TYPE_CHECKING:
+    from sampan.containers.listing import Listing
+    from sampan.containers.services import Services
+
+NEVER = "0001-01-01T00:00:00Z"
+"""Go's zero time."""
+
+_DEPRECATED_NETWORK = {
+    "EndpointID": "",
+    "Gateway": "",
+    "GlobalIPv6Address": "",
+    "GlobalIPv6PrefixLen": 0,
+    "IPAddress": "",
+    "IPPrefixLen": 0,
+    "IPv6Gateway": "",
+    "MacAddress": "",
+}
+
+
+class Inspection:
+    """Formats containers."""
+
+    def __init__(self, services: Services, listing: Listing) -> None:
+        self._services = services
+        self._listing = listing
+
+    async def inspect(
+        self, container: Container, version: tuple[int, int], *, size: bool = False
+    ) -> dict[str, Any]:
+        """The answer of GET /containers/{id}/json at that API version."""
+        record, services = container.record, self._services
+        files = services.directory(modes.shared_container(record.host_config.network_mode) or record.id)
+        driver = record.host_config.log_config.type
+        document: dict[str, Any] = {
+            "Id": record.id,
+            "Created": format_rfc3339_nano(record.created),
+            "Path": record.path,
+            "Args": record.args,
+            "State": state_document(container.state),
+            "Image": record.image_id,
+            "ResolvConfPath": str(files / "resolv.conf"),
+            "HostnamePath": str(files / "hostname"),
+            "HostsPath": str(files / "hosts"),
+            "LogPath": str(log_path(record, services.directory(record.id))) if driver == "json-file" else "",
+            "Name": "/" + record.name,
+            "RestartCount": container.state.restart_count,
+            "Driver": record.driver,
+            "Platform": record.platform,
+            "MountLabel": record.mount_label,
+            "ProcessLabel": record.process_label,
+            "AppArmorProfile": record.app_armor_profile,
+            "ExecIDs": sorted(container.execs) or None,
+            "HostConfig": wire(record.host_config),
+            **self._storage(record.id, record.driver, version),
+            "Mounts": [
+                wire_mount(mount_point(mount)) for mount in record.mounts if not _is_tmpfs_flag(mount)
+            ],
+            "Config": wire(record.config),
+            "NetworkSettings": self._network(container, version),
+        }
+        if version >= (1, 48) and record.manifest:
+            document["ImageManifestDescriptor"] = record.manifest
+        if size:
+            document["SizeRw"] = await self._listing.size_rw(container)
+            document["SizeRootFs"] = document["SizeRw"] + await self._listing.image_size(container)
+        if version >= (1, 52):
+            if not document["Config"].get("OnBuild"):
+                document["Config"].pop("OnBuild", None)
+            document["Config"].pop("MacAddress", None)
+        return document
+
+    @staticmethod
+    def _storage(container_id: str, driver: str, version: tuple[int, int]) -> dict[str, Any]:
+        """Since 1.52 a snapshotter's containers say `Storage`, before that `GraphDriver`."""
+        if version >= (1, 52):
+            return {"Storage": {"RootFS": {"Snapshot": {"Name": driver}}}}
+        return {"GraphDriver": {"Data": None, "Name": driver}}
+
+    def _network(self, container: Container, version: tuple[int, int]) -> dict[str, Any]:
+        networks = self._services.networks
+        endpoints = networks.endpoints(container.id)
+        ports = networks.ports(container.id) if container.state.alive else {}
+        alive = container.state.alive and modes.network_is_private(container.record.host_config.network_mode)
+        document: dict[str, Any] = {
+            "SandboxID": container.id if alive else "",
+            "SandboxKey": f"/proc/{container.state.pid}/ns/net" if alive else "",
+            "Ports": msgspec.to_builtins(ports),
+            "Networks": {name: wire_endpoint(endpoint, version) for name, endpoint in endpoints.items()},
+        }
+        if version >= (1, 52):
+            return document
+        default = endpoints.get("bridge")
+        legacy = dict(_DEPRECATED_NETWORK)
+        if default is not None:
+            wired = wire_endpoint(default, version)
+            legacy = {name: wired[name] for name in _DEPRECATED_NETWORK}
+        return {
+            "Bridge": "",
+            **document,
+            "HairpinMode": False,
+            "LinkLocalIPv6Address": "",
+            "LinkLocalIPv6PrefixLen": 0,
+            "SecondaryIPAddresses": None,
+            "SecondaryIPv6Addresses": None,
+            **legacy,
+        }
+
+
+def state_document(state: RunState) -> dict[str, Any]:
+    """`State` of an inspected container."""
+    document: dict[str, Any] = {
+        "Status": state.status,
+        "Running": state.running,
+        "Paused": state.status == "paused",
+        "Restarting": state.status == "restarting",
+        "OOMKilled": state.oom_killed,
+        "Dead": state.status == "dead",
+        "Pid": state.pid if state.alive else 0,
+        "ExitCode": state.exit_code,
+        "Error": state.error,
+        "StartedAt": time_of(state.started_at),
+        "FinishedAt": time_of(state.finished_at),
+    }
+    if state.health is not None:
+        document["Health"] = health_document(state.health)
+    return document
+
+
+def health_document(health: HealthRecord) -> dict[str, Any]:
+    """`State.Health`."""
+    return {
+        "Status": health.status,
+        "FailingStreak": health.failing_streak,
+        "Log": [
+            {
+                "Start": time_of(result.start),
+                "End": time_of(result.end),
+                "ExitCode": result.exit_code,
+                "Output": result.output,
+            }
+            for result in health.log
+        ],
+    }
+
+
+def time_of(ns: int) -> str:
+    """RFC 3339 with nanoseconds; Go's zero time for 0."""
+    return format_rfc3339_nano(ns) if ns else NEVER
+
+
+def mount_point(record: MountRecord) -> MountPoint:
+    """A mount as inspect and list show it."""
+    return MountPoint(
+        type=record.type,
+        name=record.name,
+        source=record.source,
+        destination=record.destination,
+        driver=record.driver if record.type == "volume" else "",
+        mode=record.mode,
+        rw=not record.read_only,
+        propagation=record.propagation,
+    )
+
+
+def _is_tmpfs_flag(record: MountRecord) -> bool:
+    """`--tmpfs` is shown in HostConfig.Tmpfs only; `--mount type=tmpfs` here too."""
+    return record.type == "tmpfs" and not record.from_spec

@@ -1,0 +1,295 @@
+"""`docker ps`: which containers, in which order, with which columns."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sampan.containers.container import Container
+from sampan.containers.inspection import mount_point
+from sampan.containers.record import RunState
+from sampan.containers.validate import parse_port
+from sampan.engineapi.container import wire_mount
+from sampan.engineapi.filters import Filters
+from sampan.engineapi.network import wire_endpoint
+from sampan.errors import InvalidParameter, NotFound, SampanError
+from sampan.names.times import human_duration, parse_timestamp
+
+if TYPE_CHECKING:
+    from sampan.containers.services import Services
+
+_ACCEPTED = (
+    "ancestor", "before", "exited", "expose", "health", "id", "isolation", "is-task", "label", "name", "network",
+    "publish", "since", "status", "volume",
+)  # fmt: skip
+_STATUSES = frozenset({"created", "running", "paused", "restarting", "removing", "exited", "dead"})
+_HEALTH = frozenset({"none", "starting", "healthy", "unhealthy"})
+
+
+class ListRequest(NamedTuple):
+    """What `docker ps` asks for."""
+
+    filters: Filters
+    all: bool = False
+    limit: int = 0
+    size: bool = False
+
+
+class Listing:
+    """Lists containers."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def containers(self, request: ListRequest, version: tuple[int, int]) -> list[dict[str, Any]]:
+        """The answer of GET /containers/json, newest first. Raises `InvalidParameter`, `NotFound` for bad filters."""
+        match = await self._matcher(request)
+        chosen: list[Container] = []
+        for container in sorted(self._services.registry, key=lambda c: c.record.created, reverse=True):
+            if match(container):
+                chosen.append(container)
+                if request.limit > 0 and len(chosen) == request.limit:
+                    break
+        return [await self._summary(container, version, size=request.size) for container in chosen]
+
+    async def _matcher(self, request: ListRequest) -> Any:
+        """One predicate out of all filters, with references resolved once."""
+        filters = request.filters
+        filters.validate(_ACCEPTED)
+        statuses = self._statuses(filters)
+        exits = {self._exit_code(text) for text in filters.get("exited")}
+        healths = set(filters.get("health"))
+        if unknown := healths - _HEALTH:
+            raise InvalidParameter(f"unrecognised filter value for health: {unknown.pop()}")
+        if filters.boolean("is-task", False) or not filters.exact("isolation", "default"):
+            return lambda container: False
+        before = [self._reference(text).record.created for text in filters.get("before")]
+        since = [self._reference(text).record.created for text in filters.get("since")]
+        ancestors = await self._ancestors(filters)
+        running_only = not (request.all or request.limit > 0 or statuses or exits or before or since)
+        publish = [parse_port_filter(text) for text in filters.get("publish")]
+        expose = [parse_port_filter(text) for text in filters.get("expose")]
+
+        def match(container: Container) -> bool:
+            record, state = container.record, container.state
+            return (
+                not (running_only and not state.running)
+                and (not statuses or state.status in statuses)
+                and (
+                    not exits
+                    or (
+                        state.exit_code in exits
+                        and state.status in ("exited", "dead")
+                        and state.started_at > 0
+                    )
+                )
+                and (not healths or (state.health.status if state.health else "none") in healths)
+                and all(record.created < limit for limit in before)
+                and all(record.created > limit for limit in since)
+                and ("id" not in filters or any(_found(text, record.id) for text in filters.get("id")))
+                and (
+                    "name" not in filters
+                    or any(_name_found(text, record.name) for text in filters.get("name"))
+                )
+                and filters.labels(record.config.labels)
+                and (ancestors is None or record.image_id in ancestors or record.config.image in ancestors)
+                and ("volume" not in filters or _has_volume(container, filters.get("volume")))
+                and ("network" not in filters or self._has_network(container, filters.get("network")))
+                and (not publish or self._has_port(container, publish, published=True))
+                and (not expose or self._has_port(container, expose, published=False))
+            )
+
+        return match
+
+    @staticmethod
+    def _statuses(filters: Filters) -> set[str]:
+        statuses = set(filters.get("status"))
+        for status in statuses:
+            if status not in _STATUSES:
+                raise InvalidParameter(f"invalid filter 'status={status}'")
+        return statuses
+
+    @staticmethod
+    def _exit_code(text: str) -> int:
+        try:
+            return int(text)
+        except ValueError:
+            raise InvalidParameter(f"invalid filter 'exited={text}'") from None
+
+    def _reference(self, text: str) -> Container:
+        return self._services.registry.get(text)
+
+    async def _ancestors(self, filters: Filters) -> set[str] | None:
+        if "ancestor" not in filters:
+            return None
+        found: set[str] = set()
+        for text in filters.get("ancestor"):
+            try:
+                image = await self._services.images.resolve(text)
+            except (NotFound, InvalidParameter):
+                continue
+            found.add(image.id)
+        return found
+
+    def _has_network(self, container: Container, wanted: list[str]) -> bool:
+        endpoints = self._services.networks.endpoints(container.id)
+        return any(
+            name == text or (endpoint.network_id and endpoint.network_id.startswith(text))
+            for text in wanted
+            for name, endpoint in endpoints.items()
+        )
+
+    def _has_port(self, container: Container, wanted: list[tuple[int, int, str]], *, published: bool) -> bool:
+        if published:
+            ports = list(self._services.networks.ports(container.id)) or list(
+                container.record.host_config.port_bindings or ()
+            )
+        else:
+            ports = list(container.record.config.exposed_ports or ())
+        numbers = []
+        for port in ports:
+            first, _, protocol = parse_port(port)
+            numbers.append((first, protocol))
+        return any(
+            first <= number <= last and protocol == kind
+            for first, last, protocol in wanted
+            for number, kind in numbers
+        )
+
+    async def _summary(self, container: Container, version: tuple[int, int], *, size: bool) -> dict[str, Any]:
+        record, state = container.record, container.state
+        endpoints = self._services.networks.endpoints(container.id)
+        summary: dict[str, Any] = {
+            "Id": record.id,
+            "Names": ["/" + record.name],
+            "Image": record.config.image or record.image_id,
+            "ImageID": record.image_id,
+            "Command": " ".join([record.path, *(_quoted(word) for word in record.args)]),
+            "Created": record.created // 1_000_000_000,
+            "Ports": self._ports(container),
+            "Labels": record.config.labels or {},
+            "State": state.status,
+            "Status": status_text(state, self._services.clock()),
+            "HostConfig": {"NetworkMode": record.host_config.network_mode},
+            "NetworkSettings": {
+                "Networks": {name: wire_endpoint(value, version) for name, value in endpoints.items()}
+            },
+            "Mounts": [wire_mount(mount_point(mount)) for mount in record.mounts],
+        }
+        if version >= (1, 46) and record.host_config.annotations:
+            summary["HostConfig"]["Annotations"] = record.host_config.annotations
+        if version >= (1, 48) and record.manifest:
+            summary["ImageManifestDescriptor"] = record.manifest
+        if version >= (1, 52):
+            health = state.health
+            summary["Health"] = {
+                "Status": health.status if health else "none",
+                "FailingStreak": health.failing_streak if health else 0,
+            }
+        if state.reason:
+            summary["SampanReason"] = state.reason
+        if size:
+            summary["SizeRw"] = await self.size_rw(container)
+            summary["SizeRootFs"] = summary["SizeRw"] + await self.image_size(container)
+        return summary
+
+    def _ports(self, container: Container) -> list[dict[str, Any]]:
+        if not container.state.alive:
+            return []
+        ports: list[dict[str, Any]] = []
+        for port, bindings in self._services.networks.ports(container.id).items():
+            private, _, protocol = parse_port(port)
+            if not bindings:
+                ports.append({"PrivatePort": private, "Type": protocol})
+                continue
+            for binding in bindings:
+                ports.append(
+                    {
+                        "IP": binding.host_ip,
+                        "PrivatePort": private,
+                        "PublicPort": int(binding.host_port),
+                        "Type": protocol,
+                    }
+                )
+        return ports
+
+    async def size_rw(self, container: Container) -> int:
+        """Bytes that the container's writable layer takes; 0 when it cannot be told."""
+        try:
+            return (await self._services.snapshots.usage(container.id)).size
+        except SampanError:
+            return 0
+
+    async def image_size(self, container: Container) -> int:
+        """Bytes that the image's layers take; 0 when it cannot be told."""
+        snapshots = self._services.snapshots
+        try:
+            chain = await snapshots.chain(container.id)
+            return sum([(await snapshots.usage(name)).size for name in chain if name != container.id])
+        except SampanError:
+            return 0
+
+    def until(self, filters: Filters) -> int | None:
+        """The instant of the `until` filter in nanoseconds. Raises `InvalidParameter` for several."""
+        values = filters.get("until")
+        if not values:
+            return None
+        if len(values) > 1:
+            raise InvalidParameter("more than one until filter specified")
+        return parse_timestamp(values[0], self._services.clock())
+
+
+def status_text(state: RunState, now: int) -> str:
+    """`Up 3 seconds (healthy)`, `Exited (0) 2 hours ago`, in dockerd's words."""
+    since_start = human_duration(max(0, now - state.started_at))
+    since_end = human_duration(max(0, now - state.finished_at))
+    match state.status:
+        case "running":
+            health = state.health
+            if health is None:
+                return f"Up {since_start}"
+            return (
+                f"Up {since_start} ({'health: starting' if health.status == 'starting' else health.status})"
+            )
+        case "paused":
+            return f"Up {since_start} (Paused)"
+        case "restarting":
+            return f"Restarting ({state.exit_code}) {since_end} ago"
+        case "removing":
+            return "Removal In Progress"
+        case "dead":
+            return "Dead"
+        case "created":
+            return "Created"
+        case _:
+            return f"Exited ({state.exit_code}) {since_end} ago" if state.finished_at else "Created"
+
+
+def parse_port_filter(text: str) -> tuple[int, int, str]:
+    """`80`, `80/udp`, `8000-8080/tcp`. Raises `InvalidParameter`."""
+    return parse_port(text)
+
+
+def _found(pattern: str, value: str) -> bool:
+    try:
+        return re.search(pattern, value) is not None
+    except re.error:
+        return pattern in value
+
+
+def _name_found(pattern: str, name: str) -> bool:
+    """A pattern may be written with the slash that inspect shows."""
+    return _found(pattern, "/" + name) or _found(pattern.removeprefix("/"), name)
+
+
+def _has_volume(container: Container, wanted: list[str]) -> bool:
+    return any(
+        text in (mount.name, mount.source, mount.destination)
+        for text in wanted
+        for mount in container.record.mounts
+    )
+
+
+def _quoted(word: str) -> str:
+    """An argument as dockerd shows it in a command line: quoted when a shell would split it."""
+    return f"'{word}'" if " " in word or not word else word

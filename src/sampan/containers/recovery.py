@@ -1,0 +1,239 @@
+"""What the engine does about containers when it starts, and when it leaves.
+
+At a start: containers that still run are adopted; for those that ended meanwhile the exit that their shim recorded is
+applied; those that ran when the machine went down exited with 255; half-done work is undone or finished; then restart
+policies are applied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+from sampan.containers import modes, restart_policy
+from sampan.containers.container import Container
+from sampan.containers.mounts import Mounting, unpin
+from sampan.containers.starting import boot_id, sandbox_request, with_sandbox
+from sampan.errors import NotFound, SampanError
+from sampan.runtime.interface import ExitStatus, Sandbox
+
+if TYPE_CHECKING:
+    from sampan.containers.exits import Exits
+    from sampan.containers.health import HealthChecks
+    from sampan.containers.lifecycle import Lifecycle
+    from sampan.containers.removal import Removal
+    from sampan.containers.services import Services
+    from sampan.networks.interface import SandboxRequest
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 16
+"""Containers that are recovered, restarted or stopped at the same time."""
+
+LOST_AT_REBOOT = 255
+
+
+class Recovery:
+    """Run `recover` once after everything is open, `shut_down` once before it is closed."""
+
+    def __init__(
+        self,
+        services: Services,
+        mounting: Mounting,
+        exits: Exits,
+        health: HealthChecks,
+        lifecycle: Lifecycle,
+        removal: Removal,
+    ) -> None:
+        self._services = services
+        self._mounting = mounting
+        self._exits = exits
+        self._health = health
+        self._lifecycle = lifecycle
+        self._removal = removal
+        self._boot_id = boot_id()
+
+    async def recover(self) -> None:
+        """Bring every container of the database to a true state, and apply restart policies in the background."""
+        services = self._services
+        await services.registry.load()
+        was_running = {container.id: container.state.running for container in services.registry}
+        running = await self._adopt_all()
+        await self._tell_volumes()
+        await services.networks.restore([self._restore_request(c, sandbox) for c, sandbox in running])
+        for container, _ in running:
+            assert container.shim is not None
+            self._exits.watch(container, container.shim)
+            self._health.begin(container)
+        await asyncio.to_thread(self._remove_garbage)
+        await self._finish_removals()
+        self._start_policies(was_running)
+
+    def _restore_request(self, container: Container, sandbox: Sandbox | None) -> SandboxRequest:
+        return with_sandbox(sandbox_request(self._services, container), sandbox)
+
+    async def _adopt_all(self) -> list[tuple[Container, Sandbox | None]]:
+        """Adopt what lives; the others get their true exit. The adopted ones with their sandboxes (None for shared networks)."""
+        turns = asyncio.Semaphore(_AT_ONCE)
+        adopted: list[tuple[Container, Sandbox | None]] = []
+
+        async def one(container: Container) -> None:
+            async with turns:
+                try:
+                    if await self._adopt(container):
+                        assert container.shim is not None
+                        private = modes.network_is_private(container.record.host_config.network_mode)
+                        adopted.append((container, await container.shim.sandbox() if private else None))
+                except Exception:
+                    log.exception("%s: recovery failed", container.id)
+
+        # Only those that had a process, or whose shim's directory is there, need a look: start-up must not grow with the others.
+        bundles = await asyncio.to_thread(self._bundles)
+        await asyncio.gather(*(one(c) for c in self._services.registry if c.state.running or c.id in bundles))
+        return adopted
+
+    async def _tell_volumes(self) -> None:
+        used: dict[str, list[str]] = {}
+        mounted: dict[str, list[str]] = {}
+        for container in self._services.registry:
+            names = [mount.name for mount in container.record.mounts if mount.type == "volume"]
+            if names:
+                used[container.id] = names
+                if container.state.alive:
+                    mounted[container.id] = names
+        await self._services.volumes.recover(used, mounted)
+
+    def _bundles(self) -> set[str]:
+        try:
+            return set(os.listdir(self._services.settings.exec_root / "shims"))
+        except FileNotFoundError:
+            return set()
+
+    async def _adopt(self, container: Container) -> bool:
+        state, services = container.state, self._services
+        recorded = await services.launcher.exit_record(container.id)
+        shim = await services.launcher.adopt(container.id)
+        if shim is not None and recorded is None and state.alive and state.boot_id == self._boot_id:
+            container.shim = shim
+            return True
+        if shim is not None:
+            await shim.close()  # it ended, or its start was never acknowledged
+        if state.running:
+            await self._record_exit(container, recorded)
+        return False
+
+    async def _record_exit(self, container: Container, recorded: ExitStatus | None) -> None:
+        state, services = container.state, self._services
+        rebooted = state.boot_id != self._boot_id
+        if recorded is None and state.status != "restarting":
+            code = LOST_AT_REBOOT if rebooted else 137
+            reason = "the machine went down while it ran" if rebooted else "shim lost"
+            recorded = ExitStatus(code, services.clock(), False, reason)
+        if recorded is not None:
+            state.exit_code = recorded.code
+            state.finished_at = recorded.at_ns
+            state.oom_killed = recorded.oom_killed
+            state.reason = recorded.reason
+        state.status = "exited"
+        state.pid = 0
+        await self._mounting.unmount(container)
+        await services.registry.save_state(container)
+
+    def _remove_garbage(self) -> None:
+        """Directories and pinned mounts whose container has no row (or does not run)."""
+        settings, registry = self._services.settings, self._services.registry
+        pins = settings.exec_root / "mounts"
+        for name in os.listdir(pins) if pins.is_dir() else ():
+            container = registry.by_id(name)
+            if container is None or not container.state.alive:
+                unpin(str(pins / name))
+        if not settings.root.is_dir():
+            return
+        for name in os.listdir(settings.root):
+            if registry.by_id(name) is None:
+                shutil.rmtree(settings.root / name, ignore_errors=True)
+
+    async def _finish_removals(self) -> None:
+        for container in self._services.registry:
+            state = container.state
+            over = not state.running and state.started_at and container.record.host_config.auto_remove
+            if not (state.removing or over or await self._lost_its_root(container)):
+                continue
+            state.removing = False
+            try:
+                await self._removal.remove(
+                    container, force=True, volumes=container.record.host_config.auto_remove
+                )
+            except SampanError:
+                log.exception("%s: finishing its removal failed", container.id)
+
+    async def _lost_its_root(self, container: Container) -> bool:
+        """Its row came back after a power loss, but its data was removed already: the removal had been acknowledged."""
+        if self._services.directory(container.id).is_dir():
+            return False
+        try:
+            await self._services.images.rootfs_mounts(container.id)
+        except NotFound:
+            return True
+        return False
+
+    def _start_policies(self, was_running: dict[str, bool]) -> None:
+        for container in self._services.registry:
+            state = container.state
+            if state.alive:
+                continue
+            wanted = restart_policy.at_engine_start(
+                container.record.host_config.restart_policy,
+                was_running=was_running.get(container.id, False),
+                exit_code=state.exit_code,
+                restarts=state.restart_count,
+                stopped_by_user=state.stopped_by_user,
+            )
+            if wanted:
+                container.restart_timer = asyncio.create_task(self._start(container))
+
+    async def _start(self, container: Container) -> None:
+        container.restart_timer = None
+        try:
+            await self._lifecycle.start(container)
+        except SampanError as error:
+            log.warning("%s: starting it again failed: %s", container.name, error)
+
+    # --- leaving -----------------------------------------------------------------------------------------------------
+
+    async def shut_down(self) -> None:
+        """Stop every container, unless live-restore keeps them; then nothing of the engine watches them any more."""
+        services = self._services
+        self._exits.shutting_down = True
+        if not services.settings.live_restore:
+            turns = asyncio.Semaphore(_AT_ONCE)
+
+            async def one(container: Container) -> None:
+                async with turns:
+                    await self._stop(container)
+
+            await asyncio.gather(*(one(c) for c in services.registry if c.state.running))
+        for container in services.registry:
+            container.cancel_restart()
+            for task in (container.health_task, container.monitor):
+                if task is not None:
+                    task.cancel()
+
+    async def _stop(self, container: Container) -> None:
+        """Stop it without remembering that a user did: its policy starts it again with the next engine."""
+        user = container.state.stopped_by_user
+        monitor = container.monitor
+        try:
+            own = container.record.config.stop_timeout
+            timeout = self._services.settings.shutdown_timeout if own is None else own
+            await self._lifecycle.stop(container, timeout=timeout)
+            if monitor is not None:
+                await asyncio.wait((monitor,), timeout=10)
+        except SampanError as error:
+            log.warning("%s: stopping it failed: %s", container.name, error)
+        if self._services.registry.by_id(container.id) is container:
+            container.state.stopped_by_user = user
+            await self._services.registry.save_state(container)

@@ -1,0 +1,126 @@
+"""`docker rm` and `docker container prune`.
+
+The row goes first, durably: from then on the container does not exist, and whatever is left of its data is garbage that recovery
+removes too. A removal that was interrupted before that is marked in the run state, and recovery finishes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from typing import TYPE_CHECKING, NamedTuple
+
+from sampan.containers.container import Container
+from sampan.errors import Conflict, InvalidParameter, NotFound, SampanError
+
+if TYPE_CHECKING:
+    from sampan.containers.lifecycle import Lifecycle
+    from sampan.containers.listing import Listing
+    from sampan.containers.mounts import Mounting
+    from sampan.containers.services import Services
+    from sampan.engineapi.filters import Filters
+
+log = logging.getLogger(__name__)
+
+
+class Pruned(NamedTuple):
+    """Ids removed, and the bytes that their writable layers took."""
+
+    ids: list[str]
+    bytes: int
+
+
+class Removal:
+    """Removes containers."""
+
+    def __init__(
+        self, services: Services, mounting: Mounting, lifecycle: Lifecycle, listing: Listing
+    ) -> None:
+        self._services = services
+        self._mounting = mounting
+        self._lifecycle = lifecycle
+        self._listing = listing
+
+    async def remove(self, container: Container, *, force: bool = False, volumes: bool = False) -> None:
+        """Raises `Conflict` when it runs and `force` is not given, or when somebody else removes it."""
+        state = container.state
+        if state.removing:
+            raise Conflict(f"removal of container {container.name} is already in progress")
+        state.removing = True
+        try:
+            if state.running:
+                await self._make_stop(container, force=force)
+            async with container.lock:
+                await self._remove_stopped(container, volumes=volumes)
+        except BaseException:
+            state.removing = False
+            raise
+
+    async def _make_stop(self, container: Container, *, force: bool) -> None:
+        if not force:
+            prefix = f'cannot remove container "{container.name}": '
+            if container.state.status == "paused":
+                raise Conflict(prefix + "container is paused and must be unpaused first")
+            raise Conflict(
+                f"{prefix}container is {container.state.status}: stop the container before removing or force remove"
+            )
+        await self._lifecycle.kill_and_wait(container)
+        if container.state.running:
+            raise SampanError(f'cannot remove container "{container.name}": could not kill container')
+
+    async def _remove_stopped(self, container: Container, *, volumes: bool) -> None:
+        services = self._services
+        container.cancel_restart()
+        await services.registry.remove(container)
+        container.state.status = "removing"
+        container.drop_waiting()
+        await self._discard(container, volumes=volumes)
+        services.publish(container, "destroy")
+        container.announce_removal()
+
+    async def _discard(self, container: Container, *, volumes: bool) -> None:
+        """The data of a container whose row is gone. A failure here costs disk until the next start, not correctness."""
+        services = self._services
+        steps = await asyncio.gather(
+            services.images.release_rootfs(container.id),
+            services.networks.forget(container.id),
+            self._mounting.release(container.id, container.record.mounts, with_volumes=volumes),
+            asyncio.to_thread(shutil.rmtree, services.directory(container.id), ignore_errors=True),
+            return_exceptions=True,
+        )
+        for result in steps:
+            if isinstance(result, BaseException):
+                log.error("%s: removing its data", container.id, exc_info=result)
+
+    async def remove_link(self, reference: str) -> None:
+        """`docker rm --link parent/alias`. Raises `InvalidParameter`: links are a property of a running container here."""
+        raise InvalidParameter(f"Invalid container link: {reference}: links are removed with their container")
+
+    async def auto_remove(self, container: Container) -> None:
+        """For --rm: with the anonymous volumes."""
+        await self.remove(container, force=True, volumes=True)
+
+    async def prune(self, filters: Filters) -> Pruned:
+        """Remove every stopped container that the filters (`until`, `label`, `label!`) let through."""
+        filters.validate(("label", "label!", "until"))
+        until = self._listing.until(filters)
+        removed: list[str] = []
+        size = 0
+        for container in self._services.registry:
+            if container.state.running or container.state.removing:
+                continue
+            if until is not None and container.record.created > until:
+                continue
+            labels = container.record.config.labels
+            if not filters.labels(labels) or not filters.labels_absent(labels):
+                continue
+            try:
+                taken = await self._listing.size_rw(container)
+                await self.remove(container)
+            except (Conflict, NotFound):
+                continue
+            removed.append(container.id)
+            size += taken
+        self._services.events.publish("container", "prune", "", {"reclaimed": str(size)})
+        return Pruned(removed, size)
