@@ -1,0 +1,161 @@
+"""`docker cp` out of a container and `export`: a path of a tree as a tar, the tree being a hostile container's.
+
+The path is resolved once, by the kernel, as a process in the container would; from there on only open directories are
+walked and no link is followed, so a container that swaps a directory for a link meanwhile wins nothing (CVE-2018-15664).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, Any
+
+from sampan.archive.compression import OutputStream
+from sampan.archive.read_entry import EntryReader
+from sampan.archive.tarwrite import TarWriter
+from sampan.errors import InvalidParameter, NotFound
+from sampan.linux.path import open_in_root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LINKS_FOLLOWED = 40
+
+_GO_MODES = (
+    (stat.S_ISDIR, 1 << 31),
+    (stat.S_ISLNK, 1 << 27),
+    (stat.S_ISBLK, 1 << 26),
+    (stat.S_ISCHR, 1 << 26 | 1 << 21),
+    (stat.S_ISFIFO, 1 << 25),
+    (stat.S_ISSOCK, 1 << 24),
+)
+_GO_BITS = ((stat.S_ISUID, 1 << 23), (stat.S_ISGID, 1 << 22), (stat.S_ISVTX, 1 << 20))
+
+
+def pack_job(
+    args: dict[str, Any], fds: Sequence[int], report: Callable[[dict[str, Any]], None] | None = None
+) -> dict[str, Any]:
+    """Write `args["path"]` of the tree whose root is fds[1] to fds[0], plain.
+
+    Entries begin with the path's last part, or `args["name"]`; those of the root itself with `/`, as Docker's do.
+    `"name": ""` leaves the top entry out and starts with what is in it (`export`). Raises NotFound.
+    """
+    out = OutputStream(fds[0])
+    writer = TarWriter(out)
+    packer = _Packer(EntryReader(writer))
+    path: str = args["path"]
+    directory, last = _open_parent(fds[1], path)
+    try:
+        name = args.get("name")
+        packer.pack(directory, last, _top_name(path) if name is None else name)
+    except FileNotFoundError:
+        raise NotFound(f"Could not find the file {path}") from None
+    finally:
+        os.close(directory)
+    writer.finish()
+    out.close()
+    return {"entries": writer.entries, "size": out.size}
+
+
+def stat_path(root: int, path: str) -> dict[str, Any]:
+    """What `X-Docker-Container-Path-Stat` says of a path: name, size, Go's file mode, mtime (ns), linkTarget.
+
+    The last part is not followed when it is a symbolic link, unless a slash follows it. Raises NotFound.
+    """
+    directory, last = _open_parent(root, path)
+    try:
+        status = os.lstat(last, dir_fd=directory)
+        target = os.readlink(last, dir_fd=directory) if stat.S_ISLNK(status.st_mode) else ""
+    except FileNotFoundError:
+        raise NotFound(f"Could not find the file {path}") from None
+    finally:
+        os.close(directory)
+    return {
+        "name": _top_name(path),
+        "size": status.st_size,
+        "mode": go_mode(status.st_mode),
+        "mtime_ns": status.st_mtime_ns,
+        "linkTarget": _follow(root, path, target) if target else "",
+    }
+
+
+def go_mode(mode: int) -> int:
+    """A file mode as Go's `os.FileMode` numbers it, which is what the API carries."""
+    kind = next((bits for test, bits in _GO_MODES if test(mode)), 0)
+    return mode & 0o777 | kind | sum(go for bit, go in _GO_BITS if mode & bit)
+
+
+class _Packer:
+    """Walks a tree into an archive."""
+
+    def __init__(self, reader: EntryReader) -> None:
+        self._reader = reader
+
+    def pack(self, directory: int, name: str, path: str) -> None:
+        """The file `name` as `path`, and what is in it."""
+        status = os.lstat(name, dir_fd=directory)
+        top = path.rstrip("/")
+        if path:
+            self._reader.add(directory, name, top, status)
+        if stat.S_ISDIR(status.st_mode):
+            inner = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
+            try:
+                self._members(inner, f"{top}/" if path else "")
+            finally:
+                os.close(inner)
+
+    def _members(self, directory: int, prefix: str) -> None:
+        for name in sorted(os.listdir(directory), key=os.fsencode):
+            try:
+                status = os.lstat(name, dir_fd=directory)
+                self._reader.add(directory, name, prefix + name, status)
+                if stat.S_ISDIR(status.st_mode):
+                    inner = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
+                    try:
+                        self._members(inner, f"{prefix}{name}/")
+                    finally:
+                        os.close(inner)
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # changed since it was listed: the container runs
+
+
+def _open_parent(root: int, path: str) -> tuple[int, str]:
+    """The directory in which the path's last part is, and that part; `.` where the path means a directory itself."""
+    if "\0" in path:
+        raise InvalidParameter("path with a NUL byte")
+    parent, _, last = path.rpartition("/")
+    if last in ("", ".", ".."):
+        parent, last = path, "."
+    try:
+        return open_in_root(root, parent or "/", os.O_PATH | os.O_DIRECTORY), last
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFound(f"Could not find the file {path}") from None
+
+
+def _top_name(path: str) -> str:
+    """The last part of a path as Go's `filepath.Base` gives it, `/` for the root."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            parts = parts[:-1]
+        elif part not in ("", "."):
+            parts.append(part)
+    return parts[-1] if parts else "/"
+
+
+def _follow(root: int, path: str, target: str) -> str:
+    """Where a symbolic link ends, as a path in the container."""
+    for _ in range(_LINKS_FOLLOWED):
+        path = os.path.normpath(os.path.join("/", os.path.dirname(path), target))
+        try:
+            fd = open_in_root(root, path, os.O_PATH | os.O_NOFOLLOW)
+        except OSError:
+            return path
+        try:
+            if not stat.S_ISLNK(os.fstat(fd).st_mode):
+                return path
+            target = os.readlink("", dir_fd=fd)
+        finally:
+            os.close(fd)
+    return path
