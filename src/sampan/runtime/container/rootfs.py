@@ -151,10 +151,16 @@ class Root:
             os.close(mounted)
 
     def _mount_filesystem(self, fstype: str, source: str, destination: str, options: MountOptions) -> None:
-        target = self.target(destination, is_directory=True)
+        mode = None
+        try:
+            target = paths.open_in_root(self.fd, destination, os.O_PATH | os.O_DIRECTORY)
+            # A tmpfs takes over the mode of a directory that was there, as runc and Docker do it.
+            mode = stat.S_IMODE(os.fstat(target).st_mode) if fstype == "tmpfs" else None
+        except FileNotFoundError:
+            target = paths.make_directories(self.fd, destination)
         self._refuse_faking_proc(target, None)
         is_dev = os.path.normpath(destination) == "/dev"
-        mounted = self._attach_filesystem(fstype, source, target, options, keep_writable=is_dev)
+        mounted = self._attach_filesystem(fstype, source, target, options, keep_writable=is_dev, mode=mode)
         if is_dev:
             self.has_own_dev = True
             if options.read_only:
@@ -166,10 +172,19 @@ class Root:
             os.close(mounted)
 
     def _attach_filesystem(
-        self, fstype: str, source: str, target: int, options: MountOptions, *, keep_writable: bool = False
+        self,
+        fstype: str,
+        source: str,
+        target: int,
+        options: MountOptions,
+        *,
+        keep_writable: bool = False,
+        mode: int | None = None,
     ) -> int:
         """Make a file system, fill it (tmpcopyup), mount it on `target` (closed); its descriptor."""
-        settings = [("source", source), *_settings(fstype, target, options)]
+        settings = [("source", source), *_settings(options)]
+        if mode is not None and not any(key == "mode" for key, _ in settings):
+            settings.append(("mode", f"{mode:o}"))
         context = mnt.fsopen(fstype)
         try:
             for key, value in settings:
@@ -329,13 +344,10 @@ class Root:
         os.chroot(".")
 
 
-def _settings(fstype: str, target: int, options: MountOptions) -> list[tuple[str, str | None]]:
+def _settings(options: MountOptions) -> list[tuple[str, str | None]]:
     settings: list[tuple[str, str | None]] = []
     for option in options.data:
         key, equals, value = option.partition("=")
         settings.append((key, value if equals else None))
     settings.extend((flag, None) for flag in options.superblock)
-    if fstype == "tmpfs" and not any(key == "mode" for key, _ in settings):
-        # A tmpfs takes over the mode of the directory that it covers, as runc and Docker do it.
-        settings.append(("mode", f"{stat.S_IMODE(os.fstat(target).st_mode):o}"))
     return settings
