@@ -5,7 +5,8 @@ runtime (`dockerd --add-runtime sampan=/path/to/sampan-runtime`). Sampan's own e
 shims call `sampan.runtime.container` directly.
 
 ====================  =====================================================================================
-`main`                the entry: options, dispatch, errors as runc reports them
+`entry`               the console script: a sealed interpreter, then `main`
+`main`                options, dispatch, errors as runc reports them
 `arguments`           the parser: runc's option syntax, help texts
 `state`               the state directory: what is known of each container between two commands
 `lifecycle`           create, run, start, kill, delete, pause, resume

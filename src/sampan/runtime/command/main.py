@@ -6,7 +6,6 @@ codes are runc's: 1, and 255 when `exec` fails.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from typing import TYPE_CHECKING, NoReturn
@@ -73,8 +72,6 @@ class Command:
         options: tuple[Option, ...],
         count: tuple[int, int | None],
         function: str,
-        *,
-        enters: bool = False,
     ) -> None:
         self.about = about
         self.usage = usage
@@ -82,13 +79,11 @@ class Command:
         self.count = count
         self.function = function
         """`module:name`, imported when wanted: `state` need not load what `create` needs."""
-        self.enters = enters
-        """Starts a process in a container, so the interpreter must be sealed (CVE-2019-5736)."""
 
 
 _ONE = (1, 1)
 COMMANDS: dict[str, Command] = {
-    "create": Command("create a container", "<container-id>", _CREATE, _ONE, "lifecycle:create", enters=True),
+    "create": Command("create a container", "<container-id>", _CREATE, _ONE, "lifecycle:create"),
     "delete": Command(
         "remove what a stopped container holds", "<container-id>",
         (Option(("force", "f"), "flag", "kill it first if it runs"),), _ONE, "lifecycle:delete",
@@ -119,7 +114,7 @@ COMMANDS: dict[str, Command] = {
             _PRESERVE,
             Option(("cgroup",), "texts", "cgroup beneath the container's: [controller:]path"),
             Option(("ignore-paused",), "flag", "allow it in a paused container"),
-        ), (1, None), "execute:execute", enters=True,
+        ), (1, None), "execute:execute",
     ),
     "features": Command("print what this runtime can do, as JSON", "", (), (0, 0), "documents:features"),
     "kill": Command(
@@ -142,7 +137,7 @@ COMMANDS: dict[str, Command] = {
             Option(("detach", "d"), "flag", "do not wait"),
             Option(("keep",), "flag", "do not delete it at its end"),
             Option(("no-subreaper",), "flag", "accepted for compatibility"),
-        ), _ONE, "lifecycle:run", enters=True,
+        ), _ONE, "lifecycle:run",
     ),
     "spec": Command(
         "write a config.json to start from", "",
@@ -216,12 +211,12 @@ def main(arguments: list[str] | None = None) -> None:
         elif options.flag("help") or not options.rest or options.rest[0] in ("help", "h"):
             _print_help()
         else:
-            _dispatch(context, options.rest[0], options.rest[1:], arguments)
+            _dispatch(context, options.rest[0], options.rest[1:])
     except UsageError as error:
         context.fail(str(error))
 
 
-def _dispatch(context: Context, name: str, arguments: list[str], everything: list[str]) -> None:
+def _dispatch(context: Context, name: str, arguments: list[str]) -> None:
     command = COMMANDS.get(name)
     if command is None:
         context.fail(f"No help topic for '{name}'")
@@ -236,23 +231,7 @@ def _dispatch(context: Context, name: str, arguments: list[str], everything: lis
         )
         _print_command_help(name, command, sys.stderr)
         context.fail(f'sampan-runtime: "{name}" requires {wanted} argument(s)')
-    if command.enters:
-        _seal(everything)
     _function(command.function)(context, parsed)
-
-
-def _seal(arguments: list[str]) -> None:
-    """Run from a read-only mount of the interpreter (CVE-2019-5736), which takes executing it once more.
-
-    -I and -S: no environment variable and no site file of the caller's decides what is imported.
-    """
-    from sampan.runtime.container.interpreter import ensure_sealed
-
-    source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-    code = (
-        "import sys; sys.path.append(sys.argv.pop(1)); from sampan.runtime.command.main import main; main()"
-    )
-    ensure_sealed([sys.executable, "-I", "-S", "-c", code, source, *arguments])
 
 
 def _function(place: str) -> Callable[[Context, Parsed], None]:

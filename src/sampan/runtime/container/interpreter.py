@@ -14,7 +14,6 @@ import os
 import sys
 
 from sampan.linux import mount as mnt
-from sampan.runtime.container.failure import Step
 
 _EXECUTABLE = "/proc/self/exe"
 
@@ -31,12 +30,11 @@ def is_sealed() -> bool:
 def open_sealed() -> int:
     """A descriptor of the interpreter on a read-only detached mount, to be executed as /proc/self/fd/N.
 
-    Raises LaunchError.
+    Raises OSError.
     """
-    with Step("sealing the interpreter"):
-        descriptor = mnt.clone_mount(os.path.realpath(_EXECUTABLE))
-        mnt.mount_setattr(descriptor, set_attributes=mnt.MOUNT_ATTR_RDONLY, propagation=mnt.MS_PRIVATE)
-        return descriptor
+    descriptor = mnt.clone_mount(os.path.realpath(_EXECUTABLE))
+    mnt.mount_setattr(descriptor, set_attributes=mnt.MOUNT_ATTR_RDONLY, propagation=mnt.MS_PRIVATE)
+    return descriptor
 
 
 def ensure_sealed(arguments: list[str] | None = None) -> None:
