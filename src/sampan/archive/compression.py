@@ -37,6 +37,12 @@ _AHEAD = 8
 _MEMORY = 128 << 20
 """Window that a zstd or xz stream may ask for (zstd --long=27 is the most that Docker's own reader takes)."""
 
+_DAMAGE: tuple[type[Exception], ...] = (
+    *(OSError, EOFError, ValueError, lzma.LZMAError, zlib.error, zstandard.ZstdError),
+    *((igzip_lib.IsalError,) if igzip_lib is not None else ()),
+)
+"""What the decompressors raise; an OSError with an errno is the descriptor's instead."""
+
 _MAGICS = (
     (b"\x1f\x8b", "gzip"),
     (b"\x28\xb5\x2f\xfd", "zstd"),
@@ -67,19 +73,37 @@ class _Decompressor(Protocol):
     def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
 
 
+class _Hasher(Protocol):
+    def update(self, data: bytes, /) -> object: ...
+
+    def hexdigest(self) -> str: ...
+
+
+class _NoDigest:
+    """In the place of a hash that nobody will ask for: hashing is half the time of reading."""
+
+    def update(self, data: bytes, /) -> None:
+        return
+
+    def hexdigest(self) -> str:
+        raise ValueError("this stream was opened without digests")
+
+
 class InputStream:
     """A possibly compressed stream, read from a descriptor. `read` gives decompressed bytes."""
 
-    def __init__(self, fd: int, report: Callable[[dict[str, Any]], None] | None = None) -> None:
+    def __init__(
+        self, fd: int, report: Callable[[dict[str, Any]], None] | None = None, *, digests: bool = True
+    ) -> None:
         self.size = 0
         """Bytes read from the descriptor so far."""
         self.uncompressed_size = 0
         self._fd = fd
         self._report = report
-        self._raw_hash = hashlib.sha256()
+        self._raw_hash: _Hasher = hashlib.sha256() if digests else _NoDigest()
         self._start = self._fill(6)
         self.compression = detect(self._start)
-        self._hash = self._raw_hash if self.compression == "none" else hashlib.sha256()
+        self._hash = self._raw_hash if self.compression == "none" or not digests else hashlib.sha256()
         self._next = self._reader()
 
     def read(self) -> bytes:
@@ -89,7 +113,7 @@ class InputStream:
         """
         try:
             data = self._next()
-        except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error, zstandard.ZstdError) as error:
+        except _DAMAGE as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise InvalidParameter(f"damaged {self.compression} stream: {error}") from error

@@ -135,6 +135,6 @@ async def _peek(body: AsyncIterator[bytes]) -> tuple[bytes, AsyncIterator[bytes]
 
 
 def _decompress(reader: int, output: int) -> None:
-    stream = InputStream(reader)
+    stream = InputStream(reader, digests=False)
     while data := stream.read():
         write_all(output, data)

@@ -64,7 +64,7 @@ class _Intake:
         self._small_total = 0
 
     def run(self, reader: int) -> None:
-        stream = InputStream(reader)
+        stream = InputStream(reader, digests=False)
         tar = TarReader(stream)
         count = 0
         for entry in tar:
