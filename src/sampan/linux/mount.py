@@ -88,8 +88,8 @@ SYS_MOUNT_SETATTR = 442
 Path = str | bytes
 
 
-def _c_path(path: Path | None) -> ctypes.c_char_p | None:
-    return None if path is None else ctypes.c_char_p(os.fsencode(path))
+def _c_path(path: Path | None) -> bytes | None:
+    return None if path is None else os.fsencode(path)
 
 
 def mount(

@@ -50,7 +50,7 @@ _HOW_SIZE = ctypes.sizeof(_OpenHow)
 def openat2(directory: int, path: str | bytes, flags: int, mode: int = 0, resolve: int = 0) -> int:
     """openat2(2), always close-on-exec, retried when a concurrent rename made the kernel unsure."""
     how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
-    raw = ctypes.c_char_p(os.fsencode(path))
+    raw = os.fsencode(path)
     for _ in range(_RETRIES):
         try:
             return syscall(SYS_OPENAT2, directory, raw, ctypes.byref(how), _HOW_SIZE, filename=path)
