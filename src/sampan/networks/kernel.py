@@ -127,8 +127,8 @@ class Kernel:
 
     async def publish(self, ports: Sequence[PublishedPort]) -> None:
         """Let ports lead to a container."""
-        if self.firewall is not None and ports:
-            await self._thread.run(lambda: self.firewall and self.firewall.publish(ports))
+        if (firewall := self.firewall) is not None and ports:
+            await self._thread.run(lambda: firewall.publish(ports))
 
     async def withdraw(self, ports: Sequence[PublishedPort]) -> None:
         """Undo `publish`. A filter that somebody has flushed has nothing to undo: that is logged, not raised."""
@@ -145,23 +145,23 @@ class Kernel:
 
     async def set_bridges(self, bridges: Sequence[BridgeRules]) -> None:
         """Other networks."""
-        if self.firewall is not None:
-            await self._thread.run(lambda: self.firewall and self.firewall.set_bridges(bridges))
+        if (firewall := self.firewall) is not None:
+            await self._thread.run(lambda: firewall.set_bridges(bridges))
 
     async def set_links(self, legacy: Sequence[LinkRules]) -> None:
         """Other legacy links."""
-        if self.firewall is not None:
-            await self._thread.run(lambda: self.firewall and self.firewall.set_links(legacy))
+        if (firewall := self.firewall) is not None:
+            await self._thread.run(lambda: firewall.set_links(legacy))
 
     async def reset_firewall(self, bridges: Sequence[BridgeRules], ports: Sequence[PublishedPort]) -> None:
         """Make the filter hold exactly these."""
-        if self.firewall is not None:
-            await self._thread.run(lambda: self.firewall and self.firewall.reset(bridges, ports))
+        if (firewall := self.firewall) is not None:
+            await self._thread.run(lambda: firewall.reset(bridges, ports))
 
     async def remove_firewall(self) -> None:
         """Take every rule of this engine away."""
-        if self.firewall is not None:
-            await self._thread.run(lambda: self.firewall and self.firewall.remove())
+        if (firewall := self.firewall) is not None:
+            await self._thread.run(lambda: firewall.remove())
 
     async def parent_index(self, name: str) -> int:
         """Index of an interface of the host. Raises `SystemFailure` when there is none."""

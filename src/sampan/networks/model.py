@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from msgspec import Struct
 
 from sampan.engineapi.network import IPAM, EndpointSettings, IPAMConfig
+from sampan.firewall.rules import PublishedPort
 from sampan.networks.interface import ContainerName, PortMap, SandboxRequest
 from sampan.networks.ipam import Address, AddressPool, Interface
 from sampan.networks.ports import Reservation
+from sampan.networks.relay import Relay
 from sampan.store import Schema
 
 SCHEMA = Schema(
@@ -96,11 +98,18 @@ class Endpoint:
     mac: str = ""
     v4: ipaddress.IPv4Interface | None = None
     v6: ipaddress.IPv6Interface | None = None
+    network_names: list[str] = field(default_factory=list)
+    """What the container is called on this network; the first answers reverse lookups."""
 
     @property
     def addresses(self) -> tuple[Interface, ...]:
         """Those it has, IPv4 first."""
         return tuple(address for address in (self.v4, self.v6) if address is not None)
+
+    def address(self, version: int) -> Address | None:
+        """Its address of a family, without prefix length."""
+        found = self.v4 if version == 4 else self.v6
+        return None if found is None else found.ip
 
     def record(self) -> EndpointRecord:
         """For the database."""
@@ -160,6 +169,11 @@ class Live:
     """By network id, in the order of their interfaces."""
     reservations: list[Reservation] = field(default_factory=list)
     ports: PortMap = field(default_factory=dict)
+    published: list[PublishedPort] = field(default_factory=list)
+    """What the packet filter was told."""
+    relays: list[Relay] = field(default_factory=list)
+    resolv_conf: str = ""
+    """As it was written last."""
 
     def record(self) -> SandboxRecord:
         """For the database."""

@@ -140,7 +140,7 @@ class HostPorts:
                 return self._take(wanted, number, target)
             except SystemFailure as error:
                 failure = error
-        if wanted.first and wanted.first != wanted.last or failure is None:
+        if (wanted.first and wanted.first != wanted.last) or failure is None:
             raise SystemFailure("all ports are allocated")
         raise failure
 

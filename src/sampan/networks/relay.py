@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import cast
 
 _CHUNK = 1 << 16
 _UDP_IDLE = 90.0
@@ -85,8 +86,7 @@ class _Front(asyncio.DatagramProtocol):
         self._starting: set[asyncio.Task[None]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.DatagramTransport, transport)
 
     def connection_lost(self, error: Exception | None) -> None:
         for back in tuple(self._clients.values()):
@@ -146,11 +146,10 @@ class _Back(asyncio.DatagramProtocol):
         self._front.forget(self.client)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = datagrams = cast(asyncio.DatagramTransport, transport)
         self._touch()
         for data in self._early:
-            transport.sendto(data)
+            datagrams.sendto(data)
         self._early.clear()
 
     def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:

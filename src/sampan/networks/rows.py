@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -21,9 +21,7 @@ def load_networks(cx: sqlite3.Connection) -> list[NetworkRecord]:
 
 def put_network(cx: sqlite3.Connection, record: NetworkRecord) -> None:
     """Add or replace a network."""
-    cx.execute(
-        "insert or replace into network values (?, ?, ?)", (record.id, record.name, _encode(record))
-    )
+    cx.execute("insert or replace into network values (?, ?, ?)", (record.id, record.name, _encode(record)))
 
 
 def drop_network(cx: sqlite3.Connection, identifier: str) -> None:
@@ -67,6 +65,11 @@ def put_sandbox(cx: sqlite3.Connection, container: str, record: SandboxRecord) -
 def drop_sandbox(cx: sqlite3.Connection, container: str) -> None:
     """The container runs no more."""
     cx.execute("delete from network_sandbox where container = ?", (container,))
+
+
+def drop_sandboxes(cx: sqlite3.Connection, containers: Iterable[str]) -> None:
+    """These containers run no more."""
+    cx.executemany("delete from network_sandbox where container = ?", [(each,) for each in containers])
 
 
 def drop_container(cx: sqlite3.Connection, container: str) -> None:

@@ -43,6 +43,9 @@ class InterfacePlan:
     flag: str = ""
     isolated: bool = False
     """The bridge port reaches no other isolated port."""
+    hairpin: bool = False
+    """Frames may leave by the port they came from: a container that calls its own published port. Where br_netfilter is on, the
+    translated frame is bridged, not routed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +78,7 @@ def attach(
     with NetlinkSocket.adopt(sandbox.route_fd) as inner:
         try:
             host.execute([_creation(plan, sandbox.netns_fd) for plan in plans])
-            ports = [_isolation(host, plan) for plan in plans if plan.isolated]
-            host.execute(ports)
+            host.execute([_port(host, plan) for plan in plans if plan.isolated or plan.hairpin])
             return _configure(inner, plans, routes)
         except SystemFailure:
             detach(host, inner, [(plan.name, plan.host_name) for plan in plans])
@@ -85,9 +87,7 @@ def attach(
 
 def _creation(plan: InterfacePlan, netns: int) -> Request:
     if plan.driver == "macvlan":
-        return links.create_macvlan(
-            plan.name, parent=plan.parent, mode=plan.mode, netns=netns, mac=plan.mac
-        )
+        return links.create_macvlan(plan.name, parent=plan.parent, mode=plan.mode, netns=netns, mac=plan.mac)
     if plan.driver == "ipvlan":
         return links.create_ipvlan(plan.name, parent=plan.parent, mode=plan.mode, flag=plan.flag, netns=netns)
     return links.create_veth(
@@ -100,11 +100,11 @@ def _creation(plan: InterfacePlan, netns: int) -> Request:
     )
 
 
-def _isolation(host: NetlinkSocket, plan: InterfacePlan) -> Request:
+def _port(host: NetlinkSocket, plan: InterfacePlan) -> Request:
     link = links.find(host, plan.host_name)
     if link is None:
         raise SystemFailure(f"link {plan.host_name} is gone")
-    return links.set_port(link.number, hairpin=False, isolated=True)
+    return links.set_port(link.number, hairpin=plan.hairpin, isolated=plan.isolated)
 
 
 def _configure(
