@@ -2,11 +2,12 @@
 
 A container's life seen from here::
 
-    shim = await launcher.launch(ContainerLaunch(...))   # namespaces, cgroup, rootfs and init exist; init waits
-    # the network service configures shim.sandbox now, pending attaches connect
+    shim = await launcher.launch(ContainerLaunch(...))   # namespaces, cgroup, rootfs and init exist; init
+    waits # the network service configures shim.sandbox now, pending attaches connect
     await shim.start()                                    # init executes the user's program
     status = await shim.wait()                            # also after an engine restart: launcher.adopt(id)
-    await shim.close()                                    # everything of it is gone: process, mounts, cgroup, socket
+    await shim.close()                                    # everything of it is gone: process, mounts, cgroup,
+    socket
 
 Light on purpose (dataclasses would cost the zygote an import of `inspect`): plain classes with slots, and
 TypedDicts where JSON crosses a process boundary.
@@ -17,8 +18,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple, NotRequired, Protocol, TypedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from sampan.oci.runtime import Mount, Process, Resources, Spec
 
 
@@ -53,6 +52,8 @@ class HealthProbe(TypedDict):
 
     args: list[str]
     timeout_ns: int
+    user: NotRequired[str]
+    """Docker's USER syntax, as in `ContainerLaunch`."""
 
 
 class ContainerLaunch(TypedDict):
@@ -65,11 +66,19 @@ class ContainerLaunch(TypedDict):
     spec: Spec
     """OCI runtime spec. `root.path` is ignored when `rootfs` is given."""
     rootfs: list[Mount]
-    """Mounts (from the snapshotter) that make the root file system, done in the shim's private mount namespace."""
+    """Mounts (from the snapshotter) that make the root file system, done in the shim's private mount
+    namespace.
+    """
     stdio: Stdio
     log: LogConfig
     runtime: NotRequired[list[str]]
     """argv prefix of a foreign OCI runtime (`["/usr/sbin/runc"]`); absent: the native one."""
+    user: NotRequired[str]
+    """Docker's USER syntax (`name:group`, `1000`), resolved by the image's own files, inside; replaces the
+    spec's ids.
+    """
+    groups: NotRequired[list[str]]
+    """Beside `user`: further groups by name or number (`--group-add`)."""
     private_network: bool
     """True: the sandbox gets a network namespace of its own; False: what the spec's namespaces say."""
     init: bool
@@ -83,6 +92,9 @@ class ExecLaunch(TypedDict):
     process: Process
     stdio: Stdio
     privileged: NotRequired[bool]
+    user: NotRequired[str]
+    """Docker's USER syntax, as in `ContainerLaunch`."""
+    groups: NotRequired[list[str]]
 
 
 class ExitStatus(NamedTuple):
@@ -111,7 +123,9 @@ class Sandbox(NamedTuple):
 
 
 class LaunchError(Exception):
-    """The program could not be started: `kind` decides Docker's exit code (127 not found, 126 not executable, 125 else)."""
+    """The program could not be started: `kind` decides Docker's exit code (127 not found, 126 not executable,
+    125 else).
+    """
 
     def __init__(self, message: str, kind: Literal["not-found", "permission", "format", "other"]) -> None:
         super().__init__(message)
@@ -122,8 +136,8 @@ class AttachStream(Protocol):
     """A client's connection to a process's standard streams, straight from the shim's socket.
 
     Output arrives as Docker sends it: raw bytes for a tty, else frames of an 8-byte header (stream, 0, 0, 0,
-    big-endian length) and payload. The shim stops reading the process's output while an attached client does not
-    read: nothing is lost, the process feels the back-pressure.
+    big-endian length) and payload. The shim stops reading the process's output while an attached client does
+    not read: nothing is lost, the process feels the back-pressure.
     """
 
     async def read(self) -> bytes:
@@ -152,7 +166,9 @@ class ExecHandle(Protocol):
 
 
 class Shim(Protocol):
-    """The engine's handle of one container's shim. Valid until `close`; a lost shim makes `wait` return code 137, reason "shim lost"."""
+    """The engine's handle of one container's shim. Valid until `close`; a lost shim makes `wait` return code
+    137, reason "shim lost".
+    """
 
     id: str
     pid: int
@@ -172,7 +188,13 @@ class Shim(Protocol):
     async def kill(self, signal: int, *, all_processes: bool = False) -> None: ...
     async def attach(self, *, stdin: bool, stdout: bool, stderr: bool) -> AttachStream: ...
     async def resize(self, rows: int, columns: int) -> None: ...
-    async def exec(self, launch: ExecLaunch, *, attach: tuple[bool, bool, bool] | None) -> tuple[ExecHandle, AttachStream | None]:
+    async def prepare_exec(self) -> None:
+        """A hint that an exec will follow soon: part of its work begins now."""
+        ...
+
+    async def exec(
+        self, launch: ExecLaunch, *, attach: tuple[bool, bool, bool] | None
+    ) -> tuple[ExecHandle, AttachStream | None]:
         """Start a further process; `attach` says which of (stdin, stdout, stderr) come back as a stream."""
         ...
 
@@ -188,6 +210,14 @@ class Shim(Protocol):
         ...
 
     async def reopen_logs(self) -> None: ...
+    async def keep(self, name: str, fds: list[int]) -> None:
+        """Let the shim hold duplicates of descriptors (port and DNS sockets) for an engine to come."""
+        ...
+
+    async def kept(self, name: str) -> list[int]:
+        """The descriptors held under that name, now the caller's as well; empty when there are none."""
+        ...
+
     async def close(self) -> None:
         """Kill what is left and wait until process, cgroup, mounts and socket are gone."""
         ...
@@ -198,7 +228,9 @@ class Launcher(Protocol):
 
     async def launch(self, launch: ContainerLaunch) -> Shim: ...
     async def adopt(self, container_id: str) -> Shim | None:
-        """The live shim of a container, after an engine restart; None when there is none (its remains are removed)."""
+        """The live shim of a container, after an engine restart; None when there is none (its remains are
+        removed).
+        """
         ...
 
     async def exit_record(self, container_id: str) -> ExitStatus | None:

@@ -1,0 +1,147 @@
+"""The container that a shim keeps: launch, start, exit, close."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from sampan.linux import process
+from sampan.logs.writer import open_writer
+from sampan.runtime.interface import ExitStatus, LaunchError
+from sampan.runtime.shim import native, record
+from sampan.runtime.shim.protocol import Refused
+from sampan.runtime.shim.pump import Pump
+from sampan.runtime.shim.streams import Streams
+from sampan.runtime.shim.supervised import Supervised
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sampan.cgroups import Layout, OomWatch
+    from sampan.logs.writer import LogWriter
+    from sampan.runtime.interface import ContainerLaunch
+    from sampan.runtime.shim.loop import Loop
+    from sampan.runtime.shim.parking import Parked
+
+
+class Container:
+    """State `created` → `running` → `exited`. Made by a successful launch; `close` takes everything back."""
+
+    def __init__(
+        self, loop: Loop, layout: Layout, launch: ContainerLaunch, parked: Parked | None, seccomp_cache: str
+    ) -> None:
+        """Bring it to `created`. Blocks for milliseconds. Raises LaunchError, with everything taken back."""
+        self.id = launch["id"]
+        self.bundle = launch["bundle"]
+        self.state = "created"
+        self.on_oom: Callable[[], None] | None = None
+        self._loop = loop
+        self._log: LogWriter | None = None
+        self._oom_watch: OomWatch | None = None
+        self._streams = Streams(launch["stdio"])
+        try:
+            self._log = _open_log(launch)
+            self.runtime = native.NativeRuntime(layout, launch, parked, seccomp_cache)
+            console = self.runtime.create(self._streams.theirs)
+            if console is not None:
+                self._streams.set_console(console)
+        except BaseException:
+            self._streams.close()
+            if self._log is not None:
+                self._log.close()
+            raise
+        self._streams.close_theirs()
+        self._pump = Pump(loop, self._streams, self._log)
+        self.init = Supervised(loop, self.runtime.pid, self.runtime.pidfd, self._streams, self._pump)
+        self.init.on_exit = self._ended
+        self.init.on_told = self._close_log
+        self._start_time = process.start_time(self.init.pid)
+        record.write(self.bundle, record.STATE, self.describe() | {"boot_id": process.boot_id()})
+
+    def describe(self) -> dict[str, Any]:
+        """What an engine needs to know, now or after a restart."""
+        return {
+            "id": self.id,
+            "pid": os.getpid(),
+            "shim_start_time": process.start_time(os.getpid()),
+            "state": self.state,
+            "init_pid": self.init.pid,
+            "init_start_time": self._start_time,
+            "cgroup": self.runtime.cgroup.path,
+        }
+
+    @property
+    def pump(self) -> Pump:
+        return self._pump
+
+    def start(self) -> None:
+        """Let init execute the program. Raises LaunchError (the container is then `exited`), Refused in another state."""
+        if self.state != "created":
+            raise Refused("wrong-state", f"container is {self.state}")
+        self._pump.begin()
+        self.state = "running"
+        self.runtime.start()
+        self._oom_watch = self._watch_oom()
+
+    def reopen_log(self) -> None:
+        if self._log is not None:
+            self._log.reopen()
+
+    def close(self) -> None:
+        """End whatever is left, and remove cgroup and records. Blocks until the kernel has let go."""
+        self.runtime.kill_all()
+        if self.init.running:
+            self.init._exited(0)
+        self.init.dispose()
+        self._close_log()
+        if self._oom_watch is not None:
+            self._loop.forget(self._oom_watch.fileno())
+            self._oom_watch.close()
+        self.runtime.delete()
+        record.remove(self.bundle)
+
+    def _ended(self, status: ExitStatus) -> ExitStatus:
+        self.state = "exited"
+        if not self.runtime.private_pids:
+            # Processes that init left behind would run on for ever, in nobody's charge.
+            self.runtime.kill_all()
+        status = status._replace(oom_killed=self.runtime.oom_kills() > 0)
+        record.write(self.bundle, record.EXIT, status._asdict())
+        return status
+
+    def _close_log(self) -> None:
+        # Only when all is written: a slow client may hold output back beyond the end of the process.
+        if self._log is not None and (self._pump.finished or self.state == "exited"):
+            log, self._log = self._log, None
+            self._pump.stop_logging()
+            try:
+                log.close()
+            except OSError:
+                pass
+
+    def _watch_oom(self) -> OomWatch | None:
+        watch = self.runtime.watch_oom()
+        if watch is None:
+            return None
+
+        def ready(mask: int) -> None:
+            if watch.read() and self.on_oom is not None:
+                self.on_oom()
+
+        self._loop.watch(watch.fileno(), 1, ready)
+        return watch
+
+
+def _open_log(launch: ContainerLaunch) -> LogWriter | None:
+    log = launch["log"]
+    try:
+        return open_writer(
+            log["driver"],
+            log["path"],
+            max_size=log["max_size"],
+            max_file=log["max_file"],
+            compress=log["compress"],
+            attrs=log.get("attrs"),
+        )
+    except OSError as error:
+        raise LaunchError(f"failed to initialize logging driver: {error}", "other") from error

@@ -1,0 +1,46 @@
+"""What a shim leaves in the bundle for an engine to come: who it is, and how its container ended.
+
+`state.json`  written when the container is created: processes by pid and start time, boot id, cgroup
+`exit.json`   written when init has ended, before anybody is told
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+STATE = "state.json"
+EXIT = "exit.json"
+
+
+def write(bundle: str, name: str, record: dict[str, Any]) -> None:
+    """Replace the record atomically and durably: a reader sees the old one, the new one, never half of one."""
+    path = f"{bundle}/{name}"
+    part = f"{path}.part"
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, json.dumps(record).encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.rename(part, path)
+
+
+def read(bundle: str, name: str) -> dict[str, Any] | None:
+    """The record; None when there is none (or one from a power loss, torn)."""
+    try:
+        with open(f"{bundle}/{name}", "rb") as file:
+            record = json.loads(file.read())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def remove(bundle: str) -> None:
+    """Remove the records."""
+    for name in (STATE, EXIT, f"{STATE}.part", f"{EXIT}.part"):
+        try:
+            os.unlink(f"{bundle}/{name}")
+        except (FileNotFoundError, NotADirectoryError):
+            pass
