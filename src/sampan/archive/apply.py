@@ -16,7 +16,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any, Literal
 
-from sampan.archive.beneath import Tree, remove_tree, shown
+from sampan.archive.beneath import Tree, shown
 from sampan.archive.compression import InputStream, ReadAhead
 from sampan.archive.entries import EntryWriter
 from sampan.archive.tarread import DIRECTORY, TarReader
@@ -91,8 +91,8 @@ class LayerWriter(EntryWriter):
         super().__init__(Tree(self._root), devices, max_bytes)
         self._parents = [os.open(parent, _OPEN_DIRECTORY) for parent in parents]
         self._overlay = whiteouts == "overlay"
-        self._made: set[str] = set()
-        """Paths that this layer brought; only kept where it writes over the layers below."""
+        self._made: set[tuple[int, int]] = set()
+        """Files (device, inode) that this layer brought; only kept where it writes over the layers below."""
         self._whiteouts: set[str] = set()
 
     def close(self) -> None:
@@ -102,7 +102,11 @@ class LayerWriter(EntryWriter):
 
     def _done(self, path: str) -> None:
         if not self._overlay:
-            self._made.add(path)
+            parent, _, name = path.rpartition("/")
+            try:
+                self._made.add(_identity(self._tree.directory(parent), name))
+            except FileNotFoundError:
+                return  # a device, skipped
 
     def _make_way(self, path: str, name: str, entry: Entry) -> None:
         """Something has the name. Only what the layers below brought, or a whiteout of this layer, may be replaced."""
@@ -114,7 +118,7 @@ class LayerWriter(EntryWriter):
                 os.mkdir(name, 0o700, dir_fd=directory)
                 os.setxattr(f"/proc/self/fd/{directory}/{name}", OPAQUE_ATTRIBUTE, b"y")
             return
-        if self._overlay or path in self._made:
+        if self._overlay or _identity(self._tree.directory(path.rpartition("/")[0]), name) in self._made:
             raise InvalidParameter(f"entry {shown(entry.name)}: duplicate entry")
         self._remove(path, name)
 
@@ -153,13 +157,8 @@ class LayerWriter(EntryWriter):
         path = f"{parent}/{hidden}" if parent else hidden
         if self._overlay:
             self._mark_hidden(parent, path, hidden)
-        elif path not in self._made:
-            try:
-                directory = self._tree.directory(parent)
-                os.lstat(hidden, dir_fd=directory)
-            except FileNotFoundError:
-                return  # it never was there
-            self._remove(path, hidden)
+        else:
+            self._clear(parent, hidden)
 
     def _mark_hidden(self, parent: str, path: str, hidden: str) -> None:
         directory = self._tree.make_directory(parent, self._inherit)
@@ -177,25 +176,44 @@ class LayerWriter(EntryWriter):
         if self._overlay:
             os.setxattr(f"/proc/self/fd/{directory}", OPAQUE_ATTRIBUTE, b"y")
             return
-        fd = self._tree.open_directory(parent)
+        self._clear(parent)
+
+    def _clear(self, parent: str, only: str | None = None) -> None:
+        """Remove everything that the layers below brought in a directory, or only what has one name there."""
+        try:
+            fd = self._tree.open_directory(parent)
+        except FileNotFoundError:
+            return
         try:
             for name in os.listdir(fd):
-                self._clear_below(fd, f"{parent}/{name}" if parent else name, name)
+                if only is None or name == only:
+                    self._clear_below(fd, name)
         finally:
             os.close(fd)
-        self._tree.forget_all()
 
-    def _clear_below(self, directory: int, path: str, name: str) -> None:
-        """Remove what the layers below brought at and beneath `path`, keeping what this layer did."""
-        if path not in self._made and not any(each.startswith(f"{path}/") for each in self._made):
-            remove_tree(directory, name)
-        elif stat.S_ISDIR(os.lstat(name, dir_fd=directory).st_mode):
-            inner = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
-            try:
-                for child in os.listdir(inner):
-                    self._clear_below(inner, f"{path}/{child}", child)
-            finally:
-                os.close(inner)
+    def _clear_below(self, directory: int, name: str) -> None:
+        """Remove what the layers below brought at and beneath `name`, keeping what this layer did."""
+        status = os.lstat(name, dir_fd=directory)
+        ours = (status.st_dev, status.st_ino) in self._made
+        if not stat.S_ISDIR(status.st_mode):
+            if not ours:
+                os.unlink(name, dir_fd=directory)
+            return
+        inner = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
+        try:
+            for child in os.listdir(inner):
+                self._clear_below(inner, child)
+            empty = not os.listdir(inner)
+        finally:
+            os.close(inner)
+        if empty and not ours:
+            self._tree.forget_all()
+            os.rmdir(name, dir_fd=directory)
+
+
+def _identity(directory: int, name: str) -> tuple[int, int]:
+    status = os.lstat(name, dir_fd=directory)
+    return status.st_dev, status.st_ino
 
 
 def _copy_directory_attributes(source: int, target: int) -> None:

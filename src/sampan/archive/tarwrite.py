@@ -136,7 +136,9 @@ def _seconds(ns: int) -> bytes:
 
 
 def _sparse_map(entry: Entry) -> bytes:
-    pieces = entry.sparse or []
+    pieces = list(entry.sparse or [])
+    if not pieces or sum(pieces[-1]) < entry.real_size:
+        pieces.append((entry.real_size, 0))  # GNU tar takes the length from the last piece
     lines = [len(pieces), *(number for piece in pieces for number in piece)]
     text = b"".join(b"%d\n" % number for number in lines)
     return text + bytes(-len(text) % BLOCK)
