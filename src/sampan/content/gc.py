@@ -64,7 +64,7 @@ class Collector:
         edges: dict[Resource, list[Resource]] = {}
         for store in self._stores:
             for id, references in (await store.collect_candidates()).items():
-                edges[Resource(store.kind, id)] = references
+                edges[Resource(store.kind, id)] = [Resource(*each) for each in references]
         # Leases before roots: what moves from a lease to a root meanwhile is seen in one of the two.
         rows = await self._database.read(
             lambda cx: cx.execute("select kind, id from lease_resource").fetchall()
