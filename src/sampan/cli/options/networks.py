@@ -92,3 +92,31 @@ def _apply_flags(endpoint: dict[str, Any], mode: str, flags: Mapping[str, Any]) 
         endpoint["MacAddress"] = flags["mac_address"]
     if flags["link"] and mode not in _PREDEFINED:
         endpoint["Links"] = list(flags["link"])
+
+
+def read_address_options(
+    subnets: Sequence[str], ranges: Sequence[str], gateways: Sequence[str], auxiliary: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """`network create`'s IPAM flags as the API's pools: each range, gateway and address goes to the subnet that holds it."""
+    pools: dict[str, dict[str, Any]] = {subnet: {"Subnet": subnet} for subnet in subnets}
+    for text in ranges:
+        _pool_of(text, pools, f"no matching subnet for range {text}")["IPRange"] = text
+    for text in gateways:
+        _pool_of(text, pools, f"no matching subnet for gateway {text}")["Gateway"] = text
+    for name, text in auxiliary.items():
+        pool = _pool_of(text, pools, f"no matching subnet for aux-address {text}")
+        pool.setdefault("AuxiliaryAddresses", {})[name] = text
+    return list(pools.values())
+
+
+def _pool_of(text: str, pools: Mapping[str, dict[str, Any]], message: str) -> dict[str, Any]:
+    import ipaddress
+
+    try:
+        address = ipaddress.ip_interface(text).ip
+        for subnet, pool in pools.items():
+            if address in ipaddress.ip_network(subnet, strict=False):
+                return pool
+    except ValueError as error:
+        raise InvalidParameter(f"invalid CIDR address: {error}") from None
+    raise InvalidParameter(message)

@@ -8,7 +8,7 @@ from sampan.cli.command import flag, option, verb
 from sampan.cli.errors import ExitStatus, describe
 from sampan.cli.values import INT, STRING
 from sampan.client.http import quote
-from sampan.errors import NotModified, SampanError
+from sampan.errors import NotFound, NotModified, SampanError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,19 +103,19 @@ def wait(session: Session, args: tuple[str, ...]) -> None:
 @flag("-v", "--volumes", help="Remove anonymous volumes associated with the container")
 def rm(session: Session, args: tuple[str, ...], force: bool, link: bool, volumes: bool) -> None:
     query = {"force": force, "v": volumes, "link": link}
-
-    def remove(name: str) -> None:
-        name = name.strip("/")
+    for given in args:
+        name = given.strip("/")
         try:
             session.call("DELETE", f"/containers/{quote(name, keep='/' if link else '')}", query)
+        except NotFound as error:
+            failed = session.failed
+            session.complain(error)
+            session.failed = failed or not force  # gone is what -f asks for
+            continue
         except SampanError as error:
-            if force and "no such container" in str(error).lower():
-                session.complain(error)
-                session.failed = False  # gone is what -f asks for
-                raise NotModified() from None
-            raise
-
-    _each(session, args, remove)
+            session.complain(error)
+            continue
+        print(given)
 
 
 @verb("CONTAINER NEW_NAME", "Rename a container", arity=(2, 2), aliases=("container rename", "rename"))
