@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -193,8 +194,15 @@ def _read(path: Path) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """In place: the inode is what the container has mounted."""
+    """In place: the inode is what the container has mounted. Shortened last, not emptied first: ext4 flushes a file that was
+    truncated to nothing when it is closed, which costs a millisecond."""
+    data = text.encode()
     try:
-        path.write_text(text)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        try:
+            os.pwrite(descriptor, data, 0)
+            os.ftruncate(descriptor, len(data))
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise SystemFailure(f"cannot write {path}: {error.strerror}") from error
