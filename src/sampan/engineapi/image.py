@@ -159,7 +159,7 @@ class ImagesDiskUsage(msgspec.Struct, rename="pascal"):
     total_count: int
     reclaimable: int
     total_size: int
-    items: list[ImageSummary]
+    items: list[ImageSummary] | UnsetType
 
 
 class AttestationStatement(msgspec.Struct, rename="pascal"):

@@ -6,13 +6,14 @@ The order is that of every write here: layer blob, unpacked snapshot, config blo
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from sampan.content.interface import Lease, content_resource, snapshot_resource
 from sampan.errors import InvalidParameter
 from sampan.images.changes import apply_changes
+from sampan.images.inspection import IMAGE_FIELDS
 from sampan.images.interface import CommitRequest
 from sampan.images.parts import Parts
 from sampan.images.records import LABEL_PARENT, ImageRecord, dangling_name
@@ -79,8 +80,7 @@ async def create_from(parts: Parts, image: NewImage, lease: Lease) -> ImageRecor
 async def commit(parts: Parts, unpacker: Unpacker, container_id: str, request: CommitRequest) -> str:
     """See `interface.Images.commit`."""
     reference = target_reference(request.repository, request.tag)
-    container_config = msgspec.convert(request.config, ContainerConfig)
-    config = apply_changes(container_config, request.changes)
+    config = apply_changes(_image_config(request.config), request.changes)
     base = request.image
     async with parts.content.leases.hold(f"commit of {container_id}") as lease:
         layers = list(base.manifest.layers) if base else []
@@ -118,6 +118,12 @@ async def commit(parts: Parts, unpacker: Unpacker, container_id: str, request: C
     if reference is not None:
         await parts.publish_for("tag", record, reference.familiar())
     return record.id
+
+
+def _image_config(container: dict[str, Any]) -> ContainerConfig:
+    """The part of a container's configuration that is an image's: host name, terminal and so on stay behind."""
+    kept = {name: value for name, value in container.items() if name in IMAGE_FIELDS and value is not None}
+    return msgspec.convert(kept, ContainerConfig)
 
 
 async def _diff(parts: Parts, container_id: str, lease: Lease) -> tuple[Descriptor, str]:

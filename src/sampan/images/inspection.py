@@ -43,7 +43,7 @@ _ALWAYS: dict[str, Any] = {
 }
 """Fields that are shown when they are empty, too, before API 1.52."""
 
-_IMAGE_FIELDS = (
+IMAGE_FIELDS = (
     "User",
     "ExposedPorts",
     "Env",
@@ -58,6 +58,7 @@ _IMAGE_FIELDS = (
     "StopSignal",
     "Shell",
 )
+"""What of a container's configuration belongs to images."""
 
 
 async def inspect(
@@ -118,7 +119,7 @@ async def inspect(
 def config_document(config: ContainerConfig, version: tuple[int, int]) -> dict[str, Any]:
     """`Config`: what the image sets, and the empty fields that the version's clients expect."""
     given = msgspec.to_builtins(config)
-    document = {name: given[name] for name in _IMAGE_FIELDS if name in given}
+    document = {name: given[name] for name in IMAGE_FIELDS if name in given}
     if version < (1, 52):
         document = {**_ALWAYS, **document}
     if version < (1, 50):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import msgspec
 from msgspec import UNSET
 
 from sampan.engineapi.filters import Filters
@@ -67,13 +68,26 @@ async def disk_usage(parts: Parts) -> ImagesDiskUsage:
     listed = [
         _Listed(records, await parts.documents.manifests(records[0].target)) for records in by_id.values()
     ]
-    options = ListOptions(all=True, shared_size=True, containers=True, manifests=True)
+    options = ListOptions(all=True, shared_size=True, containers=True)
     items = await _summaries(parts, listed, options)
     active = {use.image_id for use in await parts.uses()} & by_id.keys()
     sizer = Sizer(parts)
     total = await _unique_bytes(parts, sizer, listed)
     needed = await _unique_bytes(parts, sizer, [each for each in listed if each.records[0].id in active])
     return ImagesDiskUsage(len(active), len(items), total - needed, total, items)
+
+
+def usage_fields(usage: ImagesDiskUsage, version: tuple[int, int], verbose: bool) -> dict[str, Any]:
+    """The fields of `/system/df`: a summary since API 1.52, with its items when `verbose`; the bare list until then.
+
+    1.52 itself gives both, so that clients can move from one to the other.
+    """
+    fields: dict[str, Any] = {}
+    if version >= (1, 52):
+        fields["ImageUsage"] = usage if verbose else msgspec.structs.replace(usage, items=UNSET)
+    if version < (1, 52) or (version == (1, 52) and not verbose):
+        fields |= {"LayersSize": usage.total_size, "Images": usage.items if usage.items is not UNSET else []}
+    return fields
 
 
 async def _unique_bytes(parts: Parts, sizer: Sizer, images: list[_Listed]) -> int:

@@ -7,9 +7,13 @@ import gzip
 import io
 import json
 import lzma
+import os
 import shutil
+import socket
 import subprocess
 import tarfile
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -281,3 +285,41 @@ def test_hostile_archives_are_refused_and_leave_nothing(image_engine: ImageEngin
     assert stored(image_engine) == []
     assert image_engine.run(image_engine.snapshots.walk()) == []
     assert image_engine.run(image_engine.content.ingests()) == []
+
+
+def test_a_client_that_goes_away_leaves_nothing(image_engine: ImageEngine) -> None:
+    archive = simple(files={"f": b"x" * (8 << 20)})
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(image_engine.socket))
+        client.sendall(
+            b"POST /images/load HTTP/1.1\r\nHost: d\r\nContent-Type: application/x-tar\r\n"
+            + f"Content-Length: {len(archive)}\r\n\r\n".encode()
+        )
+        client.sendall(archive[: len(archive) // 2])
+        _until(lambda: bool(image_engine.run(image_engine.content.ingests())), "the load to begin")
+    _until(lambda: not image_engine.run(image_engine.content.leases.walk()), "the load to end")
+    assert stored(image_engine) == []
+    assert image_engine.run(image_engine.content.ingests()) == []
+    assert [each.name for each in threading.enumerate() if each.name == "request body"] == []
+
+
+def test_memory_stays_flat_while_loading(image_engine: ImageEngine, tmp_path: Path) -> None:
+    """A load of 200 MB raises this process's peak by far less: the archive is never held."""
+    archive = tmp_path / "big.tar"
+    archive.write_bytes(simple("big:1", {f"f{number}": os.urandom(1 << 20) * 10 for number in range(20)}))
+    Path("/proc/self/clear_refs").write_text("5")  # begin a new peak: proc(5)
+    before = _memory("VmHWM")
+    image_engine.docker("load", "-i", str(archive))
+    assert _memory("VmHWM") - before < 50 << 20
+
+
+def _until(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.01)
+
+
+def _memory(field: str) -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) << 10
