@@ -1,7 +1,7 @@
 """Who is called what on which network: the knowledge that the resolver answers from. In memory, used on the engine's loop.
 
-A container sees the names of the networks that it is on, in the order of its own endpoints, and besides them the aliases of its links,
-which are nobody else's. A name may be followed by the network's: `web` and `web.backend` are the same there.
+A container sees the names of the networks that it is on, in the order of its own endpoints, and besides them the aliases
+of its links, which are nobody else's. A name may be followed by the network's: `web` and `web.backend` are the same there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Questions about the rest of the world, passed on to real name servers.
 
-One socket a question, on a random port and with a random id, so that an answer cannot be guessed by whoever did not see the question.
-Truncated answers go back as they are: the client asks again over TCP, and so do we.
+One socket a question, on a random port and with a random id, so that an answer cannot be guessed by whoever did not see
+the question. Truncated answers go back as they are: the client asks again over TCP, and so do we.
 """
 
 from __future__ import annotations

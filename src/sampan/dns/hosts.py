@@ -21,7 +21,8 @@ def hosts_file(
     addresses: Sequence[str],
     extra: Sequence[tuple[str, str]] = (),
 ) -> str:
-    """The file: the standard names, `extra` (address, names) of `--add-host` and links, and the container's own name for each address."""
+    """The file: the standard names, `extra` (address, names) of `--add-host` and links, and the container's own name for
+    each address."""
     own = full_hostname(hostname, domainname)
     names = own if own == hostname or not domainname else f"{own} {hostname}"
     lines = [*_STANDARD, *extra, *((address, names) for address in addresses)]

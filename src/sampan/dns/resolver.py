@@ -1,8 +1,8 @@
 """The resolver that containers of user-defined networks find at 127.0.0.11.
 
-Its sockets live in the container's namespace, on random ports of 127.0.0.11, and rules inside the namespace lead port 53 there: binding
-port 53 itself would take it from a container that serves DNS on 0.0.0.0. The engine's loop answers. Names of containers come from the
-`Directory`; everything else is forwarded.
+Its sockets live in the container's namespace, on random ports of 127.0.0.11, and rules inside the namespace lead port 53
+there: binding port 53 itself would take it from a container that serves DNS on 0.0.0.0. The engine's loop answers. Names
+of containers come from the `Directory`; everything else is forwarded.
 
 A container is hostile: what cannot be parsed is dropped or answered FORMERR, connections and waiting queries are bounded.
 

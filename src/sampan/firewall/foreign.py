@@ -1,8 +1,9 @@
 """Other people's filters: chains that drop what is forwarded, and our accepts in them.
 
-A drop anywhere in the forward hook beats an accept of ours at any priority. Where such a chain exists (Docker's own FORWARD with policy
-DROP, ufw, firewalld), two rules for each of our bridges are put into it, carrying a comment by which they are found again and taken out.
-Nothing else of a foreign table is ever touched. What these rules let pass is still judged by our own forward chain.
+A drop anywhere in the forward hook beats an accept of ours at any priority. Where such a chain exists (Docker's own
+FORWARD with policy DROP, ufw, firewalld), two rules for each of our bridges are put into it, carrying a comment by which
+they are found again and taken out. Nothing else of a foreign table is ever touched. What these rules let pass is still
+judged by our own forward chain.
 
 DOCKER-USER is where administrators put their own drops: our accepts stand behind the jump to it.
 """

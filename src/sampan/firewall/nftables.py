@@ -1,7 +1,7 @@
 """libnftables through ctypes: batches of commands, each batch one transaction of the kernel.
 
-The library is 0.06-0.09 ms a rule where the `nft` program costs a process. It is one conversation with the kernel and not thread-safe:
-one `Nftables` belongs to one thread at a time.
+The library is 0.06-0.09 ms a rule where the `nft` program costs a process. It is one conversation with the kernel and
+not thread-safe: one `Nftables` belongs to one thread at a time.
 
 Source: libnftables(3), libnftables-json(5).
 """

@@ -128,8 +128,8 @@ def ruleset(
 ) -> str:
     """Commands that make the table, or replace its chains in one transaction; ports that are published stay.
 
-    `uplinks` are physical interfaces that must not be routed between: the engine switched forwarding on for containers, not to make a
-    router of the machine. `accept_mark` ("mark/mask") lets marked packets in.
+    `uplinks` are physical interfaces that must not be routed between: the engine switched forwarding on for containers,
+    not to make a router of the machine. `accept_mark` ("mark/mask") lets marked packets in.
     """
     lines = [_TABLE.format(table=table)]
     lines += _elements(table, "bridges", [bridge.interface for bridge in bridges])

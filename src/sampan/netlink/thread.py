@@ -1,8 +1,8 @@
 """Threads that the event loop hands kernel work to: one for the host's namespace, one that visits others.
 
-The host's thread is one, because RTNL is one lock: more would only wait in the kernel. The visitor enters a container's namespace with
-setns(2), which changes the calling thread alone, and must never bring its namespace home: it checks where it is after each visit, and a
-thread that could not return ends.
+The host's thread is one, because RTNL is one lock: more would only wait in the kernel. The visitor enters a container's
+namespace with setns(2), which changes the calling thread alone, and must never bring its namespace home: it checks where
+it is after each visit, and a thread that could not return ends.
 """
 
 from __future__ import annotations

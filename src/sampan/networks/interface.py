@@ -135,7 +135,10 @@ class Networks(Protocol):
     async def disconnect(
         self, container: ContainerName, network: str, *, sandbox: Sandbox | None = None, force: bool = False
     ) -> None:
-        """Take an endpoint away, from a running container too. Raises `Forbidden`: "container x is not connected to network y"."""
+        """Take an endpoint away, from a running container too.
+
+        Raises `SystemFailure`, as dockerd: "container x is not connected to network y".
+        """
         ...
 
     def endpoints(self, container_id: str) -> dict[str, EndpointSettings]:

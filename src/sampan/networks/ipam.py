@@ -1,7 +1,7 @@
 """Addresses: subnets for networks, addresses for containers. Pure; the callers keep what is handed out.
 
-Addresses go round-robin: the host end of a stopped container's link lives on for some 100 ms, and a neighbour may remember the address
-for longer, so the one just freed comes last.
+Addresses go round-robin: the host end of a stopped container's link lives on for some 100 ms, and a neighbour may
+remember the address for longer, so the one just freed comes last.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The engine's hand on the kernel: one thread, one rtnetlink socket, one firewall. Everything here is awaited, nothing blocks the loop."""
+"""The engine's hand on the kernel: one thread, one rtnetlink socket, one firewall. Everything here is awaited, nothing
+blocks the loop."""
 
 from __future__ import annotations
 

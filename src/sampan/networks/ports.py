@@ -1,8 +1,8 @@
 """Host ports: what is asked for, what is free, and sockets that keep it.
 
-A port is published by the packet filter, but it is also bound here, so that a port that any program of the machine uses is noticed, and
-no program takes one of ours. Where the filter cannot lead a connection (to ::1, from IPv6 to an IPv4 container, without a filter) it
-arrives at that socket, and `sampan.networks.relay` carries it.
+A port is published by the packet filter, but it is also bound here, so that a port that any program of the machine uses
+is noticed, and no program takes one of ours. Where the filter cannot lead a connection (to ::1, from IPv6 to an IPv4
+container, without a filter) it arrives at that socket, and `sampan.networks.relay` carries it.
 """
 
 from __future__ import annotations

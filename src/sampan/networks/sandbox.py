@@ -1,7 +1,7 @@
 """A container's interfaces: made from the host, configured through a socket inside the container's namespace.
 
-Synchronous: network thread only. The whole of a container's start is two batches: one to the host's namespace (links, our ends up and in
-their bridges), one to the container's (lo up, addresses, links up, routes).
+Synchronous: network thread only. The whole of a container's start is two batches: one to the host's namespace (links,
+our ends up and in their bridges), one to the container's (lo up, addresses, links up, routes).
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from sampan.engineapi.network import (
     Network,
     NetworkCreateRequest,
 )
-from sampan.errors import Forbidden, InvalidParameter, NotFound, SampanError
+from sampan.errors import Forbidden, InvalidParameter, NotFound, SampanError, SystemFailure
 from sampan.events import EventBus
 from sampan.firewall.rules import LinkRules
 from sampan.names.names import new_id
@@ -171,7 +171,9 @@ class NetworkService:
         state = self._catalog.find(network)
         attachment = self._attachments.setdefault(container.id, Attachment(container))
         attachment.container = container
-        if state.name in attachment.settings and (attachment.live is None or container.id in state.endpoints):
+        if state.name in attachment.settings:
+            if attachment.live is None:
+                return self.endpoints(container.id)[state.name]
             raise Forbidden(f"endpoint with name {container.name} already exists in network {state.name}")
         if state.record.driver == "host":
             raise InvalidParameter(
@@ -199,7 +201,7 @@ class NetworkService:
         if attachment is None or state.name not in attachment.settings:
             if force:
                 return
-            raise Forbidden(f"container {container.id} is not connected to network {state.name}")
+            raise SystemFailure(f"container {container.id} is not connected to network {state.name}")
         if state.record.driver == "host":
             raise Forbidden("container cannot be disconnected from host network")
         live = attachment.live

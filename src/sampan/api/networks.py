@@ -1,0 +1,86 @@
+"""The routes of networks."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from sampan.api.call import Call
+from sampan.api.responses import empty, json
+from sampan.api.router import Router
+from sampan.containers import networking
+from sampan.engineapi.network import (
+    ConnectRequest,
+    DisconnectRequest,
+    EndpointSettings,
+    NetworkCreateRequest,
+    wire_network,
+)
+from sampan.errors import InvalidParameter, NotFound
+
+router = Router()
+
+_SUMMARIES_SINCE = (1, 28)
+"""From this version on a listing has no containers."""
+
+
+@router.get("/networks")
+async def list_networks(call: Call) -> web.StreamResponse:
+    networks = call.engine.networks
+    found = networks.search(call.query.filters())
+    if call.version < _SUMMARIES_SINCE:
+        found = [networks.inspect(network.id) for network in found]
+    return json([wire_network(network, call.version, inspect=False) for network in found])
+
+
+@router.post("/networks/create")
+async def create(call: Call) -> web.StreamResponse:
+    request = await call.body(NetworkCreateRequest)
+    return json({"Id": await call.engine.networks.create(request), "Warning": ""}, 201)
+
+
+@router.post("/networks/prune", since=(1, 25))
+async def prune(call: Call) -> web.StreamResponse:
+    return json({"NetworksDeleted": await call.engine.networks.prune(call.query.filters()) or None})
+
+
+@router.get("/networks/{name:any}")
+async def inspect(call: Call) -> web.StreamResponse:
+    network = call.engine.networks.inspect(call.fields["name"], scope=call.query.text("scope"))
+    return json(wire_network(network, call.version, inspect=True))
+
+
+@router.delete("/networks/{name:any}")
+async def remove(call: Call) -> web.StreamResponse:
+    await call.engine.networks.remove(call.fields["name"])
+    return empty(204)
+
+
+@router.post("/networks/{name:any}/connect")
+async def connect(call: Call) -> web.StreamResponse:
+    request = await call.body(ConnectRequest)
+    containers = call.engine.containers
+    container = containers.get(_named(request.container))
+    settings = request.endpoint_config or EndpointSettings()
+    await networking.connect(containers.services, container, call.fields["name"], settings)
+    return empty(200)
+
+
+@router.post("/networks/{name:any}/disconnect")
+async def disconnect(call: Call) -> web.StreamResponse:
+    request = await call.body(DisconnectRequest)
+    containers = call.engine.containers
+    call.engine.networks.inspect(call.fields["name"])
+    try:
+        container = containers.get(_named(request.container))
+    except NotFound:
+        if request.force:
+            return empty(200)  # its endpoints went with it
+        raise
+    await networking.disconnect(containers.services, container, call.fields["name"], force=request.force)
+    return empty(200)
+
+
+def _named(container: str) -> str:
+    if not container.strip():
+        raise InvalidParameter("container name or ID is empty")
+    return container
