@@ -1,0 +1,51 @@
+#!/bin/sh
+# First process of the machine: what an init system would do, then the command, then its exit code to the second serial port.
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 TERM=dumb
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t tmpfs -o mode=755 run /run
+mkdir -p /dev/pts /dev/shm /run/lock
+mount -t devpts -o mode=620,ptmxmode=666,gid=5 devpts /dev/pts
+mount -t tmpfs -o mode=1777 shm /dev/shm
+mount -t mqueue mqueue /dev/mqueue 2>/dev/null || mkdir -p /dev/mqueue
+ln -sf /proc/self/fd /dev/fd
+mount -t cgroup2 cgroup /sys/fs/cgroup
+mount -t securityfs securityfs /sys/kernel/security
+mount -t bpf bpf /sys/fs/bpf 2>/dev/null || true
+mount --make-rshared /
+
+# Modules that a container runtime's host loads by itself; the rest comes by name when it is asked for.
+for module in overlay veth bridge br_netfilter virtio_net virtio-rng nf_tables nf_nat nft_nat nft_masq nft_chain_nat; do
+    modprobe -q $module || true
+done
+
+hostname sampan-vm
+echo "127.0.0.1 localhost sampan-vm" > /etc/hosts
+echo "nameserver 10.0.2.3" > /etc/resolv.conf
+ip link set lo up
+interface=$(ls /sys/class/net | grep -v -e lo -e bonding_masters | head -n 1)
+if [ -n "$interface" ]; then
+    ip address add 10.0.2.15/24 dev "$interface"
+    ip link set "$interface" up
+    ip route add default via 10.0.2.2
+fi
+
+modprobe -q qemu_fw_cfg
+message=/sys/firmware/qemu_fw_cfg/by_name/opt/sampan/command/raw
+code=125
+if [ -r "$message" ]; then
+    checkout=$(sed -n '1s/^CHECKOUT=//p' "$message" | base64 -d)
+    mkdir -p "$checkout"
+    mount -t ext4 /dev/vdb "$checkout" && mount -t ext4 /dev/vdc "$checkout/.venv" && {
+        sed 1d "$message" > /run/command
+        # A session of its own, and a terminal that turns newlines into lines.
+        setsid -w sh /run/command < /dev/null > /dev/ttyS0 2>&1
+        code=$?
+    }
+else
+    echo "tests/vm: the command did not arrive: $message" > /dev/ttyS0
+fi
+echo "$code" > /dev/ttyS1
+sync
+# The kernel flushes a serial port when it is closed; power off only then.
+busybox poweroff -f
