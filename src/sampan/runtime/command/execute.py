@@ -71,14 +71,15 @@ def _execute(context: Context, options: Parsed) -> None:
             terminal.send_master(console_socket, master)
             os.close(master)
             master = None
+        foreground = None if detached else terminal.Foreground(stub.pid, stub.pidfd, master)
         stub.start()
         write_pid_file(options.text("pid-file"), stub.pid)
     except BaseException:
         stub.close()
         os.waitpid(stub.pid, 0)
         raise
-    if not detached:
-        sys.exit(terminal.Foreground(stub.pid, stub.pidfd, master).wait())
+    if foreground is not None:
+        sys.exit(foreground.wait())
 
 
 def _cgroup(container: state.Container, options: Parsed) -> Cgroup:

@@ -37,9 +37,12 @@ def create(context: Context, options: Parsed) -> None:
 
 def run(context: Context, options: Parsed) -> None:
     """create, start and, unless detached, wait and delete. Exits with the program's code."""
+    from sampan.runtime.command.terminal import Foreground
+
     detached = options.flag("detach")
     try:
         container, stub, console = _create(context, options, detached=detached)
+        foreground = None if detached else Foreground(stub.pid, stub.pidfd, console)
         try:
             stub.start()
             _unlink_socket(container)
@@ -50,11 +53,9 @@ def run(context: Context, options: Parsed) -> None:
             raise
     except (LaunchError, SampanError, OSError) as error:
         context.fail(f"runc run failed: {_text(error)}")
-    if detached:
+    if foreground is None:
         return
-    from sampan.runtime.command.terminal import Foreground
-
-    code = Foreground(stub.pid, stub.pidfd, console).wait()
+    code = foreground.wait()
     if not options.flag("keep"):
         _destroy(container)
         _run_hooks(container, "poststop", "stopped")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TextIO
 
+_EXIT_UNKNOWN_COMMAND = 3
+
 DEFAULT_ROOT = "/run/sampan-runtime"
 
 GLOBAL_OPTIONS = (
@@ -219,7 +221,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _dispatch(context: Context, name: str, arguments: list[str]) -> None:
     command = COMMANDS.get(name)
     if command is None:
-        context.fail(f"No help topic for '{name}'")
+        context.fail(f"No help topic for '{name}'", _EXIT_UNKNOWN_COMMAND)
     if any(argument in ("--help", "-h") for argument in arguments[:1]):
         _print_command_help(name, command)
         return

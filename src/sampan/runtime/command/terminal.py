@@ -13,6 +13,8 @@ import tty
 
 from sampan.errors import InvalidParameter
 
+_NOT_FORWARDED = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGURG}
+
 
 def send_master(path: str, master: int) -> None:
     """Pass the master side to the listener at `path`. Raises OSError."""
@@ -41,34 +43,32 @@ def copy_size(master: int) -> None:
 
 
 class Foreground:
-    """Signals to a process in front, and bytes between its terminal (if any) and ours, until it ends."""
+    """Signals to a process in front, and bytes between its terminal (if any) and ours, until it ends.
+
+    Make it before the process is started: a signal that comes in between is then forwarded too.
+    """
 
     def __init__(self, pid: int, pidfd: int, master: int | None) -> None:
         self._pid = pid
         self._pidfd = pidfd
         self._master = master
-
-    def wait(self) -> int:
-        """The exit code; 128+n after signal n."""
-        reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        forwarded = [
-            number
-            for number in signal.valid_signals()
-            if number not in (signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGURG)
-        ]
-        for number in forwarded:
+        self._signals, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        for number in signal.valid_signals() - _NOT_FORWARDED:
             try:
                 signal.signal(number, lambda number, frame: None)
             except OSError:
                 continue
-        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+
+    def wait(self) -> int:
+        """The exit code; 128+n after signal n."""
         saved = None
         if self._master is not None and os.isatty(0):
             saved = termios.tcgetattr(0)
             tty.setraw(0)
             copy_size(self._master)
         try:
-            self._loop(reading)
+            self._loop(self._signals)
         finally:
             signal.set_wakeup_fd(-1)
             if saved is not None:

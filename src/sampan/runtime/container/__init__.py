@@ -30,6 +30,7 @@ a path that an image or a running container can change. Comments name the attack
 `namespaces`          making and joining namespaces; id mappings; time offsets
 `host`                what the parent opens for the stub: root file system, sources of bind mounts
 `mountoptions`        fstab options to flags
+`unsupported`         what is refused by name
 `failure`             errors that name the step
 `rootfs`              mounts, in order, beneath the root's descriptor; pivot_root; masked and read-only paths
 `copyup`              a tmpfs that begins as a copy

@@ -13,15 +13,18 @@ _CHUNK = 1 << 20
 def copy_tree(source: int, target: int) -> None:
     """Copy the content of directory `source` into directory `target`, with owners, modes, times and xattrs.
 
+    Either may be an O_PATH descriptor.
     Every step is relative to a descriptor and follows no link (CVE-2018-15664, CVE-2022-23648: a link inside
     the image made such a copy read files of the host).
     """
     source = paths.open_without_links(source, ".", os.O_RDONLY | os.O_DIRECTORY)
+    target = paths.open_without_links(target, ".", os.O_RDONLY | os.O_DIRECTORY)
     try:
         _copy_entries(source, target)
         _copy_metadata(source, target)
     finally:
         os.close(source)
+        os.close(target)
 
 
 def _copy_entries(source: int, target: int) -> None:

@@ -58,7 +58,7 @@ class Credentials:
 
     def __init__(self, spec: Process, proc: Proc, *, keep_admin: bool) -> None:
         """`keep_admin`: a seccomp filter will be installed without no-new-privileges."""
-        self._user = spec.get("user", {})
+        self._process = spec
         last = _last_capability(proc)
         # No `capabilities` in the spec: the sets stay as they are (only an id change alters them).
         self._masks = masks_of(spec["capabilities"], last) if "capabilities" in spec else None
@@ -73,8 +73,9 @@ class Credentials:
             if self._masks is not None:
                 caps.limit_bounding_set(self._masks.bounding, self._last)
             process.set_keep_capabilities(True)
-        uid, gid = self._user.get("uid", 0), self._user.get("gid", 0)
-        groups = self._user.get("additionalGids", [])
+        user = self._process.get("user", {})
+        uid, gid = user.get("uid", 0), user.get("gid", 0)
+        groups = user.get("additionalGids", [])
         if setgroups_denied:
             if groups:
                 raise LaunchError("cannot set any additional groups in a rootless container", "other")

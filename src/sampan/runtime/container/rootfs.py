@@ -325,7 +325,9 @@ class Root:
             old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             os.fchdir(self.fd)
             if no_pivot:
-                self._move_to_slash()
+                # On an initramfs pivot_root is impossible. The new root lies on top of "/" already; the old one
+                # stays mounted beneath, which is what the caller accepted with --no-pivot.
+                os.chroot(".")
             else:
                 mnt.pivot_root(".", ".")
                 # The old root lies beneath the new one now. As a slave nothing of its unmounting reaches the host.
@@ -336,12 +338,6 @@ class Root:
             os.close(old)
             if propagation:
                 mnt.mount(None, "/", None, propagation_flags(propagation))
-
-    def _move_to_slash(self) -> None:
-        # On an initramfs pivot_root is impossible: move over "/" and chroot. What is beneath stays mounted but
-        # the capability to find it (a second chroot) is what the caller accepted with --no-pivot.
-        mnt.mount(".", "/", None, mnt.MS_MOVE)
-        os.chroot(".")
 
 
 def _settings(options: MountOptions) -> list[tuple[str, str | None]]:

@@ -7,7 +7,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from sampan.linux import process, sockets
-from sampan.runtime.container import hooks, limits, namespaces, stubmain, sysctls
+from sampan.runtime.container import hooks, limits, namespaces, stubmain, sysctls, unsupported
 from sampan.runtime.container.failure import Step, from_message
 from sampan.runtime.container.host import HostFiles
 from sampan.runtime.container.remote import start_over, state_document
@@ -95,6 +95,7 @@ class Stub:
         Raises LaunchError, the failing step named; the stub has then exited and must be reaped.
         """
         spec = config["spec"]
+        unsupported.refuse(spec, seccomp)
         new, joined = namespaces.of_spec(spec)
         files = HostFiles()
         layout = Layout()
@@ -146,6 +147,7 @@ class Stub:
         preserved: tuple[int, ...] = (),
     ) -> int | None:
         """As `configure`, for a stub of `prefork_join`."""
+        unsupported.refuse_process(config["process"])
         layout = Layout()
         _add_streams(layout, stdio, preserved, None)
         join = [kind for kind in namespaces.FLAGS if self._differs(kind)]
