@@ -20,17 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_LINKS_FOLLOWED = 40
-
-_GO_MODES = (
-    (stat.S_ISDIR, 1 << 31),
-    (stat.S_ISLNK, 1 << 27),
-    (stat.S_ISBLK, 1 << 26),
-    (stat.S_ISCHR, 1 << 26 | 1 << 21),
-    (stat.S_ISFIFO, 1 << 25),
-    (stat.S_ISSOCK, 1 << 24),
-)
-_GO_BITS = ((stat.S_ISUID, 1 << 23), (stat.S_ISGID, 1 << 22), (stat.S_ISVTX, 1 << 20))
 
 
 def pack_job(
@@ -56,34 +45,6 @@ def pack_job(
     writer.finish()
     out.close()
     return {"entries": writer.entries, "size": out.size}
-
-
-def stat_path(root: int, path: str) -> dict[str, Any]:
-    """What `X-Docker-Container-Path-Stat` says of a path: name, size, Go's file mode, mtime (ns), linkTarget.
-
-    The last part is not followed when it is a symbolic link, unless a slash follows it. Raises NotFound.
-    """
-    directory, last = _open_parent(root, path)
-    try:
-        status = os.lstat(last, dir_fd=directory)
-        target = os.readlink(last, dir_fd=directory) if stat.S_ISLNK(status.st_mode) else ""
-    except FileNotFoundError:
-        raise NotFound(f"Could not find the file {path}") from None
-    finally:
-        os.close(directory)
-    return {
-        "name": _top_name(path),
-        "size": status.st_size,
-        "mode": go_mode(status.st_mode),
-        "mtime_ns": status.st_mtime_ns,
-        "linkTarget": _follow(root, path, target) if target else "",
-    }
-
-
-def go_mode(mode: int) -> int:
-    """A file mode as Go's `os.FileMode` numbers it, which is what the API carries."""
-    kind = next((bits for test, bits in _GO_MODES if test(mode)), 0)
-    return mode & 0o777 | kind | sum(go for bit, go in _GO_BITS if mode & bit)
 
 
 class _Packer:
@@ -142,20 +103,3 @@ def _top_name(path: str) -> str:
         elif part not in ("", "."):
             parts.append(part)
     return parts[-1] if parts else "/"
-
-
-def _follow(root: int, path: str, target: str) -> str:
-    """Where a symbolic link ends, as a path in the container."""
-    for _ in range(_LINKS_FOLLOWED):
-        path = os.path.normpath(os.path.join("/", os.path.dirname(path), target))
-        try:
-            fd = open_in_root(root, path, os.O_PATH | os.O_NOFOLLOW)
-        except OSError:
-            return path
-        try:
-            if not stat.S_ISLNK(os.fstat(fd).st_mode):
-                return path
-            target = os.readlink("", dir_fd=fd)
-        finally:
-            os.close(fd)
-    return path
