@@ -170,7 +170,7 @@ def _serve(arguments: tuple[str, ...]) -> None:
 @flag("--tlsverify", help="Use TLS and verify the remote")
 @flag("-v", "--version", help="Print version information and quit")
 @click.pass_context
-def _program(
+def program(
     ctx: click.Context, /, host: tuple[str, ...], context: str | None, config: str | None, **flags: Any
 ) -> None:
     if len(host) > 1:
@@ -182,7 +182,7 @@ def _program(
     ctx.obj = Session(host[0] if host else None, context, _tls(flags))
 
 
-_program.params.append(_help_option())
+program.params.append(_help_option())
 
 
 def _tls(flags: dict[str, Any]) -> Any:
@@ -208,6 +208,8 @@ def main() -> None:
 
         print(f"Sampan version {__version__}")
         sys.exit(0)
+    if "_SAMPAN_COMPLETE" in os.environ:
+        program.main(prog_name=PROGRAM)  # click answers the shell's question and leaves
     sys.exit(run(sys.argv[1:]))
 
 
@@ -215,8 +217,8 @@ def run(arguments: list[str]) -> int:
     """Run a command line; the exit code."""
     session: Session | None = None
     try:
-        with _program.make_context(PROGRAM, list(arguments)) as ctx:
-            _program.invoke(ctx)
+        with program.make_context(PROGRAM, list(arguments)) as ctx:
+            program.invoke(ctx)
             session = ctx.obj
         sys.stdout.flush()
     except click.exceptions.Exit as leave:

@@ -100,7 +100,7 @@ def port(session: Session, args: tuple[str, ...]) -> None:
     if len(args) == 2:
         wanted = args[1] if "/" in args[1] else f"{args[1]}/tcp"
         if not published.get(wanted):
-            raise NotFound(f"no public port '{wanted}' published for {args[0]}")
+            raise NotFound(f"Error: No public port '{args[1]}' published for {args[0]}")
         for binding in published[wanted]:
             print(_host(binding["HostIp"], binding["HostPort"]))
         return

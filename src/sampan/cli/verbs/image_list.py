@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sampan.cli.session import Session
 
-_HEADERS = {
+HEADERS = {
     "ID": "IMAGE ID",
     "Repository": "REPOSITORY",
     "Tag": "TAG",
@@ -71,7 +71,7 @@ def images(
         ids = dict.fromkeys(record["ID"] for record in records)
         sys.stdout.write("".join(f"{identifier}\n" for identifier in ids))
         return
-    show(format, _DIGESTS if digests else _TABLE, _HEADERS, "ImageContext", records)
+    show(format, _DIGESTS if digests else _TABLE, HEADERS, "ImageContext", records)
 
 
 def image_records(row: dict[str, Any], *, full: bool, digests: bool) -> Iterator[dict[str, Any]]:

@@ -133,8 +133,8 @@ def _registries(facts: dict[str, Any]) -> list[str]:
 
 def _security(options: list[str]) -> list[str]:
     lines = [" Security Options:"] if options else []
-    for option in options:
-        fields = [field.partition("=") for field in option.split(",")]
+    for entry in options:
+        fields = [field.partition("=") for field in entry.split(",")]
         lines += [f"  {value}" for name, _, value in fields if name == "name"]
         lines += [f"   {name.capitalize()}: {value}" for name, _, value in fields if name != "name"]
     return lines

@@ -1,0 +1,201 @@
+"""system check: what this machine lacks, one verdict per line."""
+
+from __future__ import annotations
+
+import ctypes.util
+import os
+import platform
+import shutil
+import socket
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+from sampan.cli.command import verb
+from sampan.cli.errors import ExitStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sampan.cli.session import Session
+
+
+class Verdict(NamedTuple):
+    """One line: `remedy` is empty when all is well."""
+
+    subject: str
+    finding: str
+    remedy: str
+    needed: bool = True
+    """False: the engine works without, something is missing though."""
+
+
+@verb("", "Say whether this machine has everything that the engine needs", aliases=("system check",))
+def check(session: Session, args: tuple[str, ...]) -> None:
+    """Exit code 1 when something needed is missing."""
+    verdicts = list(_verdicts())
+    width = max(len(verdict.subject) for verdict in verdicts)
+    for verdict in verdicts:
+        mark = "ok" if not verdict.remedy else "MISSING" if verdict.needed else "limited"
+        print(f"{mark:<8} {verdict.subject.ljust(width)}  {verdict.finding}")
+        if verdict.remedy:
+            print(f"{'':8} {'':{width}}  → {verdict.remedy}")
+    missing = sum(bool(verdict.remedy) and verdict.needed for verdict in verdicts)
+    if missing:
+        raise ExitStatus(1, f"{missing} thing{'s' if missing > 1 else ''} missing: see → above")
+    print("This machine can run containers.")
+
+
+def _verdicts() -> Iterator[Verdict]:
+    if not sys.platform.startswith("linux"):
+        yield Verdict(
+            "operating system", sys.platform, "containers need Linux; use -H tcp://HOST:2376 or DOCKER_HOST"
+        )
+        return
+    yield _kernel()
+    yield _python()
+    yield _root()
+    yield _overlay()
+    yield from _namespaces()
+    yield _cgroups()
+    yield _seccomp()
+    yield from _network()
+    yield from _tools()
+
+
+def _kernel() -> Verdict:
+    release = platform.release()
+    numbers = tuple(int(part) for part in release.split("-")[0].split(".")[:2] if part.isdecimal())
+    return Verdict(
+        "kernel",
+        release,
+        "" if numbers >= (5, 10) else "Linux 5.10 or newer is needed (openat2, pidfds, clone3)",
+    )
+
+
+def _python() -> Verdict:
+    version = platform.python_version()
+    return Verdict("python", version, "" if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed")
+
+
+def _root() -> Verdict:
+    user = os.geteuid()
+    return Verdict("root", f"uid {user}", "" if user == 0 else "run as root: sudo sampan …")
+
+
+def _overlay() -> Verdict:
+    with open("/proc/filesystems", encoding="ascii") as file:
+        found = any(line.split()[-1:] == ["overlay"] for line in file)
+    if not found and os.geteuid() == 0 and shutil.which("modprobe"):
+        import subprocess
+
+        found = subprocess.run(["modprobe", "overlay"], capture_output=True, check=False).returncode == 0
+    remedy = "" if found else "modprobe overlay (without it layers are copied: slower, and more disk)"
+    return Verdict("overlay file system", "present" if found else "absent", remedy, needed=False)
+
+
+def _namespaces() -> Iterator[Verdict]:
+    for name, needed in (
+        *((kind, True) for kind in ("mnt", "pid", "net", "ipc", "uts")),
+        *((kind, False) for kind in ("cgroup", "user", "time")),
+    ):
+        present = os.path.exists(f"/proc/self/ns/{name}")
+        remedy = (
+            ""
+            if present
+            else f"a kernel with CONFIG_{'NAMESPACES' if name == 'mnt' else name.upper() + '_NS'}"
+        )
+        yield Verdict(f"namespace {name}", "present" if present else "absent", remedy, needed)
+
+
+def _cgroups() -> Verdict:
+    root = "/sys/fs/cgroup"
+    if os.path.exists(f"{root}/cgroup.controllers"):
+        with open(f"{root}/cgroup.controllers", encoding="ascii") as file:
+            have = set(file.read().split())
+        kind, lacking = "v2", {"cpu", "memory", "pids"} - have
+    else:
+        kind = "v1"
+        have = set(os.listdir(root)) if os.path.isdir(root) else set()
+        lacking = {"cpu", "memory", "pids", "devices", "freezer"} - have
+    remedy = f"mount the controllers {', '.join(sorted(lacking))} below {root}" if lacking else ""
+    return Verdict("cgroups", kind, remedy, needed=len(have) == 0)
+
+
+def _seccomp() -> Verdict:
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        present = any(line.startswith("Seccomp:") for line in file)
+    return Verdict(
+        "seccomp",
+        "present" if present else "absent",
+        "" if present else "a kernel with CONFIG_SECCOMP_FILTER",
+    )
+
+
+def _network() -> Iterator[Verdict]:
+    name = ctypes.util.find_library("nftables") or _library("libnftables.so.1")
+    remedy = "" if name else "apt-get install libnftables1 (published ports and isolation need it)"
+    yield Verdict("nftables library", name or "absent", remedy)
+    netfilter = _can_open(lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12))
+    yield Verdict("netfilter", _presence(netfilter), "" if netfilter else "a kernel with CONFIG_NF_TABLES")
+    for kind in ("bridge", "veth"):
+        present = os.path.isdir(f"/sys/module/{kind}") or _in_kernel(kind)
+        remedy = "" if present else f"modprobe {kind}"
+        yield Verdict(f"network {kind}", _presence(present), remedy, needed=False)
+
+
+def _library(name: str) -> str:
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return ""
+    return name
+
+
+def _can_open(open_socket: Callable[[], socket.socket]) -> bool:
+    try:
+        open_socket().close()
+    except OSError:
+        return False
+    return True
+
+
+def _in_kernel(module: str) -> bool:
+    """Built in, or a file that the kernel loads when it is asked for."""
+    folder = f"/lib/modules/{platform.release()}"
+    for listing in ("modules.builtin", "modules.dep"):
+        try:
+            with open(f"{folder}/{listing}", encoding="utf-8") as file:
+                if any(f"/{module}.ko" in line.split(":")[0] for line in file):
+                    return True
+        except OSError:
+            continue
+    # A kernel without modules (a small VM's) lists none: what it can do shows in its symbols.
+    try:
+        with open("/proc/kallsyms", encoding="ascii") as file:
+            return any(
+                f" {'br' if module == 'bridge' else module}_dev_" in line or f" {module}_" in line
+                for line in file
+            )
+    except OSError:
+        return False
+
+
+def _presence(found: bool) -> str:
+    return "present" if found else "absent"
+
+
+def _tools() -> Iterator[Verdict]:
+    busybox = shutil.which("busybox")
+    yield Verdict(
+        "busybox-static",
+        busybox or "absent",
+        "" if busybox else "apt-get install busybox-static (for `image bootstrap busybox`)",
+        False,
+    )
+    mmdebstrap = shutil.which("mmdebstrap")
+    yield Verdict(
+        "mmdebstrap",
+        mmdebstrap or "absent",
+        "" if mmdebstrap else "apt-get install mmdebstrap (for `image bootstrap debian`)",
+        False,
+    )
