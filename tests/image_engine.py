@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Coroutine
@@ -36,11 +38,11 @@ T = TypeVar("T")
 class ImageEngine:
     """Runs on a loop in a thread of its own. `run` calls into it, `docker` runs the CLI against it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, socket: Path | None = None) -> None:
         self.root = root
         self.uses: list[ContainerUse] = []
         self._scratch = tempfile.TemporaryDirectory(prefix="sampan-images-")
-        self.socket = Path(self._scratch.name) / "e.sock"  # short enough for a socket's address
+        self.socket = socket or Path(self._scratch.name) / "e.sock"  # short enough for a socket's address
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -113,3 +115,18 @@ def _routes() -> Router:
 
 async def _ping(call: object) -> web.StreamResponse:
     return web.Response(text="OK")
+
+
+def main() -> None:
+    """`python image_engine.py ROOT SOCKET`: run until SIGTERM; prints a line when it answers. For tests that kill it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    engine = ImageEngine(Path(sys.argv[1]), Path(sys.argv[2]))
+    engine.start()
+    print("ready", flush=True)
+    signal.sigwait({signal.SIGTERM})
+    engine.run(engine.images.housekeeping.settled())
+    engine.close()
+
+
+if __name__ == "__main__":
+    main()

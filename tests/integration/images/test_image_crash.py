@@ -1,0 +1,107 @@
+"""kill -9 of an engine that loads, removes and collects: what was acknowledged is there, the rest is gone."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import image_engine as engine_module
+from image_archives import Layout, tar
+
+pytestmark = pytest.mark.root
+
+ROUNDS = 12
+
+
+class Victim:
+    """An image engine in a process of its own, to be killed and started again on the same state."""
+
+    def __init__(self, root: Path, socket: Path) -> None:
+        self.root = root
+        self.socket = socket
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.socket.unlink(missing_ok=True)
+        command = [sys.executable, engine_module.__file__, str(self.root), str(self.socket)]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == b"ready\n"
+
+    def end(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(30)
+            assert self._process.stdout is not None
+            self._process.stdout.close()
+            self._process = None
+
+    def docker(self, *arguments: str) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, "DOCKER_CONFIG": str(self.root)}
+        command = ["docker", "-H", f"unix://{self.socket}", *arguments]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+
+    def output(self, *arguments: str) -> str:
+        process = self.docker(*arguments)
+        output, error = process.communicate(timeout=60)
+        assert process.returncode == 0, error
+        return output.decode()
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Iterator[Victim]:
+    with tempfile.TemporaryDirectory(prefix="sampan-crash-") as scratch:
+        victim = Victim(tmp_path / "state", Path(scratch) / "e.sock")
+        yield victim
+        victim.end(signal.SIGKILL)
+
+
+def archive(path: Path, number: int) -> Path:
+    """Two images that share a layer, different in each round."""
+    layout = Layout()
+    shared = tar({f"{number}-{file}": os.urandom(1000) for file in range(300)})
+    for name in ("a", "b"):
+        layout.name(layout.image([shared, tar({name: os.urandom(2 << 20)})]), f"{name}{number}:1")
+    target = path / f"{number}.tar"
+    target.write_bytes(layout.archive())
+    return target
+
+
+def test_killed_while_loading(victim: Victim, tmp_path: Path) -> None:
+    chance = random.Random(os.environ.get("SAMPAN_TEST_SEED", "4"))
+    acknowledged: set[str] = set()
+    victim.start()
+    for number in range(ROUNDS):
+        loading = victim.docker("load", "-i", str(archive(tmp_path, number)))
+        time.sleep(chance.uniform(0, 0.35))  # not synchronisation: the point of the kill is the variable
+        victim.end(signal.SIGKILL)
+        output, _ = loading.communicate(timeout=30)
+        acknowledged |= {
+            line.split()[-1] for line in output.decode().splitlines() if line.startswith("Loaded image:")
+        }
+        victim.start()
+        present = set(victim.output("images", "--format", "{{.Repository}}:{{.Tag}}").split())
+        assert acknowledged <= present
+        for name in present:
+            victim.output("image", "inspect", name)
+            victim.output("save", "-o", os.devnull, name)
+        if present and chance.random() < 0.5:
+            doomed = chance.choice(sorted(present))
+            victim.output("rmi", doomed)
+            acknowledged.discard(doomed)
+    for name in victim.output("images", "-q").split():
+        victim.output("rmi", "-f", name)
+    victim.end(signal.SIGTERM)
+    left = [path for path in (victim.root / "content").rglob("*") if path.is_file()]
+    assert left == []
+    trees = [path for path in (victim.root / "snapshots" / "overlayfs").iterdir() if path.name.isdigit()]
+    assert trees == []
