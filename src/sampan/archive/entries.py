@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from sampan.archive import write_entry
 from sampan.archive.beneath import Tree, clean_name, remove_tree, shown
 from sampan.archive.tarread import CHARACTER, DEVICE, DIRECTORY, LINK, REGULAR, SYMLINK, TarReader
-from sampan.errors import InvalidParameter, SystemFailure
+from sampan.errors import InvalidParameter, SampanError, SystemFailure
 
 if TYPE_CHECKING:
     from sampan.archive.tarread import Entry
@@ -46,7 +46,7 @@ class EntryWriter(ABC):
         self._devices = devices
         room = os.fstatvfs(tree.directory(""))
         self._room = room.f_bavail * room.f_frsize if max_bytes is None else max_bytes
-        self._limit = self._room
+        self._max_bytes = max_bytes
         self._times: dict[str, Entry] = {}
 
     def apply(self, reader: TarReader) -> int:
@@ -59,7 +59,7 @@ class EntryWriter(ABC):
                 self._entry(entry, reader)
             entry = None
             self._set_directory_times()
-            reader.drain(max(self._limit, _TRAILING))
+            reader.drain(_TRAILING)
         except InvalidParameter as error:
             if entry is None or "entry " in str(error):
                 raise
@@ -167,9 +167,14 @@ class EntryWriter(ABC):
         if entry.kind == REGULAR:
             self._room -= entry.size
             if self._room < 0:
-                raise InvalidParameter(
-                    f"entry {shown(entry.name)}: {entry.size} bytes exceed the limit of {self._limit} bytes for the layer"
-                )
+                raise self._too_much(entry)
+
+    def _too_much(self, entry: Entry) -> SampanError:
+        if self._max_bytes is None:
+            return SystemFailure(f"entry {shown(entry.name)}: {entry.size} bytes: no space left on device")
+        return InvalidParameter(
+            f"entry {shown(entry.name)}: {entry.size} bytes exceed the limit of {self._max_bytes} bytes for the layer"
+        )
 
     def _set_directory_times(self) -> None:
         for path, entry in self._times.items():

@@ -3,7 +3,11 @@
 import asyncio
 import os
 import shutil
+import signal
 import stat
+import subprocess
+import sys
+import tarfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -13,7 +17,8 @@ import pytest
 from sampan.archive.apply import apply_job
 from sampan.archive.changes import changes_job
 from sampan.archive.diff import diff_job
-from sampan.errors import Conflict, InvalidParameter, NotFound
+from sampan.errors import Conflict, InvalidParameter, NotFound, SystemFailure
+from sampan.linux.mount import new_filesystem
 from sampan.runtime.container.host import open_mount
 from sampan.snapshots.copy import CopySnapshotter
 from sampan.snapshots.directories import DirectorySnapshotter
@@ -306,3 +311,80 @@ def test_a_path_that_would_break_mount_options_is_refused(tmp_path: Path) -> Non
         await database.close()
 
     asyncio.run(body())
+
+
+_WRITER = """
+import asyncio, itertools, os, sys
+from pathlib import Path
+from sampan.snapshots.overlay import OverlaySnapshotter
+from sampan.snapshots.records import SNAPSHOT_SCHEMA
+from sampan.store import Database
+
+async def main(scratch):
+    database = await Database.open(scratch / "db", [SNAPSHOT_SCHEMA])
+    snapshots = await OverlaySnapshotter.start(database, scratch / "s")
+    run, parent = os.getpid(), ""
+    for number in itertools.count():
+        await snapshots.prepare("key", parent)
+        target = await snapshots.apply_target("key")
+        (Path(target.path) / "file").write_text(f"{run}-{number}")
+        await snapshots.commit(f"{run}-{number}", "key")
+        print(f"{run}-{number}", flush=True)
+        parent = f"{run}-{number}" if number % 4 else ""
+        await snapshots.prepare("box", parent)
+        await snapshots.remove("box")
+
+asyncio.run(main(Path(sys.argv[1])))
+"""
+
+
+def test_kill_9_loses_nothing_acknowledged(tmp_path: Path) -> None:
+    acknowledged: set[str] = set()
+
+    async def check(snapshots: DirectorySnapshotter) -> None:
+        names = {info.name for info in await snapshots.walk()}
+        assert acknowledged <= names
+        for name in names - {"key", "box"}:
+            target = await snapshots.apply_target(name)
+            assert (Path(target.path) / "file").read_text() == name
+        await snapshots.close()
+        assert len(os.listdir(snapshots.root)) == len(names) + 1  # and the trash
+        for leftover in names & {"key", "box"}:
+            await snapshots.remove(leftover)
+
+    for lines in (1, 5, 11, 30):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", _WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        )
+        assert writer.stdout is not None
+        acknowledged.update(writer.stdout.readline().strip() for _ in range(lines))
+        writer.send_signal(signal.SIGKILL)
+        acknowledged.update(writer.stdout.read().split())
+        writer.wait()
+        run(OverlaySnapshotter, tmp_path, check)
+
+
+def test_a_full_disk_is_an_error_and_loses_nothing(tmp_path: Path) -> None:
+    async def scenario(snapshots: DirectorySnapshotter) -> None:
+        await commit_files(snapshots, "one", "", a="1")
+        small = open_small_disk(1 << 20)
+        try:
+            disk = f"/proc/self/fd/{small}/."
+            blob = os.memfd_create("layer")
+            with tarfile.open(fileobj=os.fdopen(os.dup(blob), "wb"), mode="w") as tar:
+                for number in range(2000):
+                    tar.addfile(tarfile.TarInfo(f"directory{number}/file"))
+            os.lseek(blob, 0, os.SEEK_SET)
+            with pytest.raises(SystemFailure, match=r"No space left on device"):
+                apply_job({"target": disk, "whiteouts": "overlay", "max_bytes": 1 << 30}, [blob])
+            os.close(blob)
+        finally:
+            os.close(small)
+        with seen(await snapshots.view("look", "one")) as root:
+            assert (root / "a").read_text() == "1"
+
+    run(OverlaySnapshotter, tmp_path, scenario)
+
+
+def open_small_disk(size: int) -> int:
+    return new_filesystem("tmpfs", {"size": str(size), "nr_inodes": "500"})
