@@ -205,4 +205,6 @@ def _raise_for(response: Response) -> None:
     kind = _KINDS.get(response.status)
     if kind is None:
         kind = errors.InvalidParameter if response.status < 500 else errors.SystemFailure
-    raise kind(message or f"the engine answered with status {response.status}") from EngineAnswer(response.status)
+    raise kind(message or f"the engine answered with status {response.status}") from EngineAnswer(
+        response.status
+    )

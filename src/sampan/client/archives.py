@@ -112,23 +112,58 @@ def read_only_file(response: Response, path: str) -> bytes:
     return data
 
 
-def unpack(response: Response, target: str | os.PathLike[str], rename: tuple[str, str] | None = None) -> None:
+def unpack(
+    response: Response,
+    target: str | os.PathLike[str],
+    rename: tuple[str, str] | None = None,
+    *,
+    keep_owner: bool = False,
+) -> None:
     """Extract an engine's archive into a directory; `rename` (from, to) renames its top entry.
 
-    What a container sends is hostile: nothing may be written outside of `target`, whether by `..`, an absolute name or
-    through a link that the archive made before (tarfile's data filter refuses all three, and devices).
+    Files belong to the caller unless `keep_owner`. What a container sends is hostile: a name that leaves `target`, by
+    `..`, by being absolute, or through a link that the archive made before, raises InvalidParameter.
     """
-    with tarfile.open(fileobj=io.BufferedReader(ResponseFile(response)), mode="r|") as tar:
-        for member in tar:
-            if rename is not None:
-                member = _renamed(member, *rename)
-            tar.extract(member, os.fspath(target), filter="tar" if _trusted(member) else "data")
-    response.read()
+    folder = os.fspath(target)
+    try:
+        with tarfile.open(fileobj=io.BufferedReader(ResponseFile(response)), mode="r|") as tar:
+            # `_beneath` is the check here; tarfile's own would refuse every absolute symbolic link.
+            tar.extraction_filter = lambda member, path: member
+            for member in tar:
+                if rename is not None:
+                    member = _renamed(member, *rename)
+                if not keep_owner and hasattr(os, "getuid"):
+                    member.uid, member.gid = os.getuid(), os.getgid()
+                _prepare(member, folder)
+                tar.extract(member, folder, numeric_owner=True)
+    except tarfile.TarError as error:
+        raise InvalidParameter(f"the engine sent a malformed archive: {error}") from error
+    finally:
+        response.close()
 
 
-def _trusted(member: tarfile.TarInfo) -> bool:
-    """A regular file or directory: it keeps its mode bits; links get the stricter filter."""
-    return member.isreg() or member.isdir()
+def _prepare(member: tarfile.TarInfo, folder: str) -> None:
+    """Refuse an entry that would be written outside of the folder; clear what is in its place."""
+    if member.ischr() or member.isblk():
+        raise InvalidParameter(f"{member.name}: device nodes are not copied to the host")
+    path = _beneath(folder, member.name)
+    if member.islnk():
+        _beneath(folder, member.linkname)
+    if os.path.islink(path):  # opening it for writing would follow it
+        os.unlink(path)
+
+
+def _beneath(folder: str, name: str) -> str:
+    """The path of a name below the folder; raises InvalidParameter when a step on the way is a link or `..`."""
+    steps = [step for step in name.split("/") if step not in ("", ".")]
+    if name.startswith("/") or ".." in steps:
+        raise InvalidParameter(f"the archive's entry {name!r} points outside of it")
+    path = folder
+    for step in steps[:-1]:
+        path = os.path.join(path, step)
+        if os.path.islink(path):
+            raise InvalidParameter(f"the archive's entry {name!r} goes through the link {path!r}")
+    return os.path.join(path, *steps[-1:])
 
 
 def _renamed(member: tarfile.TarInfo, old: str, new: str) -> tarfile.TarInfo:

@@ -33,11 +33,11 @@ def attach(
     details = session.call("GET", f"/containers/{quote(args[0])}/json")
     state = details["State"]
     if not state["Running"]:
-        raise Conflict("cannot attach to a stopped container, start it first")
+        raise Conflict("You cannot attach to a stopped container, start it first")
     if state["Paused"]:
-        raise Conflict("cannot attach to a paused container, unpause it first")
+        raise Conflict("You cannot attach to a paused container, unpause it first")
     if state["Restarting"]:
-        raise Conflict("cannot attach to a restarting container, wait until it is running")
+        raise Conflict("You cannot attach to a restarting container, wait until it is running")
     attachment = Attachment(
         session, details, stdin=not no_stdin, detach_keys=detach_keys, sig_proxy=sig_proxy
     )
@@ -79,7 +79,7 @@ def start(session: Session, args: tuple[str, ...], attach: bool, detach_keys: st
             continue
         print(name)
     if failed:
-        raise ExitStatus(1, f"failed to start containers: {', '.join(failed)}")
+        raise ExitStatus(1, f"Error: failed to start containers: {', '.join(failed)}")
 
 
 def _start_attached(session: Session, name: str, detach_keys: str, interactive: bool) -> None:

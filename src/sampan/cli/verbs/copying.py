@@ -41,7 +41,7 @@ def cp(session: Session, args: tuple[str, ...], archive: bool, follow_link: bool
     if source_container and target_container:
         raise InvalidParameter("copying between containers is not supported")
     if source_container:
-        _copy_out(session, source_container, source, target, follow_link=follow_link)
+        _copy_out(session, source_container, source, target, archive=archive, follow_link=follow_link)
     elif target_container:
         _copy_in(session, source, target_container, target, archive=archive, follow_link=follow_link)
     else:
@@ -56,7 +56,9 @@ def _split(argument: str) -> tuple[str, str]:
     return (container, path) if separator else ("", argument)
 
 
-def _copy_out(session: Session, container: str, source: str, target: str, *, follow_link: bool) -> None:
+def _copy_out(
+    session: Session, container: str, source: str, target: str, *, archive: bool, follow_link: bool
+) -> None:
     if follow_link:
         source = _link_target(session, container, source)
     response = _download(session, container, source)
@@ -70,18 +72,18 @@ def _copy_out(session: Session, container: str, source: str, target: str, *, fol
     if os.path.isdir(target):
         if contents_only:
             target, rename = os.path.split(os.path.abspath(target))
-            unpack(response, target, (name, rename))
+            unpack(response, target, (name, rename), keep_owner=archive)
         else:
-            unpack(response, target)
+            unpack(response, target, keep_owner=archive)
         return
     parent, rename = os.path.split(target.rstrip("/"))
     if not os.path.isdir(parent or "."):
         response.close()
-        raise InvalidParameter(f"invalid output path: directory {os.path.abspath(parent)!r} does not exist")
+        raise InvalidParameter(f'invalid output path: directory "{os.path.abspath(parent)}" does not exist')
     if target.endswith("/") and not state["mode"] & _IS_DIRECTORY:
         response.close()
         raise InvalidParameter(f"destination {target!r} is no directory")
-    unpack(response, parent or ".", (name, rename))
+    unpack(response, parent or ".", (name, rename), keep_owner=archive)
 
 
 def _link_target(session: Session, container: str, source: str) -> str:
