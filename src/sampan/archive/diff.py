@@ -124,6 +124,21 @@ def _overlaid(directory: int, prefix: str) -> Iterator[Difference]:
                 os.close(inner)
 
 
+def _all(directory: int, prefix: str) -> Iterator[Difference]:
+    """Everything in a directory that is new as a whole; devices 0:0 are no whiteouts here."""
+    for name in _listed(directory):
+        status = _status(directory, name)
+        if status is None:
+            continue
+        yield Difference(prefix + name, status, directory)
+        if stat.S_ISDIR(status.st_mode):
+            inner = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
+            try:
+                yield from _all(inner, f"{prefix}{name}/")
+            finally:
+                os.close(inner)
+
+
 def _compared(base: int, directory: int, prefix: str) -> Iterator[Difference]:
     """Both trees side by side. A directory is listed when it or anything in it changed, once, before its contents."""
     old, new = set(_listed(base)), set(_listed(directory))
@@ -143,7 +158,7 @@ def _compared(base: int, directory: int, prefix: str) -> Iterator[Difference]:
         try:
             if before is None or not stat.S_ISDIR(before.st_mode):
                 yield Difference(path, after, directory)
-                yield from _overlaid(inner, f"{path}/")
+                yield from _all(inner, f"{path}/")
             else:
                 yield from _compared_directory(base, directory, inner, path, before, after)
         finally:

@@ -46,5 +46,8 @@ class CopySnapshotter(DirectorySnapshotter):
         compare = str(self._tree(parents[0].id)) if parents else ""
         return ApplyTarget(str(self._tree(record.id)), "delete", (), compare)
 
+    def _before_mount(self, record: Record) -> None:
+        """Nothing: a bind mount leaves no mark."""
+
     def _after_commit(self, record: Record) -> None:
         """Nothing: an active copy is made of the same as a committed one."""

@@ -70,6 +70,7 @@ class DirectorySnapshotter(ABC):
         record, parents = await self._with_parents(key)
         if record.kind == "committed":
             raise InvalidParameter(f"snapshot {key} is committed: no mounts: failed precondition")
+        await asyncio.to_thread(self._before_mount, record)
         return self._mounts(record, parents)
 
     async def apply_target(self, key: str) -> ApplyTarget:
@@ -152,6 +153,10 @@ class DirectorySnapshotter(ABC):
 
     @abstractmethod
     def _mounts(self, record: Record, parents: list[Record]) -> list[Mount]: ...
+
+    @abstractmethod
+    def _before_mount(self, record: Record) -> None:
+        """Make it possible to mount once more. Runs in a thread."""
 
     @abstractmethod
     def _target(self, record: Record, parents: list[Record]) -> ApplyTarget: ...

@@ -52,6 +52,13 @@ if TYPE_CHECKING:
 
 Kind = Literal["active", "committed", "view"]
 
+VOLATILE = "sampan/volatile"
+"""Label of an active snapshot whose writes need not survive a power failure, whatever its programs sync (`--rm`).
+
+Leaving an overlay mount writes the whole file system below it to the disk: 1 ms at best, 130 ms beside other writers. A
+volatile one does not (0.1 ms). The value is `true`.
+"""
+
 
 class SnapshotInfo(NamedTuple):
     """What is known of a snapshot."""

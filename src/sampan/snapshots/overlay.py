@@ -18,7 +18,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from sampan.snapshots.directories import DirectorySnapshotter
-from sampan.snapshots.interface import ApplyTarget
+from sampan.snapshots.interface import VOLATILE, ApplyTarget
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,12 +52,20 @@ class OverlaySnapshotter(DirectorySnapshotter):
         options = [f"lowerdir={':'.join(lower)}"]
         if record.kind == "active":
             options += [f"upperdir={self._tree(record.id)}", f"workdir={self.root / str(record.id) / 'work'}"]
+            if record.labels.get(VOLATILE) == "true":
+                options.append("volatile")
         else:
             options.append("ro")
         options += FEATURES
         if self.user_xattrs:
             options.append("userxattr")
         return [{"destination": "/", "type": "overlay", "source": "overlay", "options": options}]
+
+    def _before_mount(self, record: Record) -> None:
+        # The kernel leaves this mark in every volatile mount's work directory, and refuses the next mount while it
+        # is there: after a power failure the contents may be incomplete. That was agreed to.
+        if record.labels.get(VOLATILE) == "true":
+            shutil.rmtree(self.root / str(record.id) / "work" / "work" / "incompat", ignore_errors=True)
 
     def _target(self, record: Record, parents: list[Record]) -> ApplyTarget:
         lower = tuple(str(self._tree(parent.id)) for parent in parents)

@@ -22,6 +22,7 @@ from sampan.linux.mount import new_filesystem
 from sampan.runtime.container.host import open_mount
 from sampan.snapshots.copy import CopySnapshotter
 from sampan.snapshots.directories import DirectorySnapshotter
+from sampan.snapshots.interface import VOLATILE
 from sampan.snapshots.overlay import OverlaySnapshotter
 from sampan.snapshots.probe import overlay_obstacle, start_snapshotter
 from sampan.snapshots.records import MAX_DEPTH, SNAPSHOT_SCHEMA
@@ -285,6 +286,21 @@ def test_the_root_directory_looks_as_in_the_layer_below(tmp_path: Path) -> None:
             status = root.stat()
             assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (11, 12, 0o1751)
             assert os.getxattr(root, "user.root") == b"yes"
+
+    run(OverlaySnapshotter, tmp_path, scenario)
+
+
+def test_a_volatile_snapshot_can_be_mounted_again(tmp_path: Path) -> None:
+    async def scenario(snapshots: DirectorySnapshotter) -> None:
+        await commit_files(snapshots, "one", "", a="1")
+        mounts = await snapshots.prepare("box", "one", labels={VOLATILE: "true"})
+        assert "volatile" in mounts[0]["options"]
+        for number in range(3):
+            with seen(mounts) as root:
+                (root / f"file{number}").write_text("x")
+            mounts = await snapshots.mounts("box")
+        with seen(mounts) as root:
+            assert len(os.listdir(root)) == 4
 
     run(OverlaySnapshotter, tmp_path, scenario)
 
