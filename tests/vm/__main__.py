@@ -17,7 +17,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from disks import checkout_disk, environment_disk, missing_programs, root_disk
+from disks import cache_directory, checkout_disk, environment_disk, missing_programs, root_disk
 from machine import Machine, MachineFailed
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -42,6 +42,7 @@ def main() -> int:
             kernel=root.kernel,
             initramfs=root.initramfs,
             disks=[root.image, checkout_disk(CHECKOUT), environment_disk(CHECKOUT / ".venv")],
+            notes=cache_directory(),
             memory=arguments.memory,
             emulate=arguments.emulate,
         )

@@ -75,9 +75,9 @@ def cache_directory() -> Path:
 
 
 def root_disk() -> RootDisk:
-    """The disk with the system, made anew when packages, scripts or the docker CLI change."""
+    """The disk with the system, made anew when the packages or the docker CLI change."""
     docker = shutil.which("docker")
-    parts = [_RECIPE, *PACKAGES, ROOT_SIZE, (HERE / "stage2.sh").read_text()]
+    parts = [_RECIPE, *PACKAGES, ROOT_SIZE]
     if docker:
         parts.append(f"{docker} {os.stat(docker).st_size} {os.stat(docker).st_mtime_ns}")
     directory = cache_directory() / f"root-{_digest(parts)}"
@@ -86,7 +86,7 @@ def root_disk() -> RootDisk:
         for old in cache_directory().glob("root-*"):
             shutil.rmtree(old, ignore_errors=True)
         _build(directory, lambda work: _make_root(work, docker))
-    write_initramfs(directory / "initramfs", HERE / "init.sh", directory / "drivers")
+    write_initramfs(directory / "initramfs", HERE, directory / "drivers")
     return RootDisk(directory / "root.ext4", directory / "vmlinuz", directory / "initramfs")
 
 
@@ -140,8 +140,6 @@ def _make_root(work: Path, docker: str | None) -> None:
     tree = work / "tree"
     _bootstrap(tree)
     release = _install_kernel(work, tree)
-    shutil.copy(HERE / "stage2.sh", tree / "sampan-stage2")
-    (tree / "sampan-stage2").chmod(0o755)
     if docker:
         target = tree / docker.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)

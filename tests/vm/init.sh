@@ -7,4 +7,5 @@ echo up > /dev/ttyS1  # whoever started the machine now knows that its kernel ru
 for module in /modules/*; do $b insmod "$module"; done
 $b mount -t ext4 /dev/vda /root
 $b mount -o move /dev /root/dev
-exec $b switch_root /root /sampan-stage2
+$b cp /stage2 /root/run/stage2
+exec $b switch_root /root /bin/sh /run/stage2

@@ -20,13 +20,16 @@ DRIVERS = (
 """In the order of loading; the cloud kernel has ext4 built in."""
 
 
-def write_initramfs(path: Path, init: Path, drivers: Path) -> None:
-    """An archive with `init` as /init and the host's static busybox; `drivers` is a kernel's `drivers` directory."""
+def write_initramfs(path: Path, scripts: Path, drivers: Path) -> None:
+    """An archive with the scripts init.sh and stage2.sh, the host's static busybox, and, from a kernel's `drivers`
+    directory, those that reach the disks.
+    """
     busybox = Path(shutil.which("busybox") or "/bin/busybox")
     archive = Cpio()
     for directory in ("bin", "dev", "proc", "sys", "modules", "root"):
         archive.add(directory, stat.S_IFDIR | 0o755)
-    archive.add("init", stat.S_IFREG | 0o755, init.read_bytes())
+    archive.add("init", stat.S_IFREG | 0o755, (scripts / "init.sh").read_bytes())
+    archive.add("stage2", stat.S_IFREG | 0o644, (scripts / "stage2.sh").read_bytes())
     archive.add("bin/busybox", stat.S_IFREG | 0o755, busybox.read_bytes())
     archive.add("bin/sh", stat.S_IFLNK | 0o777, b"busybox")
     for number, driver in enumerate(DRIVERS):

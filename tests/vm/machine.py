@@ -39,7 +39,7 @@ class Machine:
         self._initramfs = initramfs
         self._disks = disks
         self._memory = memory
-        self._accelerator = "tcg" if emulate or not _kvm_opens() else "kvm"
+        self._accelerator = "tcg" if emulate or self._useless_kvm.exists() or not _kvm_opens() else "kvm"
 
     def run(self, command: str, checkout: Path, timeout: float) -> int:
         """Run a shell command as root in the guest, its output on our stdout; its exit code.
@@ -94,7 +94,10 @@ class Machine:
             *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
             *("-kernel", str(self._kernel), "-initrd", str(self._initramfs)),
             # panic=-1 with -no-reboot: a kernel panic ends the run at once.
-            *("-append", "console=ttyS0 quiet loglevel=1 panic=-1 apparmor=1 security=apparmor cgroup_no_v1=all"),
+            *(
+                "-append",
+                "console=ttyS0 quiet loglevel=1 panic=-1 apparmor=1 security=apparmor cgroup_no_v1=all",
+            ),
             *("-serial", "stdio", "-serial", f"file:{status}"),
             *("-fw_cfg", f"name=opt/sampan/command,file={script}"),
             *("-nic", "user,model=virtio-net-pci"),

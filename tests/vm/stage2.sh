@@ -1,4 +1,3 @@
-#!/bin/sh
 # First process of the machine: what an init system would do, then the command, then its exit code to the second serial port.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 TERM=dumb
 mount -t proc proc /proc
@@ -37,6 +36,12 @@ if [ -r "$message" ]; then
     checkout=$(sed -n '1s/^CHECKOUT=//p' "$message" | base64 -d)
     mkdir -p "$checkout"
     mount -t ext4 /dev/vdb "$checkout" && mount -t ext4 /dev/vdc "$checkout/.venv" && {
+        # The environment was made with the host's Python; here Debian's of the same version stands in its place.
+        home=$(sed -n 's/^home = //p' "$checkout/.venv/pyvenv.cfg")
+        if [ ! -e "$home" ]; then
+            mkdir -p "$(dirname "$(dirname "$home")")"
+            ln -s /usr "$(dirname "$home")"
+        fi
         sed 1d "$message" > /run/command
         # A session of its own, and a terminal that turns newlines into lines.
         setsid -w sh /run/command < /dev/null > /dev/ttyS0 2>&1
