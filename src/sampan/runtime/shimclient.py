@@ -232,7 +232,7 @@ class ShimHandle:
         sandbox: Sandbox | None,
         on_closed: Callable[[ShimHandle], None],
     ) -> None:
-        self.id: str = description["id"]
+        self.id: str = description["container"]
         self.pid: int = description["pid"]
         self.init_pid: int = description["init_pid"]
         self.init_start_time: int = description["init_start_time"]

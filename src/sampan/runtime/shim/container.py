@@ -61,7 +61,7 @@ class Container:
     def describe(self) -> dict[str, Any]:
         """What an engine needs to know, now or after a restart."""
         return {
-            "id": self.id,
+            "container": self.id,
             "pid": os.getpid(),
             "shim_start_time": process.start_time(os.getpid()),
             "state": self.state,
