@@ -41,8 +41,10 @@ class ImageEngine:
     def __init__(self, root: Path, socket: Path | None = None) -> None:
         self.root = root
         self.uses: list[ContainerUse] = []
-        self._scratch = tempfile.TemporaryDirectory(prefix="sampan-images-")
-        self.socket = socket or Path(self._scratch.name) / "e.sock"  # short enough for a socket's address
+        self._scratch = None if socket else tempfile.TemporaryDirectory(prefix="sampan-images-")
+        self.socket = socket or Path(
+            self._scratch.name if self._scratch else "", "e.sock"
+        )  # short: a socket's address
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -55,7 +57,8 @@ class ImageEngine:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-        self._scratch.cleanup()
+        if self._scratch is not None:
+            self._scratch.cleanup()
 
     def run(self, work: Coroutine[Any, Any, T], timeout: float = 100) -> T:
         """Await on the engine's loop."""
@@ -69,7 +72,7 @@ class ImageEngine:
 
     def docker_raw(self, *arguments: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
         command = ["docker", "-H", f"unix://{self.socket}", *arguments]
-        environment = {**os.environ, "DOCKER_CONFIG": self._scratch.name}
+        environment = {**os.environ, "DOCKER_CONFIG": str(self.root)}
         return subprocess.run(
             command, input=stdin or b"", capture_output=True, timeout=100, check=False, env=environment
         )

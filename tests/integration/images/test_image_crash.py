@@ -19,7 +19,7 @@ from image_archives import Layout, tar
 
 pytestmark = pytest.mark.root
 
-ROUNDS = 12
+ROUNDS = 8
 
 
 class Victim:
@@ -80,9 +80,14 @@ def test_killed_while_loading(victim: Victim, tmp_path: Path) -> None:
     chance = random.Random(os.environ.get("SAMPAN_TEST_SEED", "4"))
     acknowledged: set[str] = set()
     victim.start()
+    begun = time.monotonic()
+    victim.output("load", "-i", str(archive(tmp_path, ROUNDS)))
+    whole = time.monotonic() - begun
     for number in range(ROUNDS):
         loading = victim.docker("load", "-i", str(archive(tmp_path, number)))
-        time.sleep(chance.uniform(0, 0.35))  # not synchronisation: the point of the kill is the variable
+        time.sleep(
+            chance.uniform(0, 1.5 * whole)
+        )  # not synchronisation: the point of the kill is the variable
         victim.end(signal.SIGKILL)
         output, _ = loading.communicate(timeout=30)
         acknowledged |= {
@@ -93,7 +98,7 @@ def test_killed_while_loading(victim: Victim, tmp_path: Path) -> None:
         assert acknowledged <= present
         for name in present:
             victim.output("image", "inspect", name)
-            victim.output("save", "-o", os.devnull, name)
+            victim.output("save", "-o", str(tmp_path / "saved.tar"), name)
         if present and chance.random() < 0.5:
             doomed = chance.choice(sorted(present))
             victim.output("rmi", doomed)
