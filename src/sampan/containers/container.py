@@ -84,7 +84,7 @@ class Container:
 
     def announce_removal(self) -> None:
         """The container is gone: tell everybody who still waits."""
-        exit = Exit(self.state.exit_code, self.state.error)
+        exit = Exit(self.state.exit_code)
         _settle(self._exit_waiters, exit)
         _settle(self._removal_waiters, exit)
 

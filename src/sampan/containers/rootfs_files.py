@@ -1,8 +1,9 @@
 """Read a few files of a container's root file system without mounting it.
 
 The root is only ever mounted in a shim's private namespace, but the engine has to know users and groups of the image
-before that. An overlay's layers are directories of the host, so a name is looked up in them from the top, with overlay's own marks for deletions
-(a character device 0:0, an opaque directory), and with symbolic links followed inside the container's root.
+before that. An overlay's layers are directories of the host, so a name is looked up in them from the top, with overlay's
+own marks for deletions (a character device 0:0, an opaque directory), and with symbolic links followed inside the
+container's root.
 
 Layers are hostile: every step is opened relative to a directory descriptor with O_NOFOLLOW, never by a joined path
 (CVE-2018-15664's class), and only regular files are read.
