@@ -95,7 +95,8 @@ def reserve(root: str, container_id: str) -> str:
     directory = os.path.join(root, check_id(container_id))
     os.makedirs(root, 0o711, exist_ok=True)
     try:
-        os.mkdir(directory, 0o711)
+        # Nobody else may read the environment in state.json (CVE-2021-41091 was such a door).
+        os.mkdir(directory, 0o700)
     except FileExistsError:
         raise InvalidParameter("container with given ID already exists") from None
     return directory

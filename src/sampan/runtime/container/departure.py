@@ -35,7 +35,6 @@ class Departure:
 
     def __init__(self, process: Process, proc: Proc, seccomp: Program | None) -> None:
         self._process = process
-        self._proc = proc
         self._seccomp = seccomp
         self._environment = program.environment_of(process.get("env", []))
         self._path = ""

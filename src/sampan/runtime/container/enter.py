@@ -41,10 +41,12 @@ def enter(pidfd: int, message: dict[str, Any], inherited: Inherited) -> tuple[De
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     departure = Departure(spec_process, proc, program_of(message))
     departure.resolve_user(root, config.get("user"), config.get("groups", []))
+    proc.close()
     master, slave = -1, -1
     if spec_process.get("terminal", False):
         with Step("setting up the console"):
             master, slave = devices.open_console(root, -1)
+    os.close(root)
     departure.take_stdio(inherited.many("stdio"), slave)
     departure.settle(
         setgroups_denied=message["setgroups_denied"], die_with_parent=config.get("die_with_parent", False)

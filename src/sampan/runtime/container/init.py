@@ -95,6 +95,9 @@ def _settle(
     if spec.get("root", {}).get("readonly", False):
         root.make_read_only()
     root.pivot(linux.get("rootfsPropagation", ""), no_pivot=config.get("no_pivot", False))
+    # CVE-2024-21626: while it waits for its start, the stub has nothing open from which to walk anywhere.
+    root.close()
+    proc.close()
     if "personality" in linux:
         credentials.set_personality(linux["personality"]["domain"], linux["personality"].get("flags", []))
     departure.take_stdio(inherited.many("stdio"), slave)

@@ -246,6 +246,12 @@ class Root:
                 return
         raise PermissionError(errno.EPERM, "destination is inside proc and cannot be covered")
 
+    def close(self) -> None:
+        """Close what is open of it; the mounts stay."""
+        os.close(self.fd)
+        if self.devpts >= 0:
+            os.close(self.devpts)
+
     # -- finishing ----------------------------------------------------------------------------------------
 
     def finish(self, masked: list[str], read_only: list[str]) -> None:
