@@ -32,9 +32,13 @@ class Machine:
         kernel: Path,
         initramfs: Path,
         disks: Sequence[Path],
+        notes: Path,
         memory: int = 2048,
         emulate: bool = False,
     ) -> None:
+        """`notes` is a directory that remembers, until the host's next boot, that KVM does not work."""
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        self._useless_kvm = notes / f"useless-kvm-{boot}"
         self._kernel = kernel
         self._initramfs = initramfs
         self._disks = disks
