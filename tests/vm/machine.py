@@ -56,6 +56,7 @@ class Machine:
             print(
                 "tests/vm: /dev/kvm opens, but no guest boots with it: using software emulation", flush=True
             )
+            self._useless_kvm.touch()
             self._accelerator = "tcg"
             code = self._boot(command, checkout, timeout)
         if code is None:
