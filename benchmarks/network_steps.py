@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/network_steps.py [rounds]
 
-Prints medians in milliseconds. The kernel's steps are measured alone first, then the service's `join` and `leave` as the engine calls
-them, on the default bridge, with a published port, and on a user-defined network (with the resolver).
+Prints medians in milliseconds. The kernel's steps are measured alone first, then the service's `join` and `leave` as the
+engine calls them, on the default bridge, with a published port, and on a user-defined network (with the resolver).
 """
 
 from __future__ import annotations

@@ -58,8 +58,8 @@ class AddressPool:
     def allocate(self, wanted: Address | None = None) -> Interface:
         """A free address, or the one that is wanted, with the subnet's prefix length.
 
-        Raises `Forbidden("Address already in use")` for a wanted one that is taken, `InvalidParameter` for one outside the subnet, and
-        `SystemFailure` when none is left.
+        Raises `Forbidden("Address already in use")` for a wanted one that is taken, `InvalidParameter` for one outside the
+        subnet, and `SystemFailure` when none is left.
         """
         if wanted is None:
             number = self._next()
