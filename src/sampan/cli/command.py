@@ -102,40 +102,46 @@ class Verb(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
-            rest = super().parse_args(ctx, self._without_boolean_values(args))
+            plain, switched_off = self._without_boolean_values(args)
+            rest = super().parse_args(ctx, plain)
         except click.NoSuchOption as error:
             raise self._wrong(unknown_flag(error.option_name, args)) from None
         except click.BadOptionUsage as error:
             raise self._wrong(_needs_argument(error.option_name)) from None
         except click.BadParameter as error:
             raise self._wrong(error.message) from None
+        ctx.params.update(dict.fromkeys(switched_off, False))
         self._check_arity(len(ctx.params["args"]))
         return rest
 
-    def _without_boolean_values(self, args: list[str]) -> list[str]:
-        """`--flag=true` as click knows it: `--flag`, or nothing for false."""
+    def _without_boolean_values(self, args: list[str]) -> tuple[list[str], set[str]]:
+        """`--flag=true` as click knows it, `--flag`; and the parameters that `--flag=false` switches off."""
         switches = {
             name: param for param in self.params if getattr(param, "is_flag", False) for name in param.opts
         }
         plain: list[str] = []
+        off: set[str] = set()
         for position, arg in enumerate(args):
             if arg == "--" or (
                 not self.allow_interspersed_args and not arg.startswith("-") and self._is_free(plain)
             ):
-                return plain + args[position:]
+                return plain + args[position:], off
             name, separator, value = arg.partition("=")
-            if not separator or name not in switches:
+            parameter = str(switches[name].name) if name in switches else ""
+            if not separator or not parameter:
+                off.discard(parameter)  # the last one counts
                 plain.append(arg)
             elif value in _TRUE:
+                off.discard(parameter)
                 plain.append(name)
-            elif value not in _FALSE:
+            elif value in _FALSE:
+                off.add(parameter)
+            else:
                 spelling = _spelling(switches[name])
                 raise self._wrong(
                     f'invalid argument "{value}" for "{spelling}" flag: strconv.ParseBool: parsing "{value}": invalid syntax'
                 )
-            elif switches[name].default:
-                switches[name].default = False
-        return plain
+        return plain, off
 
     def _is_free(self, before: list[str]) -> bool:
         """True when the next word is an argument and not the value of the flag before it."""

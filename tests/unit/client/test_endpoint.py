@@ -38,7 +38,8 @@ def test_addresses(host: str, address: tuple[str, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "error"), [("ssh://h", NotSupported), ("ftp://h", InvalidParameter), ("tcp://h:99999", InvalidParameter)]
+    ("host", "error"),
+    [("ssh://h", NotSupported), ("ftp://h", InvalidParameter), ("tcp://h:99999", InvalidParameter)],
 )
 def test_hosts_that_are_none(host: str, error: type[Exception]) -> None:
     with pytest.raises(error):

@@ -72,7 +72,9 @@ def test_json_stream(values: list[dict[str, str]], sizes: list[int]) -> None:
 
 
 def test_a_body_cut_short_is_an_error() -> None:
-    response = Connection(Scripted(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")).request("GET", "/", {}, None)
+    response = Connection(Scripted(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")).request(
+        "GET", "/", {}, None
+    )
     with pytest.raises(Unavailable, match="6 bytes are missing"):
         response.read()
 

@@ -24,7 +24,9 @@ def test_import_loads_nothing_else() -> None:
     assert own == {"sampan", "sampan.version"}
 
 
-@pytest.mark.parametrize("heavy", ["asyncio", "aiohttp", "msgspec", "http.client", "subprocess", "tarfile", "ssl", "fcntl"])
+@pytest.mark.parametrize(
+    "heavy", ["asyncio", "aiohttp", "msgspec", "http.client", "subprocess", "tarfile", "ssl", "fcntl"]
+)
 def test_a_connection_loads_nothing_heavy(heavy: str) -> None:
     assert heavy not in imported("import sampan; sampan.connect('tcp://127.0.0.1:1')")
 

@@ -54,7 +54,11 @@ def parse_mount(spec: str) -> dict[str, Any]:
         "TmpfsOptions": {},
         "ImageOptions": {},
     }
-    for field in next(csv.reader([spec], strict=True), []):
+    try:
+        fields = next(csv.reader([spec], strict=True), [])
+    except csv.Error as error:
+        raise InvalidParameter(f"invalid mount {spec!r}: {error}") from None
+    for field in fields:
         key, separator, value = field.partition("=")
         key = key.lower()
         if not separator and key not in ("readonly", "ro", "volume-nocopy", "bind-nonrecursive"):

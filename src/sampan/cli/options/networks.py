@@ -39,7 +39,11 @@ def _attachment(spec: str) -> tuple[str, dict[str, Any]]:
     if "=" not in spec:
         return spec, {}
     name, endpoint = "", {}  # type: str, dict[str, Any]
-    for field in next(csv.reader([spec]), []):
+    try:
+        fields = next(csv.reader([spec]), [])
+    except csv.Error as error:
+        raise InvalidParameter(f"invalid network {spec!r}: {error}") from None
+    for field in fields:
         key, separator, value = field.partition("=")
         key, value = key.strip().lower(), value.strip()
         if not separator:

@@ -1,0 +1,204 @@
+"""The flags of `run`, as docker's CLI reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sampan.cli.command import CommandLineError
+from sampan.cli.options import body, limits, mounts, networks, ports, texts
+from sampan.cli.values import read_cpus, read_memory
+from sampan.cli.verbs.running import run
+from sampan.errors import InvalidParameter, NotSupported
+
+
+def parse(*words: str) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """(arguments, flags) of a `run` command line."""
+    context = run.make_context("run", list(words))
+    flags = dict(context.params)
+    return flags.pop("args"), flags
+
+
+def created(*words: str) -> dict[str, Any]:
+    """The body that `run` would send."""
+    args, flags = parse(*words)
+    image, *command = args
+    return body.create_body(flags, image, command, detach=flags["detach"])
+
+
+def test_everything_after_the_image_belongs_to_the_container() -> None:
+    args, flags = parse("-it", "-p80:80", "--name", "x", "busybox", "ls", "-d", "--rm=maybe")
+    assert args == ("busybox", "ls", "-d", "--rm=maybe")
+    assert (flags["interactive"], flags["tty"], flags["detach"], flags["publish"]) == (
+        True,
+        True,
+        False,
+        ("80:80",),
+    )
+
+
+@pytest.mark.parametrize("word", ["--rm=true", "--rm=1", "--rm"])
+def test_booleans_take_values(word: str) -> None:
+    assert parse(word, "busybox")[1]["rm"] is True
+
+
+def test_a_boolean_is_switched_off() -> None:
+    assert parse("--sig-proxy=false", "--rm=false", "b")[1]["rm"] is False
+    assert parse("--sig-proxy=false", "b")[1]["sig_proxy"] is False
+    assert parse("b")[1]["sig_proxy"] is True
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "status"),
+    [
+        (["--foo", "b"], "unknown flag: --foo", 125),
+        (["-Z", "b"], "unknown shorthand flag: 'Z' in -Z", 125),
+        (
+            ["--rm=xx", "b"],
+            'invalid argument "xx" for "--rm" flag: strconv.ParseBool: parsing "xx": invalid syntax',
+            125,
+        ),
+        (["-m", "abc", "b"], 'invalid argument "abc" for "-m, --memory" flag: invalid size: \'abc\'', 125),
+        (["--name"], "flag needs an argument: --name", 125),
+        (["-e"], "flag needs an argument: 'e' in -e", 125),
+        ([], "requires at least 1 argument", 1),
+    ],
+)
+def test_dockers_words_for_mistakes(words: list[str], message: str, status: int) -> None:
+    with pytest.raises(CommandLineError) as caught, click.Context(run, info_name="run"):
+        parse(*words)
+    assert message in str(caught.value)
+    assert caught.value.status == status
+
+
+def test_streams_by_default() -> None:
+    config = created("-i", "b")
+    assert (config["AttachStdin"], config["StdinOnce"], config["AttachStdout"]) == (True, True, True)
+    config = created("-d", "-i", "b")
+    assert (config["OpenStdin"], config["AttachStdin"], config["AttachStdout"]) == (True, False, False)
+
+
+def test_limits_arrive_as_numbers() -> None:
+    host = created("-m", "64m", "--cpus", "1.5", "--memory-swap", "-1", "--pids-limit", "9", "b")[
+        "HostConfig"
+    ]
+    assert (host["Memory"], host["NanoCpus"], host["MemorySwap"], host["PidsLimit"]) == (
+        1 << 26,
+        1_500_000_000,
+        -1,
+        9,
+    )
+
+
+def test_refusals() -> None:
+    with pytest.raises(NotSupported, match="gpus"):
+        created("--gpus", "all", "b")
+    with pytest.raises(InvalidParameter, match="both --restart and --rm"):
+        created("--rm", "--restart", "always", "b")
+
+
+@pytest.mark.parametrize(
+    ("spec", "pairs"),
+    [
+        ("80", [("80/tcp", "", "")]),
+        ("8080:80", [("80/tcp", "", "8080")]),
+        ("127.0.0.1:8080:80/udp", [("80/udp", "127.0.0.1", "8080")]),
+        ("127.0.0.1::80", [("80/tcp", "127.0.0.1", "")]),
+        ("[::1]:8080:80", [("80/tcp", "::1", "8080")]),
+        ("1000-1001:80-81", [("80/tcp", "", "1000"), ("81/tcp", "", "1001")]),
+        ("1000-1009:80", [("80/tcp", "", "1000-1009")]),
+    ],
+)
+def test_ports(spec: str, pairs: list[tuple[str, str, str]]) -> None:
+    assert [(key, b["HostIp"], b["HostPort"]) for key, b in ports.parse_spec(spec)] == pairs
+
+
+@pytest.mark.parametrize("spec", ["", "a", "99999:80", "80:99999", "1-2:80-90", "x:1:2", "80/icmp", "2-1"])
+def test_ports_refused(spec: str) -> None:
+    with pytest.raises(InvalidParameter):
+        ports.parse_spec(spec)
+
+
+@given(st.text(alphabet="0123456789:-/.[]tcpud", max_size=20))
+def test_any_port_text_parses_or_is_refused(spec: str) -> None:
+    try:
+        ports.published([spec], [])
+    except InvalidParameter:
+        pass
+
+
+def test_mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert mounts.split_volumes(["./a:/b", "c:/d", "/e"]) == ([f"{tmp_path}/a:/b", "c:/d"], {"/e": {}})
+    assert mounts.parse_mount('type=volume,src=v,"dst=/a,b",volume-opt=o=x,ro') == {
+        "Type": "volume",
+        "Source": "v",
+        "Target": "/a,b",
+        "ReadOnly": True,
+        "VolumeOptions": {"DriverConfig": {"Options": {"o": "x"}}},
+    }
+    for wrong in (
+        "type=bind",
+        "type=nope,dst=/x",
+        "dst=/x,foo=1",
+        "type=bind,dst=/x,volume-nocopy",
+        "dst=/x,ro=2",
+    ):
+        with pytest.raises(InvalidParameter):
+            mounts.parse_mount(wrong)
+
+
+@given(st.text(max_size=30))
+def test_any_mount_text_parses_or_is_refused(spec: str) -> None:
+    try:
+        mounts.parse_mount(spec)
+    except InvalidParameter:
+        pass
+
+
+def test_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KNOWN", "k")
+    monkeypatch.delenv("UNKNOWN", raising=False)
+    file = tmp_path / "env"
+    file.write_text("# comment\n\nA=1\nKNOWN\nUNKNOWN\nB = x\n".replace("B = x", "B=x y"))
+    assert texts.environment([str(file)], ["KNOWN", "UNKNOWN", "C="]) == [
+        *("A=1", "KNOWN=k", "B=x y"),
+        *("KNOWN=k", "UNKNOWN", "C="),
+    ]
+    file.write_text("A B=1\n")
+    with pytest.raises(InvalidParameter, match="contains whitespaces"):
+        texts.environment([str(file)], [])
+
+
+def test_devices_restart_ulimits() -> None:
+    assert limits.devices(["/dev/a:/dev/b:r", "v.com/c=d"]) == (
+        [{"PathOnHost": "/dev/a", "PathInContainer": "/dev/b", "CgroupPermissions": "r"}],
+        [{"Driver": "cdi", "DeviceIDs": ["v.com/c=d"]}],
+    )
+    assert limits.restart_policy("on-failure:3") == {"Name": "on-failure", "MaximumRetryCount": 3}
+    for wrong in ("nofile", "foo=1", "nofile=2:1", "nofile=a"):
+        with pytest.raises(InvalidParameter):
+            limits.ulimit(wrong)
+
+
+def test_networks() -> None:
+    _, flags = parse("--network", "name=n,alias=a,ip=10.0.0.9", "--network-alias", "b", "image")
+    mode, endpoints = networks.networking(flags)
+    assert mode == "n"
+    assert endpoints == {"n": {"Aliases": ["a", "b"], "IPAMConfig": {"IPv4Address": "10.0.0.9"}}}
+    pools = networks.read_address_options(["10.0.0.0/24", "fd00::/64"], ["10.0.0.128/25"], ["fd00::1"], {})
+    assert pools == [
+        {"Subnet": "10.0.0.0/24", "IPRange": "10.0.0.128/25"},
+        {"Subnet": "fd00::/64", "Gateway": "fd00::1"},
+    ]
+
+
+def test_values() -> None:
+    assert read_memory("-1") == -1
+    with pytest.raises(ValueError, match="too precise"):
+        read_cpus("0.0000000001")
