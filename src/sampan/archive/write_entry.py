@@ -106,10 +106,20 @@ def _write_sparse(fd: int, entry: Entry, reader: TarReader) -> None:
 def _finish_by_name(directory: int, name: str, entry: Entry) -> None:
     os.chown(name, entry.uid, entry.gid, dir_fd=directory, follow_symlinks=False)
     if entry.kind != SYMLINK and entry.mode & 0o7000:
-        os.chmod(name, entry.mode, dir_fd=directory)
+        _chmod(directory, name, entry.mode)
     if entry.xattrs:
         write_xattrs(f"/proc/self/fd/{directory}/{name}", entry)
     os.utime(name, ns=_times(entry), dir_fd=directory, follow_symlinks=False)
+
+
+def _chmod(directory: int, name: str, mode: int) -> None:
+    """Change the mode of the file itself: fchmodat follows links, and a container may just have swapped one in."""
+    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        if not stat.S_ISLNK(os.fstat(fd).st_mode):
+            os.chmod(f"/proc/self/fd/{fd}", mode)
+    finally:
+        os.close(fd)
 
 
 def _times(entry: Entry) -> tuple[int, int]:

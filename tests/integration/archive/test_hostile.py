@@ -5,9 +5,12 @@ import io
 import os
 import tarfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from layers import apply, directory, file, hardlink, layer, symlink
 
 from sampan.errors import InvalidParameter, SampanError, SystemFailure
@@ -192,3 +195,38 @@ def test_memory_stays_small(target: Path) -> None:
     result = apply(blob.getvalue(), target)
     assert result["uncompressed_size"] == (600 << 20) + 1536
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 80 << 10
+
+
+_part = st.sampled_from(["a", "b", "c", "..", ".", "", ".wh.a", ".wh...", ".wh..wh..opq", "outside"])
+_wild_path = st.lists(_part, min_size=1, max_size=4).map("/".join)
+_wild_target = st.one_of(
+    _wild_path, _wild_path.map(lambda path: f"/{path}"), st.just("../outside"), st.just("/proc/self/root")
+)
+_wild_member = st.one_of(
+    st.builds(lambda name: file(name, b"evil"), _wild_path),
+    st.builds(directory, _wild_path),
+    st.builds(symlink, _wild_path, _wild_target),
+    st.builds(hardlink, _wild_path, _wild_target),
+)
+
+
+@settings(max_examples=250, deadline=None)
+@given(st.lists(_wild_member, max_size=8), st.sampled_from(["overlay", "delete"]))
+def test_no_combination_of_names_and_links_reaches_outside(
+    members: list[dict[str, Any]], whiteouts: str
+) -> None:
+    with TemporaryDirectory() as scratch:
+        outside, target = Path(scratch, "outside"), Path(scratch, "target")
+        outside.mkdir()
+        target.mkdir()
+        (outside / "a").write_text("unharmed")
+        before = outside.stat().st_mtime_ns
+        try:
+            apply(layer(*members), target, whiteouts)
+        except SampanError:
+            pass
+        assert sorted(os.listdir(scratch)) == ["outside", "target"]
+        assert os.listdir(outside) == ["a"]
+        assert (outside / "a").read_text() == "unharmed"
+        assert (outside / "a").stat().st_nlink == 1
+        assert outside.stat().st_mtime_ns == before
