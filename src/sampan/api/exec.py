@@ -15,6 +15,7 @@ from sampan.api.streams import stream_type
 from sampan.containers import attach as attaching
 from sampan.containers.execs import Exec
 from sampan.engineapi.container import ExecConfig, ExecStart
+from sampan.errors import SampanError
 
 router = Router()
 
@@ -42,18 +43,31 @@ async def start(call: Call) -> web.StreamResponse:
     config = exec.config
     wanted = (config.attach_stdin, config.attach_stdout, config.attach_stderr)
     keys = attaching.parse_detach_keys(config.detach_keys)
-    started = await execs.start(exec, attach=wanted, console=console)
-    assert started.stream is not None
     async with call.hijack(stream_type(call, tty=config.tty)) as client:
-        detached = await attaching.converse(
-            client, started.stream, stdin=config.attach_stdin, detach_keys=keys if config.tty else None
-        )
+        try:
+            started = await execs.start(exec, attach=wanted, console=console)
+        except SampanError as error:
+            # The connection is a stream by now, as dockerd has it: the client reads the error there, and the code from inspect.
+            await client.write(_message(f"{error}\r\n".encode(), tty=config.tty))
+            return call.hijacked()
+        assert started.stream is not None
+        try:
+            detached = await attaching.converse(
+                client, started.stream, stdin=config.attach_stdin, detach_keys=keys if config.tty else None
+            )
+        except ConnectionError:
+            detached = False
         if detached:
             call.engine.containers.services.publish(exec.container, "exec_detach", {"execID": exec.id})
         elif not client.lost:
             # The CLI asks for the exit code as soon as the stream ends: it must be there by then.
             await _ended(exec)
     return call.hijacked()
+
+
+def _message(text: bytes, *, tty: bool) -> bytes:
+    """Text for the client's standard output, in a frame where output has frames."""
+    return text if tty else bytes((1, 0, 0, 0)) + len(text).to_bytes(4, "big") + text
 
 
 async def _ended(exec: Exec) -> None:
