@@ -1,0 +1,227 @@
+"""The pure decisions of a container's life: restarts, health, detaching, status lines, identities."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sampan.containers.attach import DetachFilter, parse_detach_keys
+from sampan.containers.copying import go_mode, without_mount_points
+from sampan.containers.health import evaluate, probe_arguments
+from sampan.containers.launch_errors import InvalidStart, exec_message, start_failure
+from sampan.containers.listing import status_text
+from sampan.containers.merge import merge_image
+from sampan.containers.record import HealthRecord, ProbeResult, RunState
+from sampan.containers.restart_policy import Decision, after_exit, at_engine_start
+from sampan.containers.rootfs_files import read_file
+from sampan.containers.signals import parse_signal
+from sampan.containers.spec import merge_environment
+from sampan.containers.users import resolve_user
+from sampan.engineapi.container import ContainerConfig, HealthConfig, RestartPolicy
+from sampan.errors import InvalidParameter
+from sampan.runtime.interface import LaunchError
+
+SECOND = 1_000_000_000
+
+
+def decide(
+    name: str,
+    *,
+    maximum: int = 0,
+    code: int = 1,
+    restarts: int = 0,
+    user: bool = False,
+    ran: float = 0.1,
+    last: float = 0,
+) -> Decision:
+    policy = RestartPolicy(name=name, maximum_retry_count=maximum)
+    return after_exit(
+        policy, exit_code=code, restarts=restarts, stopped_by_user=user, ran_for=ran, last_delay=last
+    )
+
+
+def test_back_off_doubles_to_a_minute_and_a_stable_run_resets_it() -> None:
+    delays, last = [], 0.0
+    for _ in range(12):
+        last = decide("always", last=last).delay
+        delays.append(last)
+    assert delays[:3] == [0.1, 0.2, 0.4] and delays[-1] == 60.0
+    assert decide("always", last=51.2, ran=10.0).delay == 0.1
+
+
+def test_who_is_restarted() -> None:
+    assert not decide("no").restart
+    assert decide("always", code=0).restart and not decide("always", user=True).restart
+    assert not decide("on-failure", code=0).restart
+    assert decide("on-failure", maximum=2, restarts=1).restart
+    assert not decide("on-failure", maximum=2, restarts=2).restart
+
+
+def test_at_engine_start_only_always_forgets_that_the_user_stopped_it() -> None:
+    def started(name: str, *, was_running: bool, user: bool) -> bool:
+        policy = RestartPolicy(name=name)
+        return at_engine_start(policy, was_running=was_running, exit_code=1, restarts=0, stopped_by_user=user)
+
+    assert started("always", was_running=False, user=True)
+    assert not started("unless-stopped", was_running=False, user=True)
+    assert started("unless-stopped", was_running=True, user=False)
+    assert not started("no", was_running=True, user=False)
+
+
+def probe(code: int, start: int = 100 * SECOND) -> ProbeResult:
+    return ProbeResult(start=start, end=start, exit_code=code, output="")
+
+
+def test_health_counts_failures_but_not_within_the_start_period() -> None:
+    config = HealthConfig(test=["CMD", "x"], retries=2, start_period=10 * SECOND)
+    health = HealthRecord()
+    evaluate(health, probe(1, start=SECOND), config, started_at=0)
+    assert (health.status, health.failing_streak) == ("starting", 0)
+    evaluate(health, probe(1), config, started_at=0)
+    assert (health.status, health.failing_streak) == ("starting", 1)
+    evaluate(health, probe(-1), config, started_at=0)
+    assert health.status == "unhealthy"
+    assert evaluate(health, probe(0), config, started_at=0) == "unhealthy"
+    assert (health.status, health.failing_streak) == ("healthy", 0)
+    for _ in range(9):
+        evaluate(health, probe(0), config, started_at=0)
+    assert len(health.log) == 5
+
+
+def test_probe_commands() -> None:
+    assert probe_arguments(HealthConfig(test=["NONE"]), None) is None
+    assert probe_arguments(HealthConfig(test=["CMD-SHELL", "a b"]), None) == ["/bin/sh", "-c", "a b"]
+    assert probe_arguments(HealthConfig(test=["CMD", "a", "b"]), None) == ["a", "b"]
+
+
+def test_detach_keys() -> None:
+    assert parse_detach_keys("") == b"\x10\x11"
+    assert parse_detach_keys("ctrl-a,b,ctrl-[") == b"\x01b\x1b"
+    with pytest.raises(InvalidParameter):
+        parse_detach_keys("ctrl-$")
+
+
+@given(st.lists(st.binary(max_size=5), max_size=12))
+def test_the_detach_filter_loses_nothing_wherever_input_is_cut(pieces: list[bytes]) -> None:
+    filter = DetachFilter(b"\x10\x11")
+    passed = b""
+    for piece in pieces:
+        passed += filter.feed(piece)
+        if filter.detached:
+            break
+    whole = b"".join(pieces)
+    if filter.detached:
+        assert whole.startswith(passed + b"\x10\x11")
+    else:
+        assert b"\x10\x11" not in whole and whole in (passed, passed + b"\x10")
+
+
+def test_status_lines() -> None:
+    now = 1000 * SECOND
+    up = RunState(status="running", started_at=now - 3 * SECOND)
+    assert status_text(up, now) == "Up 3 seconds"
+    up.health = HealthRecord()
+    assert status_text(up, now) == "Up 3 seconds (health: starting)"
+    gone = RunState(status="exited", exit_code=3, started_at=1, finished_at=now - 60 * SECOND)
+    assert status_text(gone, now) == "Exited (3) About a minute ago"
+    assert status_text(RunState(), now) == "Created"
+
+
+PASSWD = b"root:x:0:0:root:/root:/bin/sh\nweb:x:33:33::/srv:/bin/false\n"
+GROUP = b"root:x:0:\nwheel:x:10:root\nwww:x:33:\naudio:x:29:web,root\n"
+
+
+def test_identities_come_from_the_images_files() -> None:
+    assert resolve_user("", [], PASSWD, GROUP) == (0, 0, (0, 10, 29), "/root")
+    assert resolve_user("web", ["wheel"], PASSWD, GROUP) == (33, 33, (33, 29, 10), "/srv")
+    assert resolve_user("1000:www", [], PASSWD, GROUP) == (1000, 33, (33,), "/")
+    assert resolve_user("1000", [], None, None) == (1000, 0, (0,), "/")
+    with pytest.raises(InvalidParameter, match="unable to find user odd: no matching entries in passwd file"):
+        resolve_user("odd", [], PASSWD, GROUP)
+    with pytest.raises(InvalidParameter, match="unable to find group odd"):
+        resolve_user("web:odd", [], PASSWD, GROUP)
+    with pytest.raises(InvalidParameter, match="range"):
+        resolve_user("2147483648", [], PASSWD, GROUP)  # CVE-2024-40635
+
+
+@given(st.binary(max_size=200), st.binary(max_size=200), st.text(max_size=20))
+def test_hostile_passwd_files_are_read_or_refused(passwd: bytes, group: bytes, user: str) -> None:
+    try:
+        who = resolve_user(user, [], passwd, group)
+    except InvalidParameter:
+        return
+    assert 0 <= who.uid < 1 << 32 and 0 <= who.gid < 1 << 32
+
+
+def test_files_are_looked_up_through_layers_and_inside_the_root(tmp_path: Path) -> None:
+    upper, lower = tmp_path / "upper", tmp_path / "lower"
+    (lower / "etc").mkdir(parents=True)
+    (upper / "etc").mkdir(parents=True)
+    (lower / "etc/passwd").write_text("below")
+    (lower / "etc/group").write_text("group below")
+    (upper / "etc/group").symlink_to("/real")
+    (lower / "real").write_text("through a link")
+    (upper / "etc/out").symlink_to("../../../../../etc/hostname")
+    (upper / "etc/loop").symlink_to("loop")
+    layers = [str(upper), str(lower)]
+    assert read_file(layers, "/etc/passwd") == b"below"
+    assert read_file(layers, "/etc/group") == b"through a link"
+    assert read_file(layers, "/etc/out") is None
+    assert read_file(layers, "/etc/loop") is None
+    assert read_file(layers, "/etc") is None
+
+
+def test_the_users_configuration_is_laid_over_the_images() -> None:
+    image = ContainerConfig(cmd=["sh"], entrypoint=["/init"], env=["A=1", "B=2"], labels={"x": "1"})
+    user = ContainerConfig(env=["B=3"], labels={"y": "2"})
+    merge_image(user, image)
+    assert (user.entrypoint, user.cmd, user.env) == (["/init"], ["sh"], ["B=3", "A=1"])
+    assert user.labels == {"x": "1", "y": "2"}
+    own = ContainerConfig(entrypoint=["/mine"])
+    merge_image(own, image)
+    assert (own.entrypoint, own.cmd) == (["/mine"], None)
+    with pytest.raises(InvalidParameter, match="no command specified"):
+        merge_image(ContainerConfig(), ContainerConfig())
+
+
+def test_environment_is_replaced_in_place() -> None:
+    assert merge_environment(["PATH=/bin", "A=1"], ["A=2", "B=3", "PATH"]) == ["A=2", "B=3"]
+
+
+def test_start_errors_have_dockers_words_and_codes() -> None:
+    failure = start_failure(LaunchError('exec: "x": executable file not found in $PATH', "not-found"))
+    assert isinstance(failure, InvalidStart) and failure.exit_code == 127
+    assert str(failure) == (
+        "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: "
+        'unable to start container process: error during container init: exec: "x": executable file not found in $PATH: unknown'
+    )
+    assert start_failure(LaunchError('exec: "/x": permission denied', "permission")).exit_code == 126
+    assert exec_message("x").startswith(
+        "OCI runtime exec failed: exec failed: unable to start container process: x"
+    )
+
+
+def test_signals() -> None:
+    assert [parse_signal(text) for text in ("KILL", "sigterm", "9", "RTMIN+1")] == [9, 15, 9, 35]
+    for bad in ("", "0", "ODD", "99"):
+        with pytest.raises(InvalidParameter, match="invalid signal"):
+            parse_signal(bad)
+
+
+def test_go_file_modes() -> None:
+    assert go_mode(0o100644) == 0o644
+    assert go_mode(0o040755) == (1 << 31) | 0o755
+    assert go_mode(0o104755) == (1 << 23) | 0o755
+
+
+def test_mount_points_are_no_changes_of_the_user() -> None:
+    def change(path: str, kind: int) -> dict[str, object]:
+        return {"Path": path, "Kind": kind}
+
+    found = [change("/etc", 0), change("/etc/hosts", 1), change("/proc", 1), change("/x", 1)]
+    assert without_mount_points(found, []) == [change("/x", 1)]
+    found.insert(1, change("/etc/mine", 1))
+    assert without_mount_points(found, []) == [change("/etc", 0), change("/etc/mine", 1), change("/x", 1)]
