@@ -112,7 +112,10 @@ class LocalContentStore:
             cx.execute("delete from content_ingest where number = ?", (ingest.number,))
 
         async with self._locked(digest):
-            await asyncio.to_thread(self._rename_into_place, ingest.number, digest)
+            try:
+                await asyncio.to_thread(self._rename_into_place, ingest.number, digest)
+            except OSError as error:
+                raise SystemFailure(f"storing content {digest}: {error.strerror}") from error
             await self._database.write(insert)
         return await self.info(digest)
 
@@ -237,6 +240,7 @@ class LocalContentStore:
     async def collect(
         self, ids: Iterable[str], needed: Callable[[sqlite3.Connection, Resource], bool]
     ) -> dict[str, int]:
+        await self._drop_unleased_ingests()
         digests = [Digest(id) for id in ids]
 
         def remove(cx: sqlite3.Connection) -> dict[str, int]:
@@ -311,19 +315,27 @@ class LocalContentStore:
 
     async def _recover(self) -> None:
         """Drop ingests that no lease keeps, and files without a row: a killed engine's half-done work."""
+        await self._drop_unleased_ingests()
 
-        def unleased(cx: sqlite3.Connection) -> set[str]:
-            cx.execute(
-                "delete from content_ingest where not exists"
-                " (select 1 from lease_resource where kind = 'ingest' and id = content_ingest.key)"
+        def known(cx: sqlite3.Connection) -> tuple[set[str], set[str]]:
+            ingests = {str(row[0]) for row in cx.execute("select number from content_ingest")}
+            return ingests, {row[0] for row in cx.execute("select digest from content_blob")}
+
+        await asyncio.to_thread(self._remove_strays, *await self._database.read(known))
+
+    async def _drop_unleased_ingests(self) -> None:
+        busy = json.dumps(list(self.active))
+
+        def drop(cx: sqlite3.Connection) -> list[int]:
+            rows = cx.execute(
+                "delete from content_ingest where key not in (select value from json_each(?)) and not exists"
+                " (select 1 from lease_resource where kind = 'ingest' and id = content_ingest.key) returning number",
+                (busy,),
             )
-            return {str(row[0]) for row in cx.execute("select number from content_ingest")}
+            return [row[0] for row in rows]
 
-        kept = await self._database.write(unleased, durable=False)
-        known = await self._database.read(
-            lambda cx: {row[0] for row in cx.execute("select digest from content_blob")}
-        )
-        await asyncio.to_thread(self._remove_strays, kept, known)
+        numbers = await self._database.write(drop, durable=False)
+        await asyncio.to_thread(_unlink_all, [self._ingests / str(number) for number in numbers])
 
     def _remove_strays(self, ingests: set[str], digests: set[str]) -> None:
         for name in os.listdir(self._ingests):

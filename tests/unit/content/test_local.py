@@ -282,6 +282,24 @@ def test_leases(tmp_path: Path) -> None:
     run(tmp_path, scenario)
 
 
+def test_collection_drops_ingests_that_nobody_will_resume(tmp_path: Path) -> None:
+    async def scenario(store: LocalContentStore, collector: Collector) -> None:
+        async with store.leases.hold("load") as lease:
+            for key in ("broken off", "being written"):
+                ingest = await store.ingest(key, lease=lease)
+                assert ingest is not None
+                await ingest.write(b"x" * (1 << 20))
+                if key == "broken off":
+                    ingest.release()
+            await collector.run()
+            assert len(await store.ingests()) == 2
+        await collector.run()
+        assert [each.key for each in await store.ingests()] == ["being written"]
+        assert len(os.listdir(tmp_path / "content" / "ingest")) == 1
+
+    run(tmp_path, scenario)
+
+
 def test_strays_of_a_killed_engine_are_removed(tmp_path: Path) -> None:
     async def nothing(store: LocalContentStore, _: Collector) -> None:
         lease = await store.leases.create(id="ended")
