@@ -14,7 +14,7 @@ from sampan.content.interface import Lease, content_resource, snapshot_resource
 from sampan.errors import InvalidParameter
 from sampan.images.changes import apply_changes
 from sampan.images.inspection import IMAGE_FIELDS
-from sampan.images.interface import CommitRequest
+from sampan.images.interface import CommitRequest, ResolvedImage
 from sampan.images.parts import Parts
 from sampan.images.records import LABEL_PARENT, ImageRecord, dangling_name
 from sampan.images.tagging import target_reference
@@ -111,13 +111,20 @@ async def commit(parts: Parts, unpacker: Unpacker, container_id: str, request: C
             os=platform.os,
             config=config,
             rootfs=RootFS(diff_ids=diff_ids),
-            history=[*(base.config.history if base else []), step],
+            history=[*_history(base), step],
         )
         new = NewImage(image, layers, str(reference) if reference else "", base.id if base else "")
         record = await create_from(parts, new, lease)
     if reference is not None:
         await parts.publish_for("tag", record, reference.familiar())
     return record.id
+
+
+def _history(base: ResolvedImage | None) -> list[History]:
+    """The steps of the base; one per layer when it tells none, so that steps and layers still correspond."""
+    if base is None:
+        return []
+    return base.config.history or [History(created=base.config.created) for _ in base.config.rootfs.diff_ids]
 
 
 def _image_config(container: dict[str, Any]) -> ContainerConfig:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sampan.engineapi.image import HistoryItem
 from sampan.errors import InvalidParameter
 from sampan.images.interface import ResolvedImage
+from sampan.images.lineage import Lineage
 from sampan.images.parts import Parts
 from sampan.images.sizes import Sizer
 from sampan.names.times import SECOND, parse_rfc3339
@@ -42,10 +43,18 @@ async def history(parts: Parts, image: ResolvedImage) -> list[HistoryItem]:
             )
         )
     items.reverse()
-    if items:
-        items[0].id = image.id
-        items[0].tags = list(image.names) or None
+    await _name_ancestors(parts, image.id, items)
     return items
+
+
+async def _name_ancestors(parts: Parts, image_id: str, items: list[HistoryItem]) -> None:
+    """Give the first line the image's own id and names, the following ones those of the images that it was committed from."""
+    lineage = await Lineage.read(parts.records)
+    for item, ancestor in zip(items, [image_id, *lineage.ancestors(image_id)], strict=False):
+        item.id = ancestor
+        item.tags = [
+            record.familiar() for record in lineage.records(ancestor) if not record.is_dangling
+        ] or None
 
 
 def _seconds(created: str | None) -> int:

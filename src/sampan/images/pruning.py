@@ -46,20 +46,22 @@ async def prune(parts: Parts, collection: Collection, filters: Filters) -> Prune
 async def _remove(parts: Parts, records: list[ImageRecord], uses: list[ContainerUse]) -> None:
     """Remove the records. An image that a container was made from by its id stays, without names."""
     used = {use.image_id for use in uses}
-    plain = [record for record in records if record.id not in used]
-    for record in plain:
-        await parts.publish_for("untag" if not record.is_dangling else "delete", record, record.familiar())
-    for image_id in {record.id: None for record in plain if not record.is_dangling}:
-        if {each.name for each in await parts.records.of(image_id)} <= {each.name for each in plain}:
-            parts.publish("delete", image_id, image_id)
-    await parts.records.delete(record.name for record in plain)
+    by_image: dict[str, list[ImageRecord]] = {}
     for record in records:
-        if record.id in used:
-            others = [each for each in await parts.records.of(record.id) if each.name != record.name]
-            if others:
-                await parts.records.delete([record.name])
-            else:
-                await parts.records.replace_by_dangling(record)
+        by_image.setdefault(record.id, []).append(record)
+    for image_id, chosen in by_image.items():
+        every = {record.name for record in await parts.records.of(image_id)}
+        last = every <= {record.name for record in chosen}
+        if last and image_id in used:
+            await parts.records.delete(record.name for record in chosen[1:])
+            await parts.records.replace_by_dangling(chosen[0])
+        else:
+            await parts.records.delete(record.name for record in chosen)
+        for record in chosen:
+            if not record.is_dangling:
+                await parts.publish_for("untag", record, record.familiar())
+        if last and image_id not in used:
+            await parts.publish_for("delete", chosen[0], image_id)
 
 
 def _is_used(record: ImageRecord, uses: list[ContainerUse]) -> bool:

@@ -290,6 +290,8 @@ def test_commit(image_engine: ImageEngine) -> None:
     assert os.listdir(target.path) == ["new"]
     lines = image_engine.docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", "done:2").splitlines()
     assert lines[0] == "sh -c make"
+    items = image_engine.run(image_engine.images.history("done:2"))
+    assert [(each.id, each.tags) for each in items] == [(new_id, ["done:2"]), (base, ["base:1"])]
     # The base stays beneath its child, without a name; both go with the child.
     image_engine.docker("rmi", "base:1")
     assert names(image_engine) == ["done:2"] and len(names(image_engine, "-a")) == 2
