@@ -10,6 +10,7 @@ Writing (in the shim; imports nothing heavy):
 
 Reading (in the engine):
 
-`reader`     tail, since, until, follow, across rotations: `LogReader(…).read(…)`
+`entries`    bytes of a file into entries, for both formats
+`reader`     tail, since, until, follow, across rotations: `LogReader(driver, path).read(…)`
 `present`    entries as a client wants them: timestamps, details, frames
 """
