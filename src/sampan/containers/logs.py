@@ -1,11 +1,17 @@
-"""`docker logs`: a container's log, as frames or raw bytes."""
+"""`docker logs`: a container's log, as frames or, for a terminal, as raw bytes."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from sampan.containers.container import Container
+from sampan.containers.log_options import log_path
+from sampan.errors import InvalidParameter, NotSupported
+from sampan.logs.present import render
+from sampan.logs.reader import LogReader
+from sampan.names.times import parse_timestamp
 
 if TYPE_CHECKING:
     from sampan.containers.services import Services
@@ -31,4 +37,62 @@ class Logs:
         self._services = services
 
     def read(self, container: Container, request: LogRequest) -> AsyncIterator[bytes]:
-        raise NotImplementedError
+        """The bytes for the client; with `follow`, until the container stops.
+
+        Raises at once, not on iteration: `InvalidParameter` for times and counts that are none, `NotSupported` when the log driver
+        keeps nothing to read.
+        """
+        record, now = container.record, self._services.clock()
+        driver = record.host_config.log_config.type
+        if driver == "none":
+            raise NotSupported("configured logging driver does not support reading")
+        return self._entries(
+            container,
+            LogReader(driver, str(log_path(record, self._services.directory(record.id)))),
+            request,
+            tail=_tail(request.tail),
+            since=parse_timestamp(request.since, now) if request.since not in ("", "0") else 0,
+            until=parse_timestamp(request.until, now) if request.until not in ("", "0") else None,
+        )
+
+    async def _entries(
+        self,
+        container: Container,
+        reader: LogReader,
+        request: LogRequest,
+        *,
+        tail: int | None,
+        since: int,
+        until: int | None,
+    ) -> AsyncIterator[bytes]:
+        follow = request.follow and container.state.running
+        ended = asyncio.Event()
+        watch = container.wait("not-running")
+        watch.add_done_callback(lambda _: ended.set())
+        try:
+            async for entries in reader.read(
+                tail=tail, since_ns=since, until_ns=until, follow=follow, ended=ended
+            ):
+                data = render(
+                    entries,
+                    framed=not container.record.config.tty,
+                    stdout=request.stdout,
+                    stderr=request.stderr,
+                    timestamps=request.timestamps,
+                    details=request.details,
+                )
+                if data:
+                    yield data
+        finally:
+            watch.cancel()
+
+
+def _tail(text: str) -> int | None:
+    """None for everything. Like dockerd, whatever is no number means all."""
+    if text in ("", "all"):
+        return None
+    try:
+        count = int(text)
+    except ValueError:
+        raise InvalidParameter(f'strconv.Atoi: parsing "{text}": invalid syntax') from None
+    return count if count >= 0 else None
