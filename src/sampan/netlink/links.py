@@ -36,6 +36,7 @@ _IFLA_MTU = 4
 _IFLA_LINK = 5
 _IFLA_MASTER = 10
 _IFLA_LINKINFO = 18
+_IFLA_IFALIAS = 20
 _IFLA_AF_SPEC = 26
 _IFLA_NET_NS_FD = 28
 _IFLA_INFO_KIND = 1
@@ -72,6 +73,8 @@ class Link(NamedTuple):
     """"bridge", "veth"…; empty for physical ones and lo."""
     master: int
     """Index of the bridge it belongs to; 0 for none."""
+    alias: str
+    """Free text of whoever made it."""
 
 
 def _info(index: int = 0, flags: int = 0, change: int = 0) -> bytes:
@@ -155,6 +158,12 @@ def set_up(index: int, up: bool = True) -> Request:
     return Request(RTM_NEWLINK, 0, payload, f"set link {index} {'up' if up else 'down'}")
 
 
+def set_alias(name: str, alias: str) -> Request:
+    """Mark a link, found by its name: in one batch with its creation there is no moment at which nobody knows whose it is."""
+    payload = _info() + text(_IFLA_IFNAME, name) + text(_IFLA_IFALIAS, alias)
+    return Request(RTM_NEWLINK, 0, payload, f"mark link {name}")
+
+
 def set_name(index: int, name: str) -> Request:
     """Rename a link (which must be down on kernels before 6.2)."""
     return Request(RTM_NEWLINK, 0, _info(index) + text(_IFLA_IFNAME, name), f"rename link {index} to {name}")
@@ -221,4 +230,5 @@ def parse(payload: bytes) -> Link:
         found.get(_IFLA_ADDRESS, b"").hex(":"),
         kind.rstrip(b"\0").decode(errors="surrogateescape"),
         int.from_bytes(found.get(_IFLA_MASTER, b""), "little"),
+        found.get(_IFLA_IFALIAS, b"").rstrip(b"\0").decode(errors="replace"),
     )

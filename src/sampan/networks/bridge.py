@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,8 @@ class BridgePlan:
     route_localnet: bool
     """Published ports are reachable at 127.0.0.1; the packet filter keeps everybody else off 127.0.0.0/8."""
     icc: bool = True
+    mark: str = ""
+    """Says whose the bridge is, for a bridge that we make; empty for one that belongs to somebody else."""
 
 
 def check_name(name: str) -> None:
@@ -45,9 +47,8 @@ def ensure(host: NetlinkSocket, plan: BridgePlan) -> int:
     """
     link = links.find(host, plan.interface)
     if link is None:
-        host.execute(
-            [links.create_bridge(plan.interface, mac=plan.mac, mtu=plan.mtu)], tolerate=[errno.EEXIST]
-        )
+        creation = links.create_bridge(plan.interface, mac=plan.mac, mtu=plan.mtu)
+        host.execute([creation, links.set_alias(plan.interface, plan.mark)], tolerate=[errno.EEXIST])
         link = links.find(host, plan.interface)
     if link is None or link.kind != "bridge":
         raise SystemFailure(f"interface {plan.interface} exists and is no bridge")
@@ -56,11 +57,32 @@ def ensure(host: NetlinkSocket, plan: BridgePlan) -> int:
     if any(address.version == 6 for address in wanted):
         _write("ipv6/conf", plan.interface, "disable_ipv6", "0")
         wanted.append(_LINK_LOCAL)
+    if plan.mark and link.alias == plan.mark:
+        _drop_other_addresses(host, link.number, wanted)
     requests = [addresses.add_address(link.number, address) for address in wanted]
     host.execute([*requests, links.set_up(link.number)], tolerate=[errno.EEXIST])
     if plan.route_localnet:
         _write("ipv4/conf", plan.interface, "route_localnet", "1")
     return link.number
+
+
+def _drop_other_addresses(host: NetlinkSocket, index: int, wanted: Sequence[Interface]) -> None:
+    """What an engine with another configuration gave a bridge of ours."""
+    old = [
+        address
+        for number, address in addresses.all_addresses(host)
+        if number == index and address not in wanted and not address.ip.is_link_local
+    ]
+    host.execute(
+        [addresses.delete_address(index, address) for address in old], tolerate=[errno.EADDRNOTAVAIL]
+    )
+
+
+def remove_strays(host: NetlinkSocket, mark: str, known: Collection[str]) -> None:
+    """Remove bridges that carry our mark and belong to no network: an engine was killed while it made or removed one."""
+    for link in links.all_links(host):
+        if link.alias == mark and link.kind == "bridge" and link.name not in known:
+            host.execute([links.delete(link.number)], tolerate=[errno.ENODEV])
 
 
 def remove(host: NetlinkSocket, interface: str) -> None:

@@ -153,7 +153,10 @@ class Catalog:
         return await self._kernel.run(work)
 
     async def raise_links(self) -> None:
-        """Make every network's link exist. One that cannot is logged and fails when a container joins it."""
+        """Make every network's link exist, and no other. One that cannot is logged; a container that joins it says why."""
+        known = {state.record.interface for state in self.all()}
+        mark = f"sampan-{self._options.mark}"
+        await self._kernel.run(lambda host: bridge.remove_strays(host, mark, known))
         for state in self.all():
             try:
                 await self._raise_link(state)
@@ -326,10 +329,10 @@ class Catalog:
     async def _raise_link(self, state: NetworkState) -> None:
         record = state.record
         if record.driver == "bridge" and not record.config_only:
-            plan = drivers.bridge_plan(state, self._options)
             if record.name != "bridge" and not record.owned:
                 present = await self._kernel.run(lambda host: links.find(host, record.interface))
                 record.owned = present is None
+            plan = drivers.bridge_plan(state, self._options)
             state.index, state.isolated_ports = await self._kernel.ensure_bridge(plan)
         elif record.driver in ("macvlan", "ipvlan") and record.interface:
             state.index, made = await self._kernel.run(lambda host: _ensure_parent(host, record))

@@ -12,7 +12,8 @@ from sampan.firewall.firewall import Firewall
 from sampan.firewall.nftables import FirewallError
 from sampan.firewall.rules import BridgeRules, LinkRules, PublishedPort
 from sampan.netlink import addresses, links
-from sampan.netlink.socket import NetlinkSocket
+from sampan.netlink.conntrack import forget_udp
+from sampan.netlink.socket import NETLINK_NETFILTER, NetlinkSocket
 from sampan.netlink.thread import NamespaceVisitor, NetworkThread
 from sampan.networks import bridge, sandbox
 from sampan.networks.bridge import BridgePlan
@@ -108,8 +109,7 @@ class Kernel:
             macs = sandbox.attach(host, target, plans, routes)
             try:
                 also(macs)
-                if self.firewall is not None:
-                    self.firewall.publish(ports)
+                self._publish(ports)
             except BaseException:
                 self._detach(host, target, [(plan.name, plan.host_name) for plan in plans])
                 raise
@@ -128,8 +128,20 @@ class Kernel:
 
     async def publish(self, ports: Sequence[PublishedPort]) -> None:
         """Let ports lead to a container."""
-        if (firewall := self.firewall) is not None and ports:
-            await self._thread.run(lambda: firewall.publish(ports))
+        await self._thread.run(lambda: self._publish(ports))
+
+    def _publish(self, ports: Sequence[PublishedPort]) -> None:
+        if self.firewall is not None and ports:
+            self.firewall.publish(ports)
+            self._forget_flows(ports)
+
+    @staticmethod
+    def _forget_flows(ports: Sequence[PublishedPort]) -> None:
+        """Let UDP clients that go on sending be led anew."""
+        numbers = {port.host_port for port in ports if port.protocol == "udp"}
+        if numbers:
+            with NetlinkSocket.open(NETLINK_NETFILTER) as sock:
+                forget_udp(sock, numbers)
 
     async def withdraw(self, ports: Sequence[PublishedPort]) -> None:
         """Undo `publish`. A filter that somebody has flushed has nothing to undo: that is logged, not raised."""
@@ -138,6 +150,7 @@ class Kernel:
             try:
                 if self.firewall is not None:
                     self.firewall.withdraw(ports)
+                self._forget_flows(ports)
             except FirewallError as error:
                 log.warning("published ports were not in the packet filter any more: %s", error)
 

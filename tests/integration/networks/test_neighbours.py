@@ -201,3 +201,46 @@ def _python() -> list[str]:
     import sys
 
     return [sys.executable]
+
+
+def test_a_bridge_of_a_network_that_was_never_stored_goes(service, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    root = tmp_path / "engine"
+    root.mkdir()
+    options = NetworkOptions(data_root=root)
+    name = "br-smpstray"
+
+    def ip(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
+
+    assert ip("link", "add", name, "alias", f"sampan-{options.mark}", "type", "bridge").returncode == 0
+    ip("link", "set", name, "alias", f"sampan-{options.mark}")
+
+    async def scenario() -> None:
+        async with service("other"):
+            assert ip("link", "show", name).returncode == 0
+        async with service("engine"):
+            assert ip("link", "show", name).returncode != 0
+
+    asyncio.run(scenario())
+
+
+def test_another_bip_replaces_the_bridges_address(service, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    async def scenario() -> None:
+        database = await Database.open(tmp_path / "db", [SCHEMA])
+        for bip in ("10.211.1.1/24", "10.211.2.1/24"):
+            networks = await NetworkService.open(
+                database, EventBus(), NetworkOptions(data_root=tmp_path, bip=bip)
+            )
+            await networks.restore([])
+            interface = NetworkOptions(data_root=tmp_path).default_bridge
+            shown = subprocess.run(
+                ["ip", "-4", "addr", "show", interface], capture_output=True, text=True, check=True
+            )
+            assert bip in shown.stdout and shown.stdout.count("inet ") == 1
+            if bip == "10.211.1.1/24":
+                await networks._kernel.close()  # as a killed engine leaves it
+            else:
+                await networks.close()
+        await database.close()
+
+    asyncio.run(scenario())

@@ -16,7 +16,7 @@ from sampan.netlink.message import attribute, text, u32
 def test_a_link() -> None:
     payload = struct.pack("=BxHiII", 0, 1, 7, links.IFF_UP, 0)
     payload += text(3, "eth0") + u32(4, 1500) + u32(10, 3) + attribute(1, bytes.fromhex("0242ac110002"))
-    assert links.parse(payload) == links.Link(7, "eth0", True, 1500, "02:42:ac:11:00:02", "", 3)
+    assert links.parse(payload) == links.Link(7, "eth0", True, 1500, "02:42:ac:11:00:02", "", 3, "")
 
 
 def test_a_default_route_and_one_with_a_destination() -> None:
