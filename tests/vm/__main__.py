@@ -1,8 +1,8 @@
 """Run tests in a small virtual machine: another kernel, cgroup v2 alone, AppArmor.
 
-    .venv/bin/python tests/vm                              # all integration tests
-    .venv/bin/python tests/vm tests/integration/cgroups -k freeze
-    .venv/bin/python tests/vm --shell 'uname -a; mount'    # any command instead of pytest
+    bin/test vm                                        # all integration tests
+    bin/test vm tests/integration/cgroups -k freeze
+    bin/test vm --shell 'uname -a; mount'              # any command instead of pytest
 
 The first run makes the machine's disk from Debian packages (under a minute) and keeps it in the cache directory;
 later runs boot in a few seconds. /dev/kvm is used where it opens, else software emulation. Needs root, as mmdebstrap
@@ -17,14 +17,14 @@ import shlex
 import sys
 from pathlib import Path
 
-from disks import cache_directory, checkout_disk, environment_disk, missing_programs, root_disk
-from machine import Machine, MachineFailed
+from vm.disks import cache_directory, checkout_disk, environment_disk, missing_programs, root_disk
+from vm.machine import Machine, MachineFailed
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="tests/vm", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="bin/test vm", description=__doc__.splitlines()[0])
     parser.add_argument("--shell", metavar="COMMAND", help="run this in the machine instead of pytest")
     parser.add_argument("--timeout", type=float, default=1800, metavar="SECONDS")
     parser.add_argument("--memory", type=int, default=3072, metavar="MIB")

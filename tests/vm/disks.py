@@ -18,8 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from initramfs import DRIVERS, write_initramfs
-from machine import MachineFailed
+from vm.initramfs import DRIVERS, write_initramfs
+from vm.machine import MachineFailed
 
 HERE = Path(__file__).parent
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
