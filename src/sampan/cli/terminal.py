@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -19,12 +18,13 @@ _CONTROL = {"@": 0, "[": 27, "\\": 28, "]": 29, "^": 30, "_": 31}
 
 def size() -> tuple[int, int]:
     """(rows, columns) of the terminal."""
-    columns, rows = shutil.get_terminal_size((80, 24))
-    try:
-        columns, rows = os.get_terminal_size(sys.stdin.fileno())
-    except (OSError, ValueError):
-        pass
-    return rows, columns
+    for descriptor in (0, 1, 2):
+        try:
+            columns, rows = os.get_terminal_size(descriptor)
+        except OSError:
+            continue
+        return rows, columns
+    return 24, 80
 
 
 def is_terminal(descriptor: int) -> bool:

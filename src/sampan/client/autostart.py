@@ -104,9 +104,11 @@ def _start(endpoint: Endpoint, command: EngineCommand, directory: str) -> None:
             return
     finally:
         os.close(ready)
-    state = (
-        f"did not get ready within {READY_TIMEOUT:.0f} s" if process.poll() is None else "ended at its start"
-    )
+    try:
+        process.wait(1)  # its end of the pipe closes a moment before it is gone
+        state = "ended at its start"
+    except subprocess.TimeoutExpired:
+        state = f"did not get ready within {READY_TIMEOUT:.0f} s"
     lines = "\n".join("  " + line for line in _tail(log_path, start_of_log))
     raise Unavailable(f"the engine {state}; the end of {log_path}:\n{lines or '  (empty)'}")
 

@@ -1,0 +1,63 @@
+"""The same command line to `sampan` and to `docker`: same output, same exit code."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+from running_engine import RunningEngine
+
+pytestmark = pytest.mark.root
+
+COMMANDS = [
+    "ps -a",
+    "ps -aq --no-trunc",
+    "ps -a --format json",
+    "ps -a --format 'table {{.Names}}\t{{.Image}}'",
+    "ps --format {{.Foo}}",
+    "images",
+    "images --no-trunc",
+    "images --format json",
+    "history busybox",
+    "inspect one",
+    "inspect --format {{.Name}} one nope",
+    "inspect nope",
+    "network ls --no-trunc",
+    "volume ls",
+    "logs one",
+    "logs nope",
+    "top one",
+    "port one",
+    "port one 80",
+    "diff one",
+    "exec one sh -c 'echo out; exit 3'",
+    "exec one nope",
+    "rm nope",
+    "stop nope nope2",
+    "start nope",
+    "attach nope",
+    "rename one one",
+    "cp one:/nope .",
+    "cp a b",
+    "run --rm --network none busybox sh -c 'exit 7'",
+    "run --rm --network none busybox nope",
+    "run -p 99999:1 busybox",
+    "run --foo",
+    "run",
+    "ps a",
+    "foo",
+    "container foo",
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_same(engine: RunningEngine, command: str) -> None:
+    engine.docker(
+        "run", "-d", "--name", "one", "--network", "none", "busybox", "sh", "-c", "echo hi; sleep 100"
+    )
+    words = shlex.split(command)
+    theirs, ours = engine.docker(*words, check=False), engine.sampan(*words, check=False)
+    assert ours.returncode == theirs.returncode
+    assert ours.stdout.replace("sampan", "docker") == theirs.stdout
+    assert ours.stderr.replace("sampan", "docker") == theirs.stderr
