@@ -24,6 +24,7 @@ from sampan.engineapi.image import (
     PruneReport,
     StreamMessage,
 )
+from sampan.errors import Conflict
 from sampan.events import EventBus
 from sampan.images import (
     committing,
@@ -81,6 +82,7 @@ class ImageService:
         self.unpacker = Unpacker(self.parts)
         self.housekeeping = Housekeeping(self.parts, collection)
         self._collection = collection
+        self._pruning = False
 
     # -- for other services
 
@@ -153,8 +155,14 @@ class ImageService:
         return items
 
     async def prune(self, filters: Filters) -> PruneReport:
-        """`docker image prune`."""
-        return await pruning.prune(self.parts, self._collection, filters)
+        """`docker image prune`. Raises `Conflict` while another one runs."""
+        if self._pruning:
+            raise Conflict("a prune operation is already running")
+        self._pruning = True
+        try:
+            return await pruning.prune(self.parts, self._collection, filters)
+        finally:
+            self._pruning = False
 
     async def count(self) -> int:
         """How many images there are, by id."""
