@@ -86,12 +86,16 @@ class Removal:
             services.images.release_rootfs(container.id),
             services.networks.forget(container.id),
             self._mounting.release(container.id, container.record.mounts, with_volumes=volumes),
-            asyncio.to_thread(shutil.rmtree, services.directory(container.id), ignore_errors=True),
+            asyncio.to_thread(self._remove_directories, container.id),
             return_exceptions=True,
         )
         for result in steps:
             if isinstance(result, BaseException):
                 log.error("%s: removing its data", container.id, exc_info=result)
+
+    def _remove_directories(self, container_id: str) -> None:
+        for directory in (str(self._services.directory(container_id)), self._services.bundle(container_id)):
+            shutil.rmtree(directory, ignore_errors=True)
 
     async def remove_link(self, reference: str) -> None:
         """`docker rm --link parent/alias`. Raises `InvalidParameter`: links are a property of a running container here."""

@@ -92,6 +92,7 @@ class Starting:
             container.shim = None
         rootfs = await services.images.rootfs_mounts(container.id)
         shared = self._shared_namespaces(container)
+        self._take_over_hostname(container)
         mounts = await self._mounting.mount(container)
         shim: Shim | None = None
         try:
@@ -236,6 +237,13 @@ class Starting:
                 f"non-shareable IPC (hint: use IpcMode:shareable for the donor container): container {donor.id}"
             )
         return donor.shim.init_pid
+
+    def _take_over_hostname(self, container: Container) -> None:
+        """Who shares a network shares its name: /etc/hosts and /etc/hostname are the other container's."""
+        donor = self._donor(container, container.record.host_config.network_mode, "network")
+        if donor is not None:
+            container.record.config.hostname = donor.record.config.hostname
+            container.record.config.domainname = donor.record.config.domainname
 
     def _ipc_donor(self, container: Container) -> Container | None:
         return self._donor(container, container.record.host_config.ipc_mode, "IPC")

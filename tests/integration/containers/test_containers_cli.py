@@ -1,0 +1,192 @@
+"""Containers through the unmodified docker CLI."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+
+import pytest
+
+from running_engine import RunningEngine
+
+pytestmark = pytest.mark.root
+
+RUN = ("run", "--rm", "--network", "none")
+
+
+def state_of(engine: RunningEngine, name: str) -> dict[str, object]:
+    state: dict[str, object] = json.loads(engine.docker("inspect", name).stdout)[0]["State"]
+    return state
+
+
+def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    """Wait for something that happens in another process; fails after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def test_output_input_and_exit_codes(engine: RunningEngine) -> None:
+    assert engine.docker(*RUN, "busybox", "echo", "hi").stdout == "hi\n"
+    assert engine.docker(*RUN, "-i", "busybox", "cat", input="from here").stdout == "from here"
+    assert engine.docker(*RUN, "busybox", "sh", "-c", "exit 7", check=False).returncode == 7
+    missing = engine.docker(*RUN, "busybox", "nosuch", check=False)
+    assert missing.returncode == 127 and "executable file not found in $PATH: unknown" in missing.stderr
+    assert engine.docker(*RUN, "busybox", "/etc/passwd", check=False).returncode == 126
+    assert engine.docker("ps", "-aq").stdout == ""
+
+
+def test_large_output_is_whole(engine: RunningEngine) -> None:
+    done = engine.docker(*RUN, "busybox", "sh", "-c", "yes 0123456789 | head -c 3000000")
+    assert len(done.stdout) == 3_000_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--name", "x", "busybox", "true"), "Invalid container name (x)"),
+        (("--memory", "5m", "busybox", "true"), "Minimum memory limit allowed is 6MB"),
+        (("--mount", "type=bind,src=/nonexistent,dst=/x", "busybox", "true"), "bind source path does not exist: /nonexistent"),
+        (("-v", "/a:/", "busybox", "true"), "destination can't be '/'"),
+        (("--user", "odd", "busybox", "true"), "unable to find user odd: no matching entries in passwd file"),
+        (("--sysctl", "kernel.panic=1", "busybox", "true"), "is not whitelisted"),
+        (("--runtime", "odd", "busybox", "true"), "unknown or invalid runtime name: odd"),
+        (("--log-driver", "odd", "busybox", "true"), "no log driver named 'odd' is registered"),
+    ],
+)  # fmt: skip
+def test_mistakes(engine: RunningEngine, arguments: tuple[str, ...], message: str) -> None:
+    done = engine.docker("run", *arguments, check=False)
+    assert done.returncode == 125 and message in done.stderr
+    until(lambda: "x" not in engine.docker("ps", "-a", "--format", "{{.Names}}").stdout.split())
+
+
+def test_a_taken_name(engine: RunningEngine) -> None:
+    first = engine.docker("create", "--name", "taken", "busybox", "true").stdout.strip()
+    done = engine.docker("create", "--name", "taken", "busybox", "true", check=False)
+    assert f'The container name "/taken" is already in use by container "{first}"' in done.stderr
+
+
+def test_life(engine: RunningEngine) -> None:
+    engine.docker("run", "-d", "--network", "none", "--name", "life", "busybox", "sleep", "1000")
+    assert engine.docker("exec", "life", "echo", "inside").stdout == "inside\n"
+    assert engine.docker("exec", "life", "sh", "-c", "exit 3", check=False).returncode == 3
+    assert engine.docker("exec", "life", "nosuch", check=False).returncode == 127
+    engine.docker("pause", "life")
+    assert state_of(engine, "life")["Status"] == "paused"
+    refused = engine.docker("exec", "life", "true", check=False)
+    assert "is paused, unpause the container before exec" in refused.stderr
+    engine.docker("unpause", "life")
+    assert "sleep 1000" in engine.docker("top", "life").stdout
+    assert (
+        "stop the container before removing or force remove"
+        in engine.docker("rm", "life", check=False).stderr
+    )
+    engine.docker("stop", "-t", "0", "life")
+    assert state_of(engine, "life")["ExitCode"] == 137
+    engine.docker("start", "life")
+    engine.docker("restart", "-t", "0", "life")
+    engine.docker("rename", "life", "renamed")
+    engine.docker("update", "--memory", "64m", "--memory-swap", "64m", "renamed")
+    engine.docker("kill", "renamed")
+    assert engine.docker("wait", "renamed").stdout == "137\n"
+    assert re.match(r"Exited \(137\) ", engine.docker("ps", "-a", "--format", "{{.Status}}").stdout)
+
+
+def test_logs(engine: RunningEngine) -> None:
+    engine.docker(
+        "run", "--network", "none", "--name", "log", "busybox", "sh", "-c", "echo a; echo b >&2; echo c"
+    )
+    done = engine.docker("logs", "log")
+    assert (done.stdout, done.stderr) == ("a\nc\n", "b\n")
+    assert engine.docker("logs", "--tail", "0", "log").stdout == ""
+    assert re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z a\n", engine.docker("logs", "-t", "log").stdout)
+
+
+def test_restart_policy_gives_up_after_its_count(engine: RunningEngine) -> None:
+    engine.docker(
+        "run", "-d", "--network", "none", "--name", "again", "--restart", "on-failure:2", "busybox", "false"
+    )
+    until(lambda: state_of(engine, "again")["Status"] == "exited")
+    assert engine.docker("inspect", "-f", "{{.RestartCount}}", "again").stdout == "2\n"
+
+
+def test_health(engine: RunningEngine) -> None:
+    engine.docker(
+        "run", "-d", "--network", "none", "--name", "well", "--health-cmd", "test -f /ok",
+        "--health-interval", "100ms", "--health-retries", "1", "busybox", "sleep", "1000",
+    )  # fmt: skip
+
+    def health() -> str:
+        return engine.docker("inspect", "-f", "{{.State.Health.Status}}", "well").stdout.strip()
+
+    until(lambda: health() == "unhealthy")
+    engine.docker("exec", "well", "touch", "/ok")
+    until(lambda: health() == "healthy")
+    engine.docker("rm", "-f", "well")
+
+
+def test_copy_diff_export_and_commit(engine: RunningEngine) -> None:
+    engine.docker("run", "--network", "none", "--name", "files", "busybox", "sh", "-c", "echo x > /new")
+    assert engine.docker("diff", "files").stdout == "A /new\n"
+    engine.docker("start", "files")
+    archive = engine.docker("cp", "files:/new", "-")
+    assert archive.stdout.startswith("new\0")
+    image = engine.docker("commit", "files", "committed").stdout.strip()
+    assert image.startswith("sha256:")
+    assert engine.docker(*RUN, "committed", "cat", "/new").stdout == "x\n"
+    engine.docker("rm", "files")
+    engine.docker("rmi", "committed")
+
+
+def test_volumes_are_filled_shared_and_removed_with_their_container(engine: RunningEngine) -> None:
+    names = engine.docker(*RUN, "-v", "filled:/etc", "busybox", "ls", "/etc").stdout
+    assert "passwd" in names
+    engine.docker("create", "--name", "donor", "-v", "/anonymous", "busybox", "true")
+    engine.docker(*RUN, "--volumes-from", "donor", "busybox", "touch", "/anonymous/x")
+    assert len(engine.docker("volume", "ls", "-q").stdout.split()) == 2
+    engine.docker("rm", "-v", "donor")
+    assert engine.docker("volume", "ls", "-q").stdout == "filled\n"
+
+
+def test_namespaces_are_shared_with_another_container(engine: RunningEngine) -> None:
+    engine.docker(
+        "run", "-d", "--network", "none", "--name", "host", "--ipc", "shareable", "busybox", "sleep", "1000"
+    )
+    other = (
+        "run",
+        "--rm",
+        "--network",
+        "container:host",
+        "--ipc",
+        "container:host",
+        "--pid",
+        "container:host",
+    )
+    done = engine.docker(*other, "busybox", "sh", "-c", "touch /dev/shm/here; hostname; cat /proc/1/cmdline")
+    assert "sleep" in done.stdout
+    assert engine.docker("exec", "host", "ls", "/dev/shm").stdout == "here\n"
+    engine.docker("rm", "-f", "host")
+
+
+def test_a_killed_engine_loses_no_container(make_engine: Callable[..., RunningEngine]) -> None:
+    engine = make_engine()
+    engine.docker("run", "-d", "--network", "none", "--name", "stays", "busybox", "sh", "-c",
+                  "i=0; while true; do i=$((i+1)); echo $i; usleep 50000; done")  # fmt: skip
+    engine.docker(
+        "run", "-d", "--network", "none", "--name", "ends", "busybox", "sh", "-c", "sleep 0.3; exit 7"
+    )
+    engine.docker("run", "-d", "--rm", "--network", "none", "--name", "goes", "busybox", "sleep", "0.3")
+    pid = state_of(engine, "stays")["Pid"]
+    engine.kill()
+    time.sleep(0.6)  # the two others end while no engine is there
+    engine.start()
+    assert state_of(engine, "stays")["Pid"] == pid
+    assert state_of(engine, "ends")["ExitCode"] == 7
+    assert engine.docker("ps", "-a", "--format", "{{.Names}}", "--filter", "name=goes").stdout == ""
+    lines = [int(line) for line in engine.docker("logs", "stays").stdout.split()]
+    assert lines == list(range(1, len(lines) + 1))
+    assert engine.docker("exec", "stays", "echo", "ok").stdout == "ok\n"
+    engine.docker("rm", "-f", "stays")
