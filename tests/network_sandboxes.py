@@ -77,12 +77,17 @@ class Namespace:
         thread.join()
         return found[0]
 
-    def close(self) -> None:
+    def stop(self) -> None:
+        """End the servers inside."""
         for process in self._processes:
             process.kill()
             process.wait()
             if process.stdout:
                 process.stdout.close()
+        self._processes.clear()
+
+    def close(self) -> None:
+        self.stop()
         for descriptor in self.sandbox:
             os.close(descriptor)
 

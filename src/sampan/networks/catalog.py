@@ -6,8 +6,6 @@ import asyncio
 import ipaddress
 import logging
 import time
-from collections.abc import Iterable, Mapping
-from itertools import zip_longest
 
 from sampan.engineapi.network import IPAM, IPAMConfig, NetworkCreateRequest
 from sampan.errors import Conflict, Forbidden, InvalidParameter, NotFound, NotSupported, SystemFailure
@@ -394,24 +392,3 @@ def _users(state: NetworkState) -> str:
         f'name:"{endpoint.network_names[0] if endpoint.network_names else container[:12]}" id:"{endpoint.id[:12]}"'
         for container, endpoint in state.endpoints.items()
     )
-
-
-def describe_pools(record: NetworkRecord) -> list[IPAMConfig] | None:
-    """The address configuration as the API shows it: what the user gave, else what was chosen."""
-    if not record.pools and not record.ipam.config:
-        return None
-    given: Mapping[int, list[IPAMConfig]] = _by_version(record.ipam.config or [])
-    chosen = _by_version(record.pools)
-    shown: list[IPAMConfig] = []
-    for version in (4, 6):
-        user, made = given.get(version, []), chosen.get(version, [])
-        shown += [one or other for one, other in zip_longest(user, made) if one or other]
-    return shown
-
-
-def _by_version(configs: Iterable[IPAMConfig]) -> dict[int, list[IPAMConfig]]:
-    found: dict[int, list[IPAMConfig]] = {}
-    for config in configs:
-        if config.subnet:
-            found.setdefault(ipaddress.ip_network(config.subnet).version, []).append(config)
-    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from msgspec import Struct
@@ -111,6 +112,18 @@ class Endpoint:
         found = self.v4 if version == 4 else self.v6
         return None if found is None else found.ip
 
+    def claim(self, addresses: Sequence[str]) -> None:
+        """Take up addresses that an earlier engine handed out."""
+        for text in addresses:
+            address = ipaddress.ip_interface(text)
+            if isinstance(address, ipaddress.IPv4Interface):
+                self.v4 = address
+            else:
+                self.v6 = address
+            for pool in self.network.pools:
+                if address.ip in pool.subnet:
+                    pool.claim(address)
+
     def record(self) -> EndpointRecord:
         """For the database."""
         return EndpointRecord(
@@ -174,6 +187,11 @@ class Live:
     relays: list[Relay] = field(default_factory=list)
     resolv_conf: str = ""
     """As it was written last."""
+
+    @property
+    def private(self) -> bool:
+        """It has interfaces of its own, so ports mean something."""
+        return any(endpoint.interface for endpoint in self.endpoints.values())
 
     def record(self) -> SandboxRecord:
         """For the database."""

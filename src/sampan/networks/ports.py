@@ -12,6 +12,7 @@ import ipaddress
 import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -182,7 +183,7 @@ class HostPorts:
         except (OSError, ValueError):
             first, last = 32768, 60999
         start = self._cursor + 1 if first <= self._cursor < last else first
-        for number in [*range(start, last + 1), *range(first, start)]:
+        for number in chain(range(start, last + 1), range(first, start)):
             self._cursor = number
             yield number
 

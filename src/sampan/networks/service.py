@@ -7,26 +7,19 @@ interfaces, files and rules while the database stores what was taken, then names
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from sampan.engineapi.network import (
-    IPAM,
-    ConfigReference,
-    EndpointSettings,
-    Network,
-    NetworkCreateRequest,
-)
+from sampan.engineapi.network import EndpointSettings, Network, NetworkCreateRequest
 from sampan.errors import Forbidden, InvalidParameter, NotFound, SampanError, SystemFailure
 from sampan.events import EventBus
 from sampan.firewall.rules import LinkRules
 from sampan.names.names import new_id
-from sampan.names.times import format_rfc3339_nano
 from sampan.networks import endpoints as ep
 from sampan.networks import filters, rows
-from sampan.networks.catalog import Catalog, describe_pools
+from sampan.networks.catalog import Catalog
+from sampan.networks.describe import describe_network
 from sampan.networks.interface import ContainerName, Joined, PortMap, SandboxRequest
 from sampan.networks.kernel import Kernel
 from sampan.networks.links import legacy_hosts, link_rules
@@ -86,7 +79,7 @@ class NetworkService:
         state = self._catalog.find(reference)
         if scope not in ("", "local"):
             raise NotFound(f"network {reference} not found")
-        shown = self._describe(state)
+        shown = describe_network(state)
         shown.containers = {
             container: ep.resource(self._attachments[container].container.name, endpoint)
             for container, endpoint in state.endpoints.items()
@@ -97,7 +90,7 @@ class NetworkService:
 
     def search(self, wanted: Filters) -> list[Network]:
         """See `Networks.search`."""
-        return [self._describe(state) for state in filters.select(self._catalog.all(), wanted)]
+        return [describe_network(state) for state in filters.select(self._catalog.all(), wanted)]
 
     async def remove(self, reference: str) -> None:
         """See `Networks.remove`."""
@@ -117,24 +110,6 @@ class NetworkService:
             removed.append(state.name)
         self._events.publish("network", "prune", "", {"reclaimed": "0"})
         return removed
-
-    def _describe(self, state: NetworkState) -> Network:
-        record = state.record
-        return Network(
-            name=record.name,
-            id=record.id,
-            created=format_rfc3339_nano(record.created_ns),
-            driver=record.driver,
-            enable_ipv4=record.enable_ipv4,
-            enable_ipv6=record.enable_ipv6,
-            ipam=IPAM(record.ipam.driver, record.ipam.options, describe_pools(record)),
-            internal=record.internal,
-            attachable=record.attachable,
-            config_from=ConfigReference(record.config_from),
-            config_only=record.config_only,
-            options=record.options,
-            labels=record.labels,
-        )
 
     # --- endpoints -------------------------------------------------------------------------------------------------------
 
@@ -255,7 +230,7 @@ class NetworkService:
             await self._make(attachment, live)
         except SampanError as error:
             await self._let_go(live)
-            raise type(error)(f"failed to set up container networking: {error}") from error
+            raise _kind(error)(f"failed to set up container networking: {error}") from error
         except BaseException:
             await self._let_go(live)
             raise
@@ -280,7 +255,7 @@ class NetworkService:
         outside = leading.get(4) or leading.get(6)
         bridged = outside if outside and outside.network.record.driver == "bridge" else None
         self._publisher.reserve(live, bridged)
-        live.ports = port_map(live.request, live.reservations) if _has_ports(live) else {}
+        live.ports = port_map(live.request, live.reservations) if live.private else {}
 
     async def _make(self, attachment: Attachment, live: Live) -> None:
         """Interfaces, files, rules, names."""
@@ -417,7 +392,7 @@ class NetworkService:
         await self._kernel.run(lambda host: set_default_routes(sandbox, routes))
         await self._kernel.publish(published)
         live.published = published
-        live.ports = port_map(live.request, live.reservations) if _has_ports(live) else {}
+        live.ports = port_map(live.request, live.reservations) if live.private else {}
         await self._kernel.run(lambda host: self._names.write_files(live, extra, first=False))
         await self._publisher.relay(live, leading)
         await self._finish_sandbox(attachment, live, sandbox)
@@ -456,14 +431,14 @@ class NetworkService:
             if state is None:
                 continue
             endpoint = Endpoint(state, each.endpoint, each.interface, each.host_name, each.mac)
-            _claim(endpoint, each.addresses)
+            endpoint.claim(each.addresses)
             settings = attachment.settings.get(state.name, EndpointSettings())
             if state.resolves:
                 endpoint.network_names = ep.dns_names(request.container, settings)
             live.endpoints[state.record.id] = state.endpoints[request.container.id] = endpoint
         self._publisher.restore(live, record.ports)
         live.published = self._publisher.translate(live, ep.gateways(live.endpoints, attachment.settings))
-        live.ports = port_map(request, live.reservations) if _has_ports(live) else {}
+        live.ports = port_map(request, live.reservations) if live.private else {}
         attachment.live = live
         return live
 
@@ -515,18 +490,6 @@ class NetworkService:
         self._events.publish("network", action, state.record.id, attributes)
 
 
-def _has_ports(live: Live) -> bool:
-    """Ports are shown for containers with a network of their own."""
-    return any(endpoint.interface for endpoint in live.endpoints.values())
-
-
-def _claim(endpoint: Endpoint, addresses: Sequence[str]) -> None:
-    for text in addresses:
-        address = ipaddress.ip_interface(text)
-        if isinstance(address, ipaddress.IPv4Interface):
-            endpoint.v4 = address
-        else:
-            endpoint.v6 = address
-        for pool in endpoint.network.pools:
-            if address.ip in pool.subnet:
-                pool.claim(address)
+def _kind(error: SampanError) -> type[SampanError]:
+    """The error's kind as the faces know it; errors of mechanisms have constructors of their own."""
+    return type(error) if type(error).__module__ == SampanError.__module__ else SystemFailure

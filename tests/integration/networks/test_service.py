@@ -155,6 +155,7 @@ def test_udp_clients_follow_a_container_that_comes_back_elsewhere(
                     sock.sendto(b"x", (gateway, int(bindings[0].host_port)))
                     assert (await asyncio.to_thread(sock.recv, 100)).startswith(b"hello")
                     await networks.leave(container("box").id)
+                    box.stop()
             assert seen[0] != seen[1]
 
     asyncio.run(scenario())
