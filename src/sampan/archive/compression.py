@@ -168,17 +168,78 @@ class InputStream:
 
 
 class _RawFile:
-    """The file object that zstandard reads from."""
+    """The file object that zstandard reads from. Raises EOFError when the stream ends within a frame."""
 
     def __init__(self, stream: InputStream) -> None:
         self._stream = stream
         self._rest = b""
+        self._frames = _ZstdFrames()
 
     def read(self, count: int) -> bytes:
         if not self._rest:
             self._rest = self._stream._raw()
+            self._frames.follow(self._rest)
+            if not self._rest and not self._frames.complete:
+                raise EOFError("unexpected end of stream")
         data, self._rest = self._rest[:count], self._rest[count:]
         return data
+
+
+class _ZstdFrames:
+    """Follows a zstd stream from frame to frame, to know at its end whether the last one is whole (RFC 8878, 3.1).
+
+    The library does not tell its caller; without this, a stream cut between two files would seem whole.
+    """
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._skip = 0
+        self._in_frame = False
+        self._checksum = 0
+
+    @property
+    def complete(self) -> bool:
+        return not self._in_frame and not self._skip and not self._head
+
+    def follow(self, data: bytes) -> None:
+        data = self._head + data
+        at = 0
+        while True:
+            step = min(self._skip, len(data) - at)
+            self._skip -= step
+            at += step
+            if self._skip or at == len(data):
+                self._head = b""
+                return
+            length = self._block(data, at) if self._in_frame else self._frame(data, at)
+            if length == 0:  # the header itself is not whole yet
+                self._head = data[at:]
+                return
+            self._skip = length
+
+    def _frame(self, data: bytes, at: int) -> int:
+        """Length of a frame's header, or of a whole skippable frame."""
+        start = data[at : at + 18]
+        if start[1:4] == b"\x2a\x4d\x18" and start[0] & 0xF0 == 0x50:
+            return 8 + int.from_bytes(start[4:8], "little") if len(start) >= 8 else 0
+        if len(start) < 5:
+            return 0
+        self._in_frame = True
+        self._checksum = 4 if start[4] & 4 else 0
+        single, sizes, dictionary = start[4] >> 5 & 1, start[4] >> 6, start[4] & 3
+        return 5 + (not single) + (0, 1, 2, 4)[dictionary] + (single, 2, 4, 8)[sizes]
+
+    def _block(self, data: bytes, at: int) -> int:
+        """Length of a block with its header, and of the frame's checksum after the last."""
+        if len(data) - at < 3:
+            return 0
+        header = int.from_bytes(data[at : at + 3], "little")
+        repeated = header >> 1 & 3 == 1
+        length = 3 + (1 if repeated else header >> 3)
+        if header & 1:
+            self._in_frame = False
+            length += self._checksum
+        return length
 
 
 def _new_gzip() -> _Decompressor:

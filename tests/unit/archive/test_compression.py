@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from sampan.archive.compression import CHUNK, InputStream, OutputStream, ReadAhead
+from sampan.archive.compression import CHUNK, InputStream, OutputStream, ReadAhead, _ZstdFrames
 from sampan.errors import InvalidParameter
 
 PAYLOAD = random.Random(1).randbytes(300_000) + b"tail" * 700_000
@@ -59,7 +61,7 @@ def test_concatenated_streams_are_one(tmp_path: Path, kind: str) -> None:
     assert _everything(_stream(tmp_path / "blob", blob)) == b"one " + PAYLOAD + b" three"
 
 
-@pytest.mark.parametrize("kind", ["gzip", "xz", "bz2"])
+@pytest.mark.parametrize("kind", ["gzip", "zstd", "xz", "bz2"])
 @pytest.mark.parametrize("cut", [8, 30, -5, -1])
 def test_a_cut_stream_is_an_error(tmp_path: Path, kind: str, cut: int) -> None:
     with pytest.raises(InvalidParameter, match=f"damaged {kind} stream"):
@@ -131,3 +133,28 @@ def test_what_is_written_reads_back_and_is_reproducible(tmp_path: Path, kind: st
         digests.add(out.digest)
         os.close(fd)
     assert len(digests) == 1
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.binary(max_size=300) | st.integers(0, 400_000).map(bytes), min_size=1, max_size=4),
+    st.booleans(),
+    st.booleans(),
+    st.data(),
+)
+def test_a_zstd_stream_is_whole_only_at_the_end_of_a_frame(
+    parts: list[bytes], checksum: bool, sized: bool, data: st.DataObject
+) -> None:
+    compressor = zstandard.ZstdCompressor(level=1, write_checksum=checksum, write_content_size=sized)
+    frames = [compressor.compress(part) for part in parts]
+    frames.insert(1, b"\x53\x2a\x4d\x18" + (5).to_bytes(4, "little") + b"12345")
+    ends = {0} | {sum(map(len, frames[: index + 1])) for index in range(len(frames))}
+    blob = b"".join(frames)
+    cut = data.draw(st.integers(0, len(blob)) | st.sampled_from(sorted(ends)))
+    tracker = _ZstdFrames()
+    at = 0
+    while at < cut:
+        step = data.draw(st.integers(1, 40_000))
+        tracker.follow(blob[at : min(at + step, cut)])
+        at += step
+    assert tracker.complete == (cut in ends)
