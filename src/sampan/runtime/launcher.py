@@ -15,16 +15,23 @@ from __future__ import annotations
 import asyncio
 import os
 import select
-import shutil
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sampan.cgroups import DEFAULT_PARENT, CgroupError, detect
-from sampan.errors import SystemFailure
+from sampan.errors import NotSupported, SystemFailure
 from sampan.linux import process, sockets
 from sampan.runtime.interface import Sandbox
 from sampan.runtime.shim import record
-from sampan.runtime.shimclient import Connection, ShimHandle, ShimLost, exit_status, open_pidfd, readable
+from sampan.runtime.shimclient import (
+    Connection,
+    ShimHandle,
+    ShimLost,
+    exit_status,
+    open_pidfd,
+    readable,
+    remove_bundle,
+)
 
 if TYPE_CHECKING:
     from sampan.oci.runtime import Spec
@@ -97,6 +104,8 @@ class Launcher:
 
     async def launch(self, launch: ContainerLaunch) -> ShimHandle:
         """Bring a container to `created`. Raises LaunchError, SystemFailure; nothing is left then."""
+        if launch.get("runtime"):
+            raise NotSupported("containers of a foreign OCI runtime (--runtime) are not supported yet")
         _make_bundle(launch["bundle"])
         spare = self._take() if self._is_usual(launch) else None
         if spare is None:
@@ -107,13 +116,15 @@ class Launcher:
             spare.discard()
             # The shim is to be gone, with all it made, before anybody tries again.
             await asyncio.shield(spare.child.wait())
-            _remove_bundle(launch["bundle"])
+            remove_bundle(launch["bundle"])
             if isinstance(error, ShimLost):
                 raise SystemFailure("the shim ended while it made the container") from None
             raise
         finally:
             self._wanted.set()
-        return self._handle(spare.connection, description, launch["bundle"], spare.child.pidfd, spare.sandbox)
+        pidfd = os.dup(spare.child.pidfd)
+        spare.child.close()
+        return self._handle(spare.connection, description, launch["bundle"], pidfd, spare.sandbox)
 
     async def adopt(self, container_id: str) -> ShimHandle | None:
         """The live shim of a container. None: there is none, and nothing of it but its exit record is left."""
@@ -162,7 +173,9 @@ class Launcher:
         pidfd: int,
         sandbox: Sandbox | None,
     ) -> ShimHandle:
-        handle = ShimHandle(connection, description, bundle, pidfd, sandbox, self._closed)
+        handle = ShimHandle(
+            connection, description, bundle, pidfd, sandbox, self._closed, self._remove_remains
+        )
         self._handles.add(handle)
         return handle
 
@@ -178,7 +191,6 @@ class Launcher:
         namespaces = linux.get("namespaces", [])
         return (
             launch["private_network"]
-            and not launch.get("runtime")
             and not any(namespace.get("path") for namespace in namespaces)
             and {namespace["type"] for namespace in namespaces} <= _USUAL_NAMESPACES
             and {namespace["type"] for namespace in namespaces} >= _USUAL_NAMESPACES - {"cgroup"}
@@ -271,7 +283,7 @@ class Launcher:
         if state["boot_id"] == process.boot_id():
             self._remove_cgroup(state["cgroup"])
         ended = record.read(bundle, record.EXIT)
-        _remove_bundle(bundle)
+        remove_bundle(bundle)
         if ended is not None:
             os.makedirs(bundle, mode=0o700, exist_ok=True)
             record.write(bundle, record.EXIT, ended)
@@ -300,7 +312,9 @@ class _MountTable:
         return bool(self._poll.poll(0)) and not self._propagates
 
     def close(self) -> None:
-        os.close(self._file)
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
 
 def _root_is_shared() -> bool:
@@ -317,9 +331,5 @@ def _make_bundle(bundle: str) -> None:
     try:
         os.mkdir(bundle, 0o700)
     except FileExistsError:
-        _remove_bundle(bundle)
+        remove_bundle(bundle)
         os.mkdir(bundle, 0o700)
-
-
-def _remove_bundle(bundle: str) -> None:
-    shutil.rmtree(bundle, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import socket
 import time
 from collections import deque
@@ -231,6 +232,7 @@ class ShimHandle:
         pidfd: int,
         sandbox: Sandbox | None,
         on_closed: Callable[[ShimHandle], None],
+        remove_remains: Callable[[str], None],
     ) -> None:
         self.id: str = description["container"]
         self.pid: int = description["pid"]
@@ -245,6 +247,7 @@ class ShimHandle:
         self._pidfd = pidfd
         self._sandbox = sandbox
         self._on_closed = on_closed
+        self._remove_remains = remove_remains
         connection.on_event = self._event
 
     async def sandbox(self) -> Sandbox:
@@ -338,9 +341,11 @@ class ShimHandle:
             return
         try:
             await self._connection.call("close")
+            await readable(self._pidfd)
         except ShimLost:
-            pass
-        await readable(self._pidfd)
+            await readable(self._pidfd)
+            await asyncio.to_thread(self._remove_remains, self._bundle)
+        remove_bundle(self._bundle)
         self._dispose()
 
     def detach(self) -> None:
@@ -361,6 +366,11 @@ class ShimHandle:
         _close_all(descriptors)
         if message["event"] == "oom" and self.on_oom is not None:
             self.on_oom()
+
+
+def remove_bundle(bundle: str) -> None:
+    """Remove a bundle and what its shim did not: a handful of files on a tmpfs."""
+    shutil.rmtree(bundle, ignore_errors=True)
 
 
 async def readable(descriptor: int) -> None:

@@ -58,7 +58,9 @@ def process(args: list[str], *, tty: bool = False) -> dict[str, Any]:
     }
 
 
-def make_spec(container_id: str, args: list[str], *, tty: bool = False, parent: str = "/docker") -> dict[str, Any]:
+def make_spec(
+    container_id: str, args: list[str], *, tty: bool = False, parent: str = "/docker"
+) -> dict[str, Any]:
     """A spec as the engine writes it for a usual container."""
     return {
         "ociVersion": "1.2.1",

@@ -7,7 +7,7 @@ kind `unknown-call`, by which an engine recognises a shim older than itself.
 =============  =============================================  ==================================================
 call           arguments                                      reply
 =============  =============================================  ==================================================
-hello                                                         version, id, pid, state, init_pid, init_start_time, cgroup
+hello                                                         version, container, pid, state, init_pid, init_start_time, cgroup
 launch         launch (ContainerLaunch)                       as hello
 sandbox                                                       3 descriptors: netns, NETLINK_ROUTE, NETLINK_NETFILTER
 start                                                         {}
