@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import sampan
-from sampan.errors import NotFound
+from sampan.errors import Conflict, NotFound
 
 READY_SECONDS = 30
 
@@ -142,7 +142,11 @@ class RunningEngine:
                 try:
                     container.remove(force=True, volumes=True)
                 except NotFound:
-                    pass  # it was about to go by itself
+                    pass  # it went by itself
+                except Conflict as error:
+                    if "already in progress" not in str(error):
+                        raise
+                    container.wait("removed")  # it is about to go by itself
             engine.networks.prune()
             engine.volumes.prune(all=True)
 

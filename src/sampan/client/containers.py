@@ -271,11 +271,13 @@ class Containers:
         query = {"name": options.get("name"), "platform": options.get("platform")}
         return Container(self._api, self._api.call("POST", "/containers/create", query, body)["Id"])
 
-    def run_to_end(self, container: Container, *, tty: bool, input: bytes | None) -> RunResult:
-        """Start a created container, feed it, collect what it writes until it ends."""
+    def run_to_end(self, container: Container, *, tty: bool, input: bytes | None, removed: bool) -> RunResult:
+        """Start a created container, feed it, collect what it writes until it ends (`removed`: until it is gone)."""
         with container.attach(stdin=input is not None) as stream:
             waiting = self._api.request(
-                "POST", f"/containers/{container.id}/wait", {"condition": "next-exit"}
+                "POST",
+                f"/containers/{container.id}/wait",
+                {"condition": "removed" if removed else "next-exit"},
             )  # before the start: a container that removes itself could not be asked afterwards
             try:
                 container.start()

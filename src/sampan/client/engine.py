@@ -110,7 +110,9 @@ class Engine:
             if detach:
                 container.start()
                 return container
-            return self.containers.run_to_end(container, tty=options.get("tty", False), input=input)
+            return self.containers.run_to_end(
+                container, tty=options.get("tty", False), input=input, removed=goes
+            )
         except BaseException:
             self._discard(container)
             raise

@@ -27,7 +27,7 @@ COMMANDS = [
     "volume ls",
     "logs one",
     "logs nope",
-    "top one",
+    "top one -o pid,args",
     "port one",
     "port one 80",
     "diff one",
