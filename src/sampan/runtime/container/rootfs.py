@@ -298,6 +298,10 @@ class Root:
                     {"source": "tmpfs", "nr_blocks": "1", "nr_inodes": "1", "ro": None},
                     mnt.MOUNT_ATTR_RDONLY,
                 )
+                # Attached first and cloned afterwards: before Linux 6.15 a detached mount cannot be cloned.
+                mnt.move_mount(self._mask_directory, target)
+                os.close(target)
+                return
             cover = mnt.clone_mount("", directory=self._mask_directory)
         else:
             if self._mask_file < 0:
