@@ -20,6 +20,17 @@ from sampan.api.router import Router
 def all_routes() -> Router:
     """One router with everything."""
     router = Router()
-    for module in (containers, streams, archive, exec, images, commit, networks, volumes, system, unsupported):
+    for module in (
+        containers,
+        streams,
+        archive,
+        exec,
+        images,
+        commit,
+        networks,
+        volumes,
+        system,
+        unsupported,
+    ):
         router.merge(module.router)
     return router
