@@ -119,6 +119,10 @@ def _host_has_ipv6() -> bool:
         return False
 
 
+class PortTaken(SystemFailure):
+    """Somebody has the port; another one may be free."""
+
+
 class HostPorts:
     """The ports that this engine holds."""
 
@@ -129,17 +133,18 @@ class HostPorts:
     def reserve(self, wanted: Wanted, target: str) -> list[Reservation]:
         """Take a host port on all its addresses. `target` (the container's address) is for the error.
 
-        Raises `SystemFailure` in dockerd's words when the port is taken, by us or by anybody.
+        Raises in dockerd's words: `PortTaken` for a port that we or anybody has, `SystemFailure` for an address that the
+        machine does not have.
         """
         if wanted.first:
             candidates: Iterable[int] = range(wanted.first, wanted.last + 1)
         else:
             candidates = self._ephemeral()
-        failure: SystemFailure | None = None
+        failure: PortTaken | None = None
         for number in candidates:
             try:
                 return self._take(wanted, number, target)
-            except SystemFailure as error:
+            except PortTaken as error:
                 failure = error
         if (wanted.first and wanted.first != wanted.last) or failure is None:
             raise SystemFailure("all ports are allocated")
@@ -158,7 +163,7 @@ class HostPorts:
             for address in wanted.addresses:
                 if self._clashes(wanted.protocol, number, address):
                     host = _bracketed(address)
-                    raise SystemFailure(f"Bind for {host}:{number} failed: port is already allocated")
+                    raise PortTaken(f"Bind for {host}:{number} failed: port is already allocated")
                 held = _bind(wanted.protocol, address, number, f"{target}:{wanted.port}")
                 self._held.add((wanted.protocol, number, address))
                 taken.append(Reservation(wanted.protocol, wanted.port, address, number, held))
@@ -214,7 +219,6 @@ def _bind(protocol: str, address: Address, number: int, target: str) -> socket.s
         sock.close()
         words = os.strerror(error.errno or 0).lower()
         host = _bracketed(address)
-        raise SystemFailure(
-            f"failed to bind host port for {host}:{number}:{target}/{protocol}: {words}"
-        ) from error
+        kind = PortTaken if error.errno == errno.EADDRINUSE else SystemFailure
+        raise kind(f"failed to bind host port for {host}:{number}:{target}/{protocol}: {words}") from error
     return sock

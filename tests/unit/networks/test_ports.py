@@ -98,3 +98,11 @@ def test_a_range_gives_its_first_free_port_and_runs_out() -> None:
             held += ports.reserve(wanted, "")
     assert 1 <= len(held) <= 2 and held[0].host_port in (start, start + 1)
     ports.release(held)
+
+
+def test_an_address_of_another_machine_fails_at_once() -> None:
+    ports = HostPorts()
+    with pytest.raises(SystemFailure, match="cannot assign requested address"):
+        ports.reserve(Wanted("tcp", 80, (ip_address("198.51.100.77"),), 0, 0), "10.0.0.2")
+    first = ports.reserve(Wanted("tcp", 80, (LOOPBACK,), 0, 0), "")
+    ports.release(first)
