@@ -221,7 +221,7 @@ def test_exec_shares_the_container(run: Any) -> None:
                 },
                 attach=None,
             )
-        assert caught.value.kind == "not-found"
+        assert caught.value.kind == "not-found", caught.value
 
     run(scenario)
 
@@ -350,5 +350,24 @@ def test_shim_is_out_of_the_containers_reach(run: Any) -> None:
         assert os.stat(socket_path).st_mode & 0o777 == 0o600
         with open("/proc/net/unix", encoding="utf-8") as file:
             assert not any("@" in line and "sampan" in line for line in file)
+
+    run(scenario)
+
+
+def test_init_forwards_signals_reaps_and_passes_the_code_on(run: Any) -> None:
+    async def scenario(b: Bench) -> None:
+        # An orphan ends: without an init it would stay a zombie, and ps would show it.
+        script = "trap 'exit 7' TERM; (sleep 0.01 &); sleep 0.2; ps | grep -c '[s]leep'; echo up; while :; do sleep 0.1; done"
+        shim = await b.launch(["sh", "-c", script], init=True)
+        stream = await first_output(shim, b"up")
+        await shim.kill(signal.SIGTERM)
+        assert (await shim.wait()).code == 7
+        await stream.close()
+        await shim.close()
+        with pytest.raises(LaunchError) as caught:
+            await (await b.launch(["nonsense"], init=True)).start()
+        assert caught.value.kind == "not-found", caught.value
+        code, output = await b.output_of(["sh", "-c", "echo $$"], init=True)
+        assert (code, payload(output)) == (0, b"2\n")
 
     run(scenario)

@@ -144,6 +144,7 @@ class NativeRuntime:
             "bundle": self._launch["bundle"],
             "cgroup_paths": dict(self.cgroup.paths),
             "die_with_parent": True,
+            "init": self._launch["init"],
         }
         if self._launch["rootfs"]:
             config["rootfs"] = self._launch["rootfs"]
