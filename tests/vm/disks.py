@@ -27,6 +27,7 @@ PACKAGES = (
     "apparmor",
     "busybox-static",
     "ca-certificates",
+    "crun",
     "e2fsprogs",
     "git",
     "iproute2",
@@ -37,6 +38,7 @@ PACKAGES = (
     "openssl",
     "procps",
     "python3",
+    "runc",
     "strace",
 )
 ROOT_SIZE = "12G"  # sparse
