@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sampan.logs.entries import FORMATS, Entry
@@ -38,7 +38,8 @@ def read(driver: str, path: Path, **how: object) -> list[bytes]:
     return [entry.line for entry in asyncio.run(entries_of(driver, path, **how))]
 
 
-@given(st.lists(st.binary(max_size=3 * PIECE)))
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.binary(max_size=3 * PIECE), max_size=6))
 def test_splitting_loses_nothing_and_cuts_at_16_kib(chunks: list[bytes]) -> None:
     splitter = LineSplitter()
     blocks = [block for chunk in chunks for block in splitter.feed(chunk)] + splitter.finish()
