@@ -30,6 +30,8 @@ class InitConfig(TypedDict, total=False):
     """Move and chroot instead of pivot_root (for roots on an initramfs)."""
     no_new_keyring: bool
     """Keep the parent's session keyring."""
+    init: bool
+    """Stay as pid 1 and run the program beneath (`reaper`)."""
 
 
 class JoinConfig(TypedDict, total=False):

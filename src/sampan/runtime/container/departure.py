@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sampan.linux import path as paths
 from sampan.linux import process as processes
 from sampan.linux import terminal
-from sampan.runtime.container import credentials, program, users
+from sampan.runtime.container import credentials, limits, program, reaper, users
 from sampan.runtime.container.failure import Step, reason
 from sampan.runtime.interface import LaunchError
 from sampan.seccomp.install import install
@@ -35,6 +35,8 @@ class Departure:
 
     def __init__(self, process: Process, proc: Proc, seccomp: Program | None) -> None:
         self._process = process
+        self.under_init = False
+        """Fork the program and stay as its init, instead of becoming it."""
         self._seccomp = seccomp
         self._environment = program.environment_of(process.get("env", []))
         self._path = ""
@@ -65,14 +67,18 @@ class Departure:
             descriptors = [slave, slave, slave]
         for number, descriptor in enumerate(descriptors):
             os.dup2(descriptor, number, inheritable=True)
+        for descriptor in set(descriptors):
+            os.close(descriptor)
 
-    def settle(self, *, setgroups_denied: bool, die_with_parent: bool) -> None:
+    def settle(self, *, setgroups_denied: bool, die_with_parent: bool, limits_by_parent: bool) -> None:
         """Everything up to the wait. The root and all namespaces are the container's. Raises LaunchError."""
         user = self._process.get("user", {})
         os.umask(user.get("umask", _DEFAULT_UMASK))
         self._reopen_null()
         # First with our own rights, for a directory that only root may enter; then with the user's.
         entered = self._enter_directory(final=False)
+        if not limits_by_parent:
+            limits.apply_rlimits(0, self._process)
         self._credentials.become_user(setgroups_denied=setgroups_denied)
         if not entered:
             self._enter_directory(final=True)
@@ -96,6 +102,11 @@ class Departure:
                 install(self._seccomp)
         with Step("unable to apply caps"):
             self._credentials.finish()
+        if self.under_init:
+            return reaper.run_beneath(self._execute)
+        return self._execute()
+
+    def _execute(self) -> LaunchError:
         return program.execute(self._path, self._process.get("args", []), self._environment)
 
     def _reopen_null(self) -> None:

@@ -49,6 +49,8 @@ def enter(pidfd: int, message: dict[str, Any], inherited: Inherited) -> tuple[De
     os.close(root)
     departure.take_stdio(inherited.many("stdio"), slave)
     departure.settle(
-        setgroups_denied=message["setgroups_denied"], die_with_parent=config.get("die_with_parent", False)
+        setgroups_denied=message["setgroups_denied"],
+        die_with_parent=config.get("die_with_parent", False),
+        limits_by_parent=message["limits_by_parent"],
     )
     return departure, master

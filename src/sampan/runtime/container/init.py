@@ -88,6 +88,7 @@ def _settle(
     spec = config["spec"]
     linux = spec.get("linux", {})
     departure = Departure(spec["process"], proc, program_of(message))
+    departure.under_init = config.get("init", False)
     departure.resolve_user(root.fd, config.get("user"), config.get("groups", []))
     credentials.set_label(proc, spec["process"].get("apparmorProfile", ""))
     _make_working_directory(root.fd, spec["process"])
@@ -102,7 +103,9 @@ def _settle(
         credentials.set_personality(linux["personality"]["domain"], linux["personality"].get("flags", []))
     departure.take_stdio(inherited.many("stdio"), slave)
     departure.settle(
-        setgroups_denied=message["setgroups_denied"], die_with_parent=config.get("die_with_parent", False)
+        setgroups_denied=message["setgroups_denied"],
+        die_with_parent=config.get("die_with_parent", False),
+        limits_by_parent=message["limits_by_parent"],
     )
     return departure
 
@@ -111,6 +114,7 @@ def _enter_namespaces(message: dict[str, Any], inherited: Inherited) -> None:
     for kind, descriptor in inherited.pairs("namespaces"):
         with Step(f"joining the {kind} namespace"):
             process.setns(descriptor, namespaces.FLAGS[kind])
+            os.close(descriptor)
     remaining = namespaces.flags_of(message["unshare"])
     if remaining:
         with Step("making namespaces"):
@@ -159,6 +163,8 @@ def _build_root(proc: Proc, spec: Spec, inherited: Inherited) -> Root:
     ]
     for index, entry in enumerate(spec.get("mounts", [])):
         root.mount(entry, binds.get(index), hierarchies)
+    for descriptor in binds.values():
+        os.close(descriptor)
     if root.has_own_dev:
         _populate_dev(root, spec.get("linux", {}), dict(inherited.pairs("nodes")))
     return root
@@ -172,6 +178,8 @@ def _populate_dev(root: Root, linux: Linux, nodes: dict[str, int]) -> None:
             devices.make_links(root.fd)
     finally:
         os.umask(mask)
+    for descriptor in nodes.values():
+        os.close(descriptor)
 
 
 def _open_console(root: Root, spec: Spec) -> tuple[int, int]:

@@ -55,10 +55,22 @@ def apply_before(pid: int, process: Process) -> None:
             os.close(descriptor)
 
 
-def apply_after(pid: int, process: Process) -> None:
-    """What could hinder set-up: resource limits, scheduling, I/O priority. Raises LaunchError."""
+def apply_rlimits(pid: int, process: Process) -> None:
+    """Resource limits, of the caller (pid 0) or, with CAP_SYS_RESOURCE, another process. Raises LaunchError."""
     for limit in process.get("rlimits", []):
         _set_rlimit(pid, limit)
+
+
+def apply_after(pid: int, process: Process, *, with_rlimits: bool) -> None:
+    """What the parent sets when set-up is done: scheduling, I/O priority, CPUs. Raises LaunchError.
+
+    `with_rlimits`: also the resource limits, which a process in a user namespace cannot raise for itself.
+    """
+    if with_rlimits:
+        apply_rlimits(pid, process)
+    affinity = process.get("execCPUAffinity", {})
+    if affinity.get("final"):
+        set_affinity(pid, affinity["final"])
     if "scheduler" in process:
         with Step("setting the scheduler"):
             _set_scheduler(pid, process["scheduler"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,16 @@ from sampan.runtime.interface import LaunchError
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from sampan.oci.runtime import IDMapping, Spec, TimeOffset
+    from sampan.oci.runtime import IDMapping, Process, Spec, TimeOffset
     from sampan.runtime.container.config import InitConfig, JoinConfig
     from sampan.seccomp.interface import Program
 
 _MADE_LATER = frozenset({"cgroup"})
 """Made by the stub on configure: a cgroup namespace is rooted where its maker is, and the stub's cgroup may
 still change when it is cloned ahead."""
+
+_MAX_PRESERVED = 60
+"""Above them the stub keeps its own descriptors."""
 
 _VISITED = frozenset({"pid", "network", "uts", "ipc", "time"})
 """Namespaces that the parent can enter and leave, so that the stub is born in them."""
@@ -119,6 +123,7 @@ class Stub:
                 "unshare": sorted(new - self._made - {"user"}),
                 "own_userns": "user" in self._made or "user" in late,
                 "setgroups_denied": self._setgroups_denied(),
+                "limits_by_parent": "user" in self._made or "user" in late,
                 "wait_for_hooks": _has_runtime_hooks(spec),
                 "hooks": start_hooks,
                 "state": state_document(config, "created", self.pid) if spec.get("hooks") else "",
@@ -135,7 +140,7 @@ class Stub:
             for descriptor in opened:
                 os.close(descriptor)
         console = self._await_ready(config)
-        limits.apply_after(self.pid, spec["process"])
+        self._limit(spec["process"], in_userns="user" in self._made or "user" in late)
         return console
 
     def configure_join(
@@ -156,6 +161,7 @@ class Stub:
             "layout": layout.names,
             "join": join,
             "own_userns": "user" in join,
+            "limits_by_parent": "user" in join,
             "setgroups_denied": self._setgroups_denied(),
             "seccomp": _packed(seccomp),
         }
@@ -166,10 +172,7 @@ class Stub:
         except OSError as error:
             raise self._lost(error) from error
         console = self._await_ready(None)
-        limits.apply_after(self.pid, spec_process)
-        affinity = spec_process.get("execCPUAffinity", {})
-        if affinity.get("final"):
-            limits.set_affinity(self.pid, affinity["final"])
+        self._limit(spec_process, in_userns="user" in join)
         return console
 
     def start(self) -> None:
@@ -196,6 +199,14 @@ class Stub:
             assert config is not None
             _run_runtime_hooks(config, self.pid)
             sockets.send(self._channel, {})
+
+    def _limit(self, spec_process: Process, *, in_userns: bool) -> None:
+        """What the stub cannot do itself. A stub for which that fails is killed: it would wait for ever."""
+        try:
+            limits.apply_after(self.pid, spec_process, with_rlimits=in_userns)
+        except LaunchError:
+            process.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            raise
 
     def _lost(self, error: OSError) -> LaunchError:
         if isinstance(error, (sockets.Disconnected, BrokenPipeError, ConnectionResetError)):
@@ -332,6 +343,8 @@ def _clone(flags: int, cgroup_fd: int | None, target: int | None) -> tuple[int, 
 def _add_streams(
     layout: Layout, stdio: tuple[int, int, int] | None, preserved: tuple[int, ...], listener: int | None
 ) -> None:
+    if len(preserved) > _MAX_PRESERVED:
+        raise LaunchError(f"{len(preserved)} descriptors to preserve, at most {_MAX_PRESERVED}", "other")
     layout.many("stdio", stdio or ())
     layout.many("preserved", preserved)
     if listener is not None:

@@ -33,8 +33,10 @@ def main(channel: socket.socket, pidfd: int | None) -> NoReturn:
         process.set_name("sampan-stub")
         # CVE-2024-21626: nothing that the parent has open may survive in here.
         process.close_all_except([channel.fileno()] + ([pidfd] if pidfd is not None else []))
+        channel = socket.socket(fileno=move_up(channel.detach()))
         message, descriptors = sockets.receive(channel)
-        inherited = Inherited(message["layout"], descriptors)
+        # Now, because a limit on open files may soon forbid it.
+        inherited = Inherited(message["layout"], [move_up(descriptor) for descriptor in descriptors])
         if pidfd is None:
             departure, console = become_init(channel, message, inherited)
         else:
@@ -66,13 +68,11 @@ def _reset_signals() -> None:
 def _wait_and_leave(
     channel: socket.socket, message: dict[str, Any], inherited: Inherited, departure: Departure
 ) -> NoReturn:
-    preserved = [move_up(descriptor) for descriptor in inherited.many("preserved")]
-    listener = inherited.one("listener")
-    answer = _wait_for_start(socket.socket(fileno=move_up(channel.detach())), listener)
+    answer = _wait_for_start(channel, inherited.one("listener"))
     try:
         if message.get("hooks"):
             hooks.run_all("startContainer", message["hooks"], message["state"].encode())
-        error = departure.leave(preserved)
+        error = departure.leave(inherited.many("preserved"))
     except Exception as failed:
         _report(answer, failed)
         os._exit(1)
@@ -88,7 +88,7 @@ def _wait_for_start(channel: socket.socket, listener: int) -> socket.socket:
     if listener < 0:
         sockets.receive(channel)
         return channel
-    server = socket.socket(fileno=move_up(listener))
+    server = socket.socket(fileno=listener)
     poll = select.poll()
     poll.register(channel, select.POLLIN)
     poll.register(server, select.POLLIN)
