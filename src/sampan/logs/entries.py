@@ -11,8 +11,9 @@ from typing import NamedTuple, Protocol
 from sampan.logs.localfile import decode_record
 
 _BLOCK = 64 * 1024
+# Possessive quantifiers: fast on what matches, and no backtracking into what a hostile line could make of it.
 _JSON_LINE = re.compile(
-    rb'\{(?:"log":"((?:[^"\\]|\\.)*)",)?"stream":"(\w+)",(?:"attrs":(\{.*?\}),)?"time":"([^"]*)"\}\n'
+    rb'\{(?:"log":"((?:[^"\\]++|\\.)*+)",)?"stream":"(\w+)",(?:"attrs":(\{.*?\}),)?"time":"([^"]*)"\}\n'
 )
 
 

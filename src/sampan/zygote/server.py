@@ -54,8 +54,8 @@ def _detach() -> None:
     os.setsid()
     os.chdir("/")
     os.umask(0o022)
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_IGN)
+    # A session of our own: no terminal can interrupt us, and no KeyboardInterrupt is wanted.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     process.set_name("sampan-zygote")
     # CVE-2019-5736, CVE-2016-9962: a container's process must not be able to open our /proc entries while one of
