@@ -205,7 +205,7 @@ def exec_root() -> Iterator[str]:
 
 @contextlib.asynccontextmanager
 async def bench(rootfs: Path, work: Path, *, parked: int = 1) -> AsyncIterator[Bench]:
-    """A running launcher; on the way out every container it still knows is closed."""
+    """A running launcher; on the way out every container beneath its exec root is closed."""
     with exec_root() as root:
         config = LauncherConfig(exec_root=root, engine_id=secrets.token_hex(4), parked=parked)
         zygote = await Zygote.start(PRELOAD)
@@ -216,4 +216,10 @@ async def bench(rootfs: Path, work: Path, *, parked: int = 1) -> AsyncIterator[B
             for handle in list(made.launcher._handles):
                 with contextlib.suppress(Exception):
                     await asyncio.wait_for(handle.close(), 10)
+            # Containers that a failed restart left without a handle.
+            for name in os.listdir(f"{root}/shims"):
+                with contextlib.suppress(Exception):
+                    left = await made.launcher.adopt(name)
+                    if left is not None:
+                        await asyncio.wait_for(left.close(), 10)
             await made.launcher.close()
