@@ -124,7 +124,10 @@ class Information:
             labels=config.labels,
             experimental_build=config.experimental,
             server_version=__version__,
-            runtimes={"runc": RuntimeInfo("sampan-runtime"), "io.containerd.runc.v2": RuntimeInfo("sampan-runtime")}
+            runtimes={
+                "runc": RuntimeInfo("sampan-runtime"),
+                "io.containerd.runc.v2": RuntimeInfo("sampan-runtime"),
+            }
             | {name: RuntimeInfo(runtime.path) for name, runtime in config.runtimes.items()},
             default_runtime=config.default_runtime,
             swarm=SwarmInfo(),

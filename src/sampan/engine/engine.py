@@ -1,0 +1,151 @@
+"""One running engine: every store and service, opened in order, closed in the reverse order.
+
+Opening is recovery: each service compares its rows with what it finds on disk and in the kernel, and removes what no row names. That
+makes a start after kill -9 the same code as any other start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Self
+
+from sampan.containers.registry import CONTAINERS_SCHEMA
+from sampan.containers.service import ContainerService
+from sampan.content.gc import Collector
+from sampan.content.local import LocalContentStore
+from sampan.content.schema import CONTENT_SCHEMA
+from sampan.engine.config import EngineConfig
+from sampan.engine.identity import engine_id
+from sampan.engine.information import Information
+from sampan.engine.settings import container_settings, launcher_config, network_options
+from sampan.events import EventBus
+from sampan.images.records import IMAGES_SCHEMA
+from sampan.images.service import ImageService
+from sampan.networks.model import SCHEMA as NETWORKS_SCHEMA
+from sampan.networks.service import NetworkService
+from sampan.runtime.launcher import PRELOAD, Launcher
+from sampan.snapshots.directories import DirectorySnapshotter
+from sampan.snapshots.probe import start_snapshotter
+from sampan.snapshots.records import SNAPSHOT_SCHEMA
+from sampan.store import Database
+from sampan.volumes.records import VOLUMES_SCHEMA
+from sampan.volumes.service import VolumeService
+from sampan.zygote.client import Zygote
+from sampan.zygote.workers import Workers
+
+log = logging.getLogger(__name__)
+
+_SCHEMAS = (
+    CONTENT_SCHEMA,
+    SNAPSHOT_SCHEMA,
+    IMAGES_SCHEMA,
+    NETWORKS_SCHEMA,
+    VOLUMES_SCHEMA,
+    CONTAINERS_SCHEMA,
+)
+
+
+class Engine:
+    """The services by the names that the API's routes use. Make one with `Engine.start`."""
+
+    id: str
+    events: EventBus
+    snapshots: DirectorySnapshotter
+    images: ImageService
+    networks: NetworkService
+    volumes: VolumeService
+    containers: ContainerService
+
+    def __init__(self, config: EngineConfig) -> None:
+        self.config = config
+        self.information = Information(self)
+        self._closing = AsyncExitStack()
+
+    @classmethod
+    async def start(cls, config: EngineConfig) -> Self:
+        """Open everything and recover. Raises `SampanError` when something is missing; then nothing stays open."""
+        engine = cls(config)
+        try:
+            await engine._open()
+        except BaseException:
+            await engine.close()
+            raise
+        return engine
+
+    async def _open(self) -> None:
+        config, closing = self.config, self._closing
+        await asyncio.to_thread(_make_directories, config)
+        self.id = engine_id(config.data_path)
+        self.events = EventBus()
+        closing.callback(self.events.close)
+
+        zygote = await Zygote.start(PRELOAD)
+        closing.push_async_callback(zygote.close)
+        workers = Workers(zygote)
+        database = await Database.open(config.data_path / "sampan.db", _SCHEMAS)
+        closing.push_async_callback(database.close)
+        launcher = await Launcher.start(launcher_config(config, self.id), zygote)
+        closing.push_async_callback(launcher.close)
+
+        content = await LocalContentStore.start(database, config.data_path / "content")
+        self.snapshots = await start_snapshotter(
+            database, config.data_path / "snapshots", config.storage_driver or "auto"
+        )
+        closing.push_async_callback(self.snapshots.close)
+        collector = Collector(database, content.leases, [content, self.snapshots])
+        self.images = ImageService(database, content, self.snapshots, workers, collector, self.events)
+        closing.push_async_callback(self.images.close)
+        self.volumes = await VolumeService.open(database, config.data_path / "volumes", self.events, workers)
+        self.networks = await NetworkService.open(database, self.events, network_options(config))
+        closing.push_async_callback(self.networks.close)
+
+        self.containers = ContainerService(
+            settings=container_settings(config),
+            database=database,
+            events=self.events,
+            images=self.images,
+            snapshots=self.snapshots,
+            networks=self.networks,
+            volumes=self.volumes,
+            launcher=launcher,
+            workers=workers,
+        )
+        await self.containers.recover()
+        await self.images.recover({container.id for container in self.containers.registry})
+
+    def is_idle(self) -> bool:
+        """True when no container runs or waits for its restart, and no image is being received or made."""
+        return not self.containers.running
+
+    def task_count(self) -> int:
+        """How many things the engine does at once; `docker info` calls them goroutines."""
+        return len(asyncio.all_tasks())
+
+    def reload(self, config: EngineConfig, changed: list[str]) -> None:
+        """Take over a configuration whose reloadable keys changed (SIGHUP), and tell it as an event."""
+        self.config = config
+        if changed:
+            self.events.publish(
+                "daemon", "reload", self.id, {"name": os.uname().nodename, "changed": ",".join(changed)}
+            )
+
+    async def stop_containers(self) -> None:
+        """The first half of a shutdown: containers stop within the shutdown timeout, unless live-restore keeps them."""
+        await self.containers.shut_down()
+
+    async def close(self) -> None:
+        """The second half: services close in the reverse order of their opening. Idempotent."""
+        await self._closing.aclose()
+
+
+def _make_directories(config: EngineConfig) -> None:
+    for path, mode in (
+        (config.data_path, 0o710),
+        (config.exec_path, 0o711),
+        (config.data_path / "containers", 0o700),
+    ):
+        Path(path).mkdir(mode=mode, parents=True, exist_ok=True)
