@@ -105,6 +105,7 @@ def test_output_and_exit_codes(docker: Docker) -> None:
 
 
 def test_options_of_an_ordinary_container(docker: Docker, tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
     result = docker(
         "run", "--rm", "-u", "web", "-w", "/data", "-v", f"{tmp_path}:/data:ro", "--tmpfs", "/scratch", "-m", "64m",
         "--pids-limit", "50", "--ulimit", "nofile=100", "--security-opt", "no-new-privileges", "--cap-drop", "ALL",

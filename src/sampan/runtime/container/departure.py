@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sampan.runtime.container.procfs import Proc
 
 _DEFAULT_UMASK = 0o022
-_CHANNEL_FLOOR = 64
+CHANNEL_FLOOR = 64
 """The stub's own descriptors move above those that the program gets (0, 1, 2 and the preserved ones)."""
 
 
@@ -174,7 +174,7 @@ class Departure:
 
 def move_up(descriptor: int) -> int:
     """The same descriptor at a number that no preserved one will take, close-on-exec."""
-    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _CHANNEL_FLOOR)
+    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, CHANNEL_FLOOR)
     os.close(descriptor)
     return moved
 

@@ -5,6 +5,7 @@ Nothing is imported from here on: after pivot_root an import would execute the i
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import select
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from sampan.linux import process, sockets
 from sampan.runtime.container import hooks
-from sampan.runtime.container.departure import move_up
+from sampan.runtime.container.departure import CHANNEL_FLOOR, move_up
 from sampan.runtime.container.enter import enter
 from sampan.runtime.container.failure import to_message
 from sampan.runtime.container.init import Inherited, become_init
@@ -100,7 +101,7 @@ def _wait_for_start(channel: socket.socket, listener: int) -> socket.socket:
                     sockets.receive(connection)
                 except OSError:
                     continue
-                return connection
+                return _out_of_the_way(connection)
             try:
                 sockets.receive(channel)
             except OSError:
@@ -108,6 +109,16 @@ def _wait_for_start(channel: socket.socket, listener: int) -> socket.socket:
                 poll.unregister(channel)
                 continue
             return channel
+
+
+def _out_of_the_way(connection: socket.socket) -> socket.socket:
+    """A connection accepted late has a low number, which a preserved descriptor may be about to take."""
+    try:
+        number = fcntl.fcntl(connection, fcntl.F_DUPFD_CLOEXEC, CHANNEL_FLOOR)
+    except OSError:
+        return connection  # a limit on open files forbids it; then nothing that high was preserved either
+    connection.close()
+    return socket.socket(fileno=number)
 
 
 def _report(channel: socket.socket, error: BaseException) -> None:
