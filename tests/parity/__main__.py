@@ -2,8 +2,8 @@
 
 ::
 
-    python -m parity record dockerd [TEXT]     # play on a real dockerd, keep the answers in recordings/
-    python -m parity check [TEXT]              # play on Sampan, compare with the recordings
+    python -m parity record dockerd [TEXT]     # play on a real dockerd, keep the answers in recordings/dockerd/
+    python -m parity check [TEXT]              # play on Sampan, compare with the current dockerd's answers
     python -m parity show PEER KEY             # one recorded scenario
 
 TEXT chooses scenarios whose name contains it.
@@ -11,6 +11,7 @@ TEXT chooses scenarios whose name contains it.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import subprocess
 import sys
@@ -34,36 +35,45 @@ def main(arguments: list[str]) -> int:
         case ["check", *text]:
             return check(" ".join(text))
         case ["show", peer, *text]:
-            print(json.dumps(recorded(peer).get(" ".join(text)), indent=1, ensure_ascii=False))
+            file, _, title = " ".join(text).partition(": ")
+            print(json.dumps(recorded(peer, file).get(title), indent=1, ensure_ascii=False))
             return 0
     print(__doc__)
     return 2
 
 
-def recorded(peer: str) -> dict[str, Any]:
-    """The kept answers of a peer, by scenario."""
-    path = RECORDINGS / f"{peer}.json"
+def recorded(peer: str, file: str) -> dict[str, Any]:
+    """The kept answers of a peer to one scenario file, by scenario."""
+    path = RECORDINGS / peer / f"{file}.json"
     answers: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     return answers
 
 
 def record(peer: str, text: str) -> int:
+    """Play the chosen scenarios on a peer. One recording at a time on a machine: peers share docker0."""
     chosen = [each for each in scenario.load() if text in each.key and (not each.peers or peer in each.peers)]
-    answers = recorded(peer) if text else {}
-    with peers.running(peer) as socket:
-        load_base_image(socket)
-        for each in chosen:
-            print(each.key, flush=True)
-            answers[each.key] = play(each, socket)
-    RECORDINGS.mkdir(exist_ok=True)
-    (RECORDINGS / f"{peer}.json").write_text(
-        json.dumps(dict(sorted(answers.items())), indent=0, ensure_ascii=False) + "\n"
-    )
+    with open("/run/lock/sampan-parity", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with peers.running(peer) as socket:
+            load_base_image(socket)
+            for each in chosen:
+                print(each.key, flush=True)
+                keep(peer, each, play(each, socket))
     return 0
 
 
+def keep(peer: str, played: scenario.Scenario, outcome: list[dict[str, Any]]) -> None:
+    """Write one answer down, and drop those whose scenario is gone."""
+    known = {each.title for each in scenario.load() if each.file == played.file}
+    answers = recorded(peer, played.file) | {played.title: outcome}
+    path = RECORDINGS / peer / f"{played.file}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = {title: answers[title] for title in sorted(answers) if title in known}
+    path.write_text(json.dumps(kept, indent=0, ensure_ascii=False) + "\n")
+
+
 def check(text: str) -> int:
-    answers, known = recorded("dockerd"), known_differences()
+    known = known_differences()
     equal = different = expected = 0
     with tempfile.TemporaryDirectory(prefix="parity-") as directory:
         engine = RunningEngine(Path(directory))
@@ -71,9 +81,10 @@ def check(text: str) -> int:
         try:
             load_base_image(str(engine.socket))
             for each in scenario.load():
-                if text not in each.key or each.key not in answers:
+                theirs = recorded("dockerd", each.file).get(each.title)
+                if text not in each.key or theirs is None:
                     continue
-                differences = compare(answers[each.key], play(each, str(engine.socket)))
+                differences = compare(theirs, play(each, str(engine.socket)))
                 if not differences:
                     equal += 1
                 elif each.key in known:
@@ -89,7 +100,11 @@ def check(text: str) -> int:
 
 def load_base_image(socket: str) -> None:
     subprocess.run(
-        ["docker", "-H", f"unix://{socket}", "load"], input=busybox_archive(), check=True, capture_output=True, timeout=120
+        ["docker", "-H", f"unix://{socket}", "load"],
+        input=busybox_archive(),
+        check=True,
+        capture_output=True,
+        timeout=120,
     )
 
 

@@ -22,8 +22,14 @@ def compare(theirs: list[dict[str, Any]], ours: list[dict[str, Any]]) -> list[st
 
 
 def _difference(their: dict[str, Any], our: dict[str, Any]) -> list[str]:
-    before, after = (json.dumps(each, indent=1, ensure_ascii=False, sort_keys=True).splitlines() for each in (their, our))
-    return [line for line in difflib.unified_diff(before, after, lineterm="", n=1) if not line.startswith(("---", "+++", "@@"))]
+    before, after = (
+        json.dumps(each, indent=1, ensure_ascii=False, sort_keys=True).splitlines() for each in (their, our)
+    )
+    return [
+        line
+        for line in difflib.unified_diff(before, after, lineterm="", n=1)
+        if not line.startswith(("---", "+++", "@@"))
+    ]
 
 
 def known_differences() -> dict[str, str]:

@@ -8,7 +8,10 @@ from collections.abc import Callable
 _RULES: list[tuple[str, re.Pattern[str]]] = [
     ("digest", re.compile(r"sha256:[0-9a-f]{12,64}")),
     ("id", re.compile(r"\b[0-9a-f]{64}\b")),
-    ("time", re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?: ?(?:Z|[+-]\d\d:?\d\d))?(?: [A-Z]{3,4})?")),
+    (
+        "time",
+        re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?: ?(?:Z|[+-]\d\d:?\d\d))?(?: [A-Z]{3,4})?"),
+    ),
     ("mac", re.compile(r"\b[0-9a-f]{2}(?::[0-9a-f]{2}){5}\b")),
     ("bridge", re.compile(r"\bbr-[0-9a-f]{12}\b")),
     ("short", re.compile(r"\b(?=[0-9a-f]*[0-9])(?=[0-9a-f]*[a-f])[0-9a-f]{12}\b")),
@@ -16,7 +19,12 @@ _RULES: list[tuple[str, re.Pattern[str]]] = [
 ]
 _ADDRESS = re.compile(r"\b(10|172|192)\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})\b")
 _PLAIN: list[tuple[re.Pattern[str], str]] = [
-    (re.compile(r"\b(?:Less than a second|About a minute|About an hour|\d+ (?:second|minute|hour|day)s?)( ago)?"), r"<duration>\1"),
+    (
+        re.compile(
+            r"\b(?:Less than a second|About a minute|About an hour|\d+ (?:second|minute|hour|day)s?)( ago)?"
+        ),
+        r"<duration>\1",
+    ),
     (re.compile(r"(:|->|=|\b)(3[2-9]\d{3}|[45]\d{4}|60\d{3})\b(?=->|/|$|\n|\s)"), r"\1<port>"),
     (re.compile(r"\b(?:pid|Pid)\W+\d+"), "pid <n>"),
     (re.compile(r"/var/lib/docker|/tmp/parity-[^/\s\"]*/data|/tmp/parity-[^/\s\"]*/run"), "<root>"),

@@ -54,7 +54,14 @@ def running(peer: str) -> Iterator[str]:
     socket = root / "d.sock"
     command = [
         program,
-        *("--data-root", str(root / "data"), "--exec-root", str(root / "run"), "--pidfile", str(root / "pid")),
+        *(
+            "--data-root",
+            str(root / "data"),
+            "--exec-root",
+            str(root / "run"),
+            "--pidfile",
+            str(root / "pid"),
+        ),
         *("-H", f"unix://{socket}", "--bip", "172.31.255.1/24", "--config-file", str(root / "daemon.json")),
     ]
     (root / "daemon.json").write_text("{}")
@@ -89,7 +96,11 @@ def _wait_until_ready(process: subprocess.Popen[bytes], socket: Path, log: Path)
 
 def _remove(root: Path) -> None:
     """Unmount what a dockerd left mounted below its root, remove its bridge, then the files."""
-    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if line.split()[1].startswith(str(root))]
+    mounts = [
+        line.split()[1]
+        for line in Path("/proc/mounts").read_text().splitlines()
+        if line.split()[1].startswith(str(root))
+    ]
     for mount in sorted(mounts, reverse=True):
         subprocess.run(["umount", "-l", mount], capture_output=True, check=False)
     subprocess.run(["ip", "link", "delete", "docker0"], capture_output=True, check=False)

@@ -68,7 +68,8 @@ def _command(text: str, socket_path: str, work: str, normalise: Normaliser) -> d
     except subprocess.TimeoutExpired:
         return {"step": text, "exit": "timeout"}
     out, err = (
-        squeeze(normalise(stream.decode(errors="replace").replace(work, "<work>"))) for stream in (done.stdout, done.stderr)
+        squeeze(normalise(stream.decode(errors="replace").replace(work, "<work>")))
+        for stream in (done.stdout, done.stderr)
     )
     return {"step": text, "exit": done.returncode, "out": out.splitlines(), "err": err.splitlines()}
 
@@ -77,7 +78,9 @@ def _request(step: Step, socket_path: str, normalise: Normaliser) -> dict[str, A
     method, path, *body = step.text.split(" ", 2)
     connection = UnixConnection(socket_path)
     try:
-        connection.request(method, path, body[0] if body else None, {"Content-Type": "application/json"} if body else {})
+        connection.request(
+            method, path, body[0] if body else None, {"Content-Type": "application/json"} if body else {}
+        )
         answer = connection.getresponse()
         data = answer.read()
     finally:

@@ -155,10 +155,6 @@ def _validate(config: EngineConfig) -> None:
             raise InvalidParameter(f"invalid {name.replace('_', ' ')}: {getattr(config, name)}")
     if config.max_download_attempts < 1:
         raise InvalidParameter(f"invalid max download attempts: {config.max_download_attempts}")
-    if config.bip and config.bridge:
-        raise InvalidParameter(
-            "you specified -b & --bip, mutually exclusive options. Please specify only one"
-        )
     for path in ("data_root", "exec_root"):
         if not os.path.isabs(getattr(config, path)):
             setattr(config, path, os.path.abspath(getattr(config, path)))
