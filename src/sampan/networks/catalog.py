@@ -92,7 +92,7 @@ class Catalog:
             record.id, record.created_ns, record.mac = stored.id, stored.created_ns, stored.mac
         record.mac = record.mac or new_mac()
         record.interface = options.default_bridge
-        record.owned = not options.bridge
+        record.owned = not options.bridge or bool(options.bip)
         record.enable_ipv6 = options.ipv6
         record.options = {
             drivers.DEFAULT_BRIDGE: "true",

@@ -17,7 +17,8 @@ class NetworkOptions:
     data_root: Path
     """Names this engine: its bridge, its tables and its marks in foreign chains are derived from it."""
     bridge: str = ""
-    """An existing bridge for the network `bridge`, which stays when the engine goes; `none` disables that network."""
+    """Interface of the network `bridge`: an existing one, which stays when the engine goes; together with `bip` (which dockerd
+    refuses) the name of one that the engine makes and removes. `none` disables that network."""
     bip: str = ""
     bip6: str = ""
     fixed_cidr: str = ""
