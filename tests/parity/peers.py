@@ -1,7 +1,8 @@
 """Real dockerds to hold Sampan against, each with state of its own below a temporary directory.
 
-`docker.io` is Debian's package (20.10); `dockerd` is the current engine, built from the Go module proxy together with its runc, running on
-Debian's containerd. Both want the packages `docker.io` and `containerd` for their helpers; nothing of the machine's own dockerd is used.
+`docker.io` is Debian's package (20.10); `dockerd` is the current engine, built from the Go module proxy together with its runc,
+running on Debian's containerd. Both want the packages `docker.io` and `containerd` for their helpers; nothing of the machine's own
+dockerd is used.
 """
 
 from __future__ import annotations

@@ -8,9 +8,10 @@
     > GET /containers/c/json
       .State.Status .HostConfig.NetworkMode
 
-A line `## title` starts a scenario. `$ …` is a shell command in which `docker` talks to the engine at hand. `> METHOD /path [json]` is an
-HTTP request; indented lines beneath it name the parts of the answer that are compared (jq-like paths; none: the whole body's shape,
-with the values of its scalars). `# …` is a comment. A line `@ peers: NAME…` restricts a scenario to peers that have the subject.
+A line `## title` starts a scenario. `$ …` is a shell command in which `docker` talks to the engine at hand.
+`> METHOD /path [json]` is an HTTP request; indented lines beneath it name the parts of the answer that are
+compared (jq-like paths; none: the whole body). `# …` is a comment. A line `@ peers: NAME…` restricts a
+scenario to peers that have the subject.
 """
 
 from __future__ import annotations

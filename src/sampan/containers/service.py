@@ -10,7 +10,7 @@ Each verb's module has one class; this is where they get each other. Faces and o
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sampan.containers.commit import Commit
 from sampan.containers.container import Container
@@ -22,7 +22,7 @@ from sampan.containers.exits import Exits
 from sampan.containers.health import HealthChecks
 from sampan.containers.inspection import Inspection
 from sampan.containers.lifecycle import Lifecycle
-from sampan.containers.listing import Listing
+from sampan.containers.listing import Listing, ListRequest
 from sampan.containers.logs import Logs
 from sampan.containers.monitoring import Monitoring
 from sampan.containers.mounts import Mounting
@@ -31,6 +31,7 @@ from sampan.containers.registry import CONTAINERS_SCHEMA, ContainerRegistry
 from sampan.containers.removal import Removal
 from sampan.containers.services import ContainerSettings, Services
 from sampan.containers.starting import Starting
+from sampan.engineapi.filters import Filters
 from sampan.images.interface import ContainerUse
 
 if TYPE_CHECKING:
@@ -128,6 +129,18 @@ class ContainerService:
     def running(self) -> int:
         """How many run or wait for their restart: an engine started on demand stays while there are any."""
         return sum(container.state.running for container in self.registry)
+
+    def counts(self) -> dict[str, int]:
+        """How many run, are paused and are stopped, as `docker info` counts them (paused ones are not running)."""
+        counts = {"running": 0, "paused": 0, "stopped": 0}
+        for container in self.registry:
+            state = container.state
+            counts["paused" if state.status == "paused" else "running" if state.running else "stopped"] += 1
+        return counts
+
+    async def disk_usage(self, version: tuple[int, int]) -> list[dict[str, Any]]:
+        """`docker system df`: every container with the bytes that its writable layer and its whole root take."""
+        return await self.listing.containers(ListRequest(Filters(), all=True, size=True), version)
 
     async def _restart_by_policy(self, container: Container) -> None:
         await self._starting.start(container, by_policy=True)

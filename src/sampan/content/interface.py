@@ -45,7 +45,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from sampan.names.digest import Digest
@@ -182,7 +182,10 @@ class Ingest(Protocol):
 class ContentStore(Protocol):
     """Blobs by digest."""
 
-    leases: Leases
+    @property
+    def leases(self) -> Leases:
+        """What protects blobs from collection."""
+        ...
 
     async def ingest(
         self, key: str, *, lease: Lease, expected: Digest | None = None, size: int | None = None
@@ -254,8 +257,8 @@ class Collectable(Protocol):
 
     kind: str
 
-    async def collect_candidates(self) -> dict[str, list[Resource]]:
-        """Every resource of this kind by id, with what it refers to (a snapshot refers to its parent)."""
+    async def collect_candidates(self) -> Mapping[str, Sequence[tuple[str, str]]]:
+        """Every resource of this kind by id, with the (kind, id) of what it refers to (a snapshot: its parent)."""
         ...
 
     async def collect(

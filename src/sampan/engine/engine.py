@@ -1,7 +1,7 @@
 """One running engine: every store and service, opened in order, closed in the reverse order.
 
-Opening is recovery: each service compares its rows with what it finds on disk and in the kernel, and removes what no row names. That
-makes a start after kill -9 the same code as any other start.
+Opening is recovery: each service compares its rows with what it finds on disk and in the kernel, and removes what no row
+names. That makes a start after kill -9 the same code as any other start.
 """
 
 from __future__ import annotations

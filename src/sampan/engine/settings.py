@@ -27,7 +27,7 @@ def container_settings(config: EngineConfig) -> ContainerSettings:
         root=config.data_path / "containers",
         exec_root=config.exec_path,
         cgroup_parent=config.cgroup_parent or _DEFAULT_CGROUP_PARENT,
-        runtimes={name: None for name in NATIVE_RUNTIMES}
+        runtimes=dict.fromkeys(NATIVE_RUNTIMES)
         | {name: [runtime.path, *runtime.runtime_args] for name, runtime in config.runtimes.items()},
         default_runtime=config.default_runtime,
         default_shm_size=config.default_shm_size,

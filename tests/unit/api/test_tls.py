@@ -50,8 +50,6 @@ def contexts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, 
             "-nodes",
             "-days",
             "2",
-        ]
-        + [
             "-subj",
             "/CN=localhost",
             "-addext",

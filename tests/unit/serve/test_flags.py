@@ -10,20 +10,111 @@ import pytest
 from sampan.errors import InvalidParameter
 from sampan.serve import configuration, flags
 
-DOCKERD_FLAGS = """add-runtime allow-direct-routing authorization-plugin bip bip6 bridge bridge-accept-fwmark cdi-spec-dir cgroup-parent
-config-file containerd containerd-namespace containerd-plugins-namespace cpu-rt-period cpu-rt-runtime cri-containerd data-root debug
-default-address-pool default-cgroupns-mode default-gateway default-gateway-v6 default-ipc-mode default-network-opt default-runtime
-default-shm-size default-stop-timeout default-ulimit dns dns-opt dns-search exec-opt exec-root experimental feature firewall-backend
-fixed-cidr fixed-cidr-v6 group help host host-gateway-ip http-proxy https-proxy icc init init-path insecure-registry ip ip-forward
-ip-forward-no-drop ip-masq ip6tables iptables ipv6 label live-restore log-driver log-format log-level log-opt max-concurrent-downloads
-max-concurrent-uploads max-download-attempts metrics-addr mtu network-control-plane-mtu no-new-privileges no-proxy node-generic-resource
-nri-opts pidfile raw-logs registry-mirror rootless seccomp-profile selinux-enabled shutdown-timeout storage-driver storage-opt
-swarm-default-advertise-addr tls tlscacert tlscert tlskey tlsverify userland-proxy userland-proxy-path userns-remap validate
-version""".split()
+DOCKERD_FLAGS = frozenset(
+    [
+        "add-runtime",
+        "allow-direct-routing",
+        "authorization-plugin",
+        "bip",
+        "bip6",
+        "bridge",
+        "bridge-accept-fwmark",
+        "cdi-spec-",
+        "dir",
+        "cgroup-parent",
+        "config-file",
+        "containerd",
+        "containerd-namespace",
+        "containerd-plugins-namespace",
+        "cpu-rt-",
+        "period",
+        "cpu-rt-runtime",
+        "cri-containerd",
+        "data-root",
+        "debug",
+        "default-address-pool",
+        "default-cgroupns-mode",
+        "default-gateway",
+        "default-gateway-v6",
+        "default-ipc-mode",
+        "default-network-opt",
+        "default-runtime",
+        "default-shm-",
+        "size",
+        "default-stop-timeout",
+        "default-ulimit",
+        "dns",
+        "dns-opt",
+        "dns-search",
+        "exec-opt",
+        "exec-root",
+        "experimental",
+        "feature",
+        "firewall-backend",
+        "fixed-cidr",
+        "fixed-cidr-v6",
+        "group",
+        "help",
+        "host",
+        "host-gateway-ip",
+        "http-proxy",
+        "https-",
+        "proxy",
+        "icc",
+        "init",
+        "init-path",
+        "insecure-registry",
+        "ip",
+        "ip-forward",
+        "ip-forward-no-drop",
+        "ip-masq",
+        "ip6tables",
+        "iptables",
+        "ipv6",
+        "label",
+        "live-restore",
+        "log-driver",
+        "log-format",
+        "log-level",
+        "log-opt",
+        "max-concurrent-downloads",
+        "max-concurrent-uploads",
+        "max-download-attempts",
+        "metrics-addr",
+        "mtu",
+        "network-control-plane-mtu",
+        "no-new-",
+        "privileges",
+        "no-proxy",
+        "node-generic-resource",
+        "nri-opts",
+        "pidfile",
+        "raw-logs",
+        "registry-mirror",
+        "rootless",
+        "seccomp-profile",
+        "selinux-enabled",
+        "shutdown-timeout",
+        "storage-driver",
+        "storage-opt",
+        "swarm-default-advertise-",
+        "addr",
+        "tls",
+        "tlscacert",
+        "tlscert",
+        "tlskey",
+        "tlsverify",
+        "userland-proxy",
+        "userland-proxy-path",
+        "userns-remap",
+        "validate",
+        "version",
+    ]
+)
 
 
 def test_every_flag_of_dockerd_is_known() -> None:
-    assert set(DOCKERD_FLAGS) <= {flag.name for flag in flags.FLAGS + flags.PROGRAM_FLAGS}
+    assert {flag.name for flag in flags.FLAGS + flags.PROGRAM_FLAGS} >= DOCKERD_FLAGS
 
 
 def test_every_flag_is_in_the_usage() -> None:
@@ -39,14 +130,26 @@ def test_every_flag_is_in_the_usage() -> None:
         (["-H", "unix:///a", "--host=tcp://b", "-H=fd://"], {"hosts": ["unix:///a", "tcp://b", "fd://"]}),
         (["--mtu", "1400"], {"mtu": 1400}),
         (["--default-shm-size=1g"], {"default-shm-size": 1 << 30}),
-        (["--log-opt", "max-size=10m", "--log-opt=max-file=3"], {"log-opts": {"max-size": "10m", "max-file": "3"}}),
-        (["--default-ulimit", "nofile=10:20"], {"default-ulimits": {"nofile": {"Name": "nofile", "Soft": 10, "Hard": 20}}}),
-        (["--default-address-pool", "base=10.1.0.0/16,size=24"], {"default-address-pools": [{"base": "10.1.0.0/16", "size": 24}]}),
+        (
+            ["--log-opt", "max-size=10m", "--log-opt=max-file=3"],
+            {"log-opts": {"max-size": "10m", "max-file": "3"}},
+        ),
+        (
+            ["--default-ulimit", "nofile=10:20"],
+            {"default-ulimits": {"nofile": {"Name": "nofile", "Soft": 10, "Hard": 20}}},
+        ),
+        (
+            ["--default-address-pool", "base=10.1.0.0/16,size=24"],
+            {"default-address-pools": [{"base": "10.1.0.0/16", "size": 24}]},
+        ),
         (
             ["--default-network-opt", "bridge=a=1", "--default-network-opt", "bridge=b=2"],
             {"default-network-opts": {"bridge": {"a": "1", "b": "2"}}},
         ),
-        (["--http-proxy", "http://p", "--no-proxy=x"], {"proxies": {"http-proxy": "http://p", "no-proxy": "x"}}),
+        (
+            ["--http-proxy", "http://p", "--no-proxy=x"],
+            {"proxies": {"http-proxy": "http://p", "no-proxy": "x"}},
+        ),
         (["--feature", "a=true", "--feature", "b"], {"features": {"a": True, "b": True}}),
         (["-p", "/pid"], {"pidfile": "/pid"}),
         (["-ldebug"], {"log-level": "debug"}),
@@ -87,8 +190,16 @@ def test_file_and_flags_are_joined(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "arguments", "message"),
     [
-        ('{"debug": true}', ["--debug"], "specified both as a flag and in the configuration file: debug: (from flag: true, from file: true)"),
-        ('{"hosts": ["unix:///a"]}', ["-H", "unix:///b"], "hosts: (from flag: [unix:///b], from file: [unix:///a])"),
+        (
+            '{"debug": true}',
+            ["--debug"],
+            "specified both as a flag and in the configuration file: debug: (from flag: true, from file: true)",
+        ),
+        (
+            '{"hosts": ["unix:///a"]}',
+            ["-H", "unix:///b"],
+            "hosts: (from flag: [unix:///b], from file: [unix:///a])",
+        ),
         ('{"nonsense": 1}', [], "the following directives don't match any configuration option: nonsense"),
         ('{"mtu": "big"}', [], "mtu"),
         ("{", [], "unable to configure the engine with file"),
@@ -124,5 +235,10 @@ def test_reload_moves_only_what_dockerd_reloads(tmp_path: Path) -> None:
 
 
 def test_add_runtime_registers_a_runtime(tmp_path: Path) -> None:
-    config = load(tmp_path, '{"runtimes": {"crun": {"path": "/usr/bin/crun"}}}', "--add-runtime", "other=/bin/other").config
-    assert {name: runtime.path for name, runtime in config.runtimes.items()} == {"crun": "/usr/bin/crun", "other": "/bin/other"}
+    config = load(
+        tmp_path, '{"runtimes": {"crun": {"path": "/usr/bin/crun"}}}', "--add-runtime", "other=/bin/other"
+    ).config
+    assert {name: runtime.path for name, runtime in config.runtimes.items()} == {
+        "crun": "/usr/bin/crun",
+        "other": "/bin/other",
+    }
