@@ -9,13 +9,17 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
+from pathlib import Path
 from typing import Any
 
 from parity.normal import Normaliser, squeeze
 from parity.scenario import Scenario, Step
 
 STEP_SECONDS = 60
+PROGRAMS = Path(__file__).parent / "bin"
+"""What scenarios may call beside the machine's own programs."""
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -49,7 +53,7 @@ def _step(step: Step, socket_path: str, work: str, normalise: Normaliser) -> dic
 
 def _command(text: str, socket_path: str, work: str, normalise: Normaliser) -> dict[str, Any]:
     environment = {
-        "PATH": os.environ["PATH"],
+        "PATH": f"{PROGRAMS}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "HOME": work,
         "DOCKER_HOST": f"unix://{socket_path}",
         "DOCKER_CLI_HINTS": "false",
