@@ -11,7 +11,7 @@ from aiohttp import web
 from sampan.api.call import Call
 from sampan.api.responses import json
 from sampan.api.router import Handler, Router
-from sampan.errors import NotSupported, Unavailable
+from sampan.errors import NotFound, NotSupported, Unavailable
 
 router = Router()
 
@@ -69,12 +69,8 @@ for _method, _path, _subject in [
     ("POST", "/build/cancel", "Building images (docker build)"),
     ("POST", "/session", "BuildKit's session"),
     ("POST", "/grpc", "BuildKit's gRPC"),
-    ("GET", "/plugins/{name:any}/json", "Plugin support"),
     ("POST", "/plugins/pull", "Plugin support"),
     ("POST", "/plugins/create", "Plugin support"),
-    ("POST", "/plugins/{name:any}/enable", "Plugin support"),
-    ("POST", "/plugins/{name:any}/disable", "Plugin support"),
-    ("DELETE", "/plugins/{name:any}", "Plugin support"),
 ]:
     router.add(_method, _path, _refusing(_subject))
 
@@ -83,3 +79,17 @@ for _method, _path, _subject in [
 async def list_plugins(call: Call) -> web.StreamResponse:
     """No plugin can be installed, so the list is truthfully empty."""
     return json([])
+
+
+async def _no_plugin(call: Call) -> web.StreamResponse:
+    """As no plugin can be installed, no name is one; `docker inspect NAME` asks here too and goes on after a 404."""
+    raise NotFound(f'plugin "{call.fields["name"]}" not found')
+
+
+for _method, _path in [
+    ("GET", "/plugins/{name:any}/json"),
+    ("POST", "/plugins/{name:any}/enable"),
+    ("POST", "/plugins/{name:any}/disable"),
+    ("DELETE", "/plugins/{name:any}"),
+]:
+    router.add(_method, _path, _no_plugin)
