@@ -18,7 +18,7 @@ COMMANDS = [
     "ps --format {{.Foo}}",
     "images",
     "images --no-trunc",
-    "images --format json",
+    "images --format {{.Repository}},{{.Tag}},{{.ID}},{{.Size}},{{.CreatedAt}},{{.Digest}}",
     "history busybox",
     "inspect one",
     "inspect --format {{.Name}} one nope",
