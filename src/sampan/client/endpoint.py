@@ -37,7 +37,7 @@ class Endpoint(NamedTuple):
     """Host and port of a TCP address; ("", 0) for a unix socket."""
     tls: TlsFiles | None
     is_default: bool = False
-    """True when nobody chose it: only such an engine is started on demand."""
+    """True for the place of the engine that is started on demand, also when DOCKER_HOST names it (`sampan env`)."""
 
 
 def runtime_directory(environ: Mapping[str, str] | None = None) -> str:
@@ -70,6 +70,14 @@ def resolve(
     '/tmp/engine.sock'
     """
     environ = os.environ if environ is None else environ
+    found = _chosen(host, context, tls, environ)
+    return found._replace(is_default=found.url == default_host(environ))
+
+
+def _chosen(
+    host: str | None, context: str | None, tls: TlsFiles | None, environ: Mapping[str, str]
+) -> Endpoint:
+    """What the user named, in Docker's order: the argument, a context, DOCKER_HOST, the present context, the default."""
     if host:
         return parse(host, tls or tls_from(environ))
     if context and context != "default":
@@ -79,7 +87,7 @@ def resolve(
     chosen = environ.get("DOCKER_CONTEXT", "")
     if not context and chosen and chosen != "default":
         return _context(chosen, environ)
-    return parse(default_host(environ), None)._replace(is_default=True)
+    return parse(default_host(environ), None)
 
 
 def parse(host: str, tls: TlsFiles | None = None) -> Endpoint:

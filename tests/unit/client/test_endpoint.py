@@ -20,6 +20,7 @@ def test_an_explicit_host_wins_over_the_environment() -> None:
 
 def test_nothing_chosen_is_the_engine_that_may_be_started() -> None:
     assert endpoint.resolve(environ={}).is_default
+    assert endpoint.resolve(environ={"DOCKER_HOST": endpoint.default_host()}).is_default
     assert endpoint.resolve(environ={"DOCKER_CONTEXT": "default"}).is_default
 
 
