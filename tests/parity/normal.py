@@ -20,6 +20,10 @@ _RULES: list[tuple[str, re.Pattern[str]]] = [
 _ADDRESS = re.compile(r"\b(10|172|192)\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})\b")
 _PLAIN: list[tuple[re.Pattern[str], str]] = [
     (
+        re.compile(r"\b(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d  ?(?:\d\d:\d\d|\d{4})\b"),
+        "<ls time>",
+    ),
+    (
         re.compile(
             r"\b(?:Less than a second|About a minute|About an hour|\d+ (?:second|minute|hour|day)s?)( ago)?"
         ),
