@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import fcntl
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from busybox_image import busybox_archive
 from parity import peers, scenario
 from parity.compare import compare, known_differences
 from parity.playing import play
@@ -55,7 +53,6 @@ def record(peer: str, text: str) -> int:
     with open("/run/lock/sampan-parity", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with peers.running(peer) as socket:
-            load_base_image(socket)
             for each in chosen:
                 print(each.key, flush=True)
                 keep(peer, each, play(each, socket))
@@ -79,7 +76,6 @@ def check(text: str) -> int:
         engine = RunningEngine(Path(directory))
         engine.start()
         try:
-            load_base_image(str(engine.socket))
             for each in scenario.load():
                 theirs = recorded("dockerd", each.file).get(each.title)
                 if text not in each.key or theirs is None:
@@ -96,16 +92,6 @@ def check(text: str) -> int:
             engine.close()
     print(f"\n{equal} equal, {expected} different on purpose (docs/differences.md), {different} different")
     return 1 if different else 0
-
-
-def load_base_image(socket: str) -> None:
-    subprocess.run(
-        ["docker", "-H", f"unix://{socket}", "load"],
-        input=busybox_archive(),
-        check=True,
-        capture_output=True,
-        timeout=120,
-    )
 
 
 if __name__ == "__main__":

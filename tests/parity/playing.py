@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import json
 import os
@@ -14,6 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from busybox_image import busybox_archive
 from parity.normal import Normaliser, squeeze
 from parity.scenario import Scenario, Step
 
@@ -38,6 +40,7 @@ class UnixConnection(http.client.HTTPConnection):
 def play(scenario: Scenario, socket_path: str) -> list[dict[str, Any]]:
     """Each step's normalised outcome, JSON-able. The engine is left with its images only."""
     normalise = Normaliser()
+    load_base_image(socket_path)
     with tempfile.TemporaryDirectory(prefix="parity-work-") as work:
         try:
             return [_step(step, socket_path, work, normalise) for step in scenario.steps]
@@ -135,6 +138,22 @@ def _normal_json(value: Any, normalise: Normaliser) -> Any:
     if isinstance(value, str):
         return normalise(value)
     return value
+
+
+def load_base_image(socket_path: str) -> None:
+    """Load it, or give it back its name, whatever the scenario before did to it."""
+    subprocess.run(
+        ["docker", "-H", f"unix://{socket_path}", "load"],
+        input=_base_image(),
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+
+
+@functools.cache
+def _base_image() -> bytes:
+    return busybox_archive()
 
 
 def clean(socket_path: str) -> None:
