@@ -4,10 +4,11 @@ Layers use *whiteouts*: an empty file `.wh.name` says that `name` of the layers 
 everything below in that directory is. Into an overlay upper directory they become overlay's own marks (a character
 device 0:0, the attribute `trusted.overlay.opaque`); into a whole copy of the layers below they are deletions.
 
-Refused, naming the entry: absolute names and `..`; a way that leads out through a symbolic or hard link; the same name
-twice (directories excepted); whiteouts of nothing or of a parent; more data than there is room for; NULs, absurd
-numbers, damaged or short archives; a digest that is not the expected one. Directory times are set at the end, for
-every entry made in a directory changes them. Nothing is synced: the snapshot's commit does that once for all files.
+Refused, naming the entry: absolute names and `..`; a way that leads out through a symbolic or hard link; whiteouts of
+nothing or of a parent; more data than there is room for; NULs, absurd numbers, damaged or short archives; a digest that is
+not the expected one. Of entries with the same name the last wins, as real images have them: what was there is removed
+first, never written into or through. Directory times are set at the end, for every entry made in a directory changes
+them. Nothing is synced: the snapshot's commit does that once for all files.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ class LayerWriter(EntryWriter):
                 return  # a device, skipped
 
     def _make_way(self, path: str, name: str, entry: Entry) -> None:
-        """Something has the name. Only what the layers below brought, or a whiteout of this layer, may be replaced."""
+        """Something has the name, from the layers below, an earlier entry of this layer, or as its whiteout."""
         if path in self._whiteouts:
             directory = self._tree.directory(path.rpartition("/")[0])
             os.unlink(name, dir_fd=directory)
@@ -118,8 +119,6 @@ class LayerWriter(EntryWriter):
                 os.mkdir(name, 0o700, dir_fd=directory)
                 os.setxattr(f"/proc/self/fd/{directory}/{name}", OPAQUE_ATTRIBUTE, b"y")
             return
-        if self._overlay or _identity(self._tree.directory(path.rpartition("/")[0]), name) in self._made:
-            raise InvalidParameter(f"entry {shown(entry.name)}: duplicate entry")
         self._remove(path, name)
 
     def _inherit(self, fd: int, path: str) -> None:

@@ -2,8 +2,8 @@
 
 Two meanings of a path:
 
-- `beneath`: a layer's. Nothing may lead out of the tree, not even by way of a link that ends inside when seen from a
-  chroot: that is an error (EXDEV).
+- `beneath`: a layer's. A link with an absolute target starts over at the tree's root, as it will in the container, and may name
+  directories that only the layers below have; one that climbs above the root by `..` is an error.
 - `in_root`: a container's. Links and `..` mean what they mean to a process in it; they end at its root
   (CVE-2018-15664: never resolved as text, never checked first and used later).
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _CACHED = 128
+_LINKS = 40
+"""As many as the kernel follows."""
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -70,8 +72,11 @@ class Tree:
         try:
             os.mkdir(name, 0o755, dir_fd=above)
         except FileExistsError:
-            # A link that leads nowhere: making its target would be writing where it points.
-            raise InvalidParameter(f"{path!r} is not a directory") from None
+            real = self._followed(path)
+            if real == path:
+                raise InvalidParameter(f"{path!r} is not a directory") from None
+            self.make_directory(real, inherit)  # a link into what only the layers below have
+            return self.directory(path)
         made = os.open(name, _OPEN_DIRECTORY, dir_fd=above)
         try:
             inherit(made, path)
@@ -97,10 +102,59 @@ class Tree:
             return self._open(self._root, f"{self._base}/{path}".strip("/"), _DIRECTORY)
         except OSError as error:
             if error.errno == errno.EXDEV:
-                raise InvalidParameter(f"{path!r} leads out of the tree through a symbolic link") from None
+                return self._resolve_absolute(path)
             if error.errno in (errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
                 raise InvalidParameter(f"{path!r}: {error.strerror}") from None
             raise
+
+    def _resolve_absolute(self, path: str) -> int:
+        """A way that the kernel refused as leaving the root: right with absolute links, refused when it climbs.
+
+        The kernel resolves it again, and cannot leave the root (RESOLVE_IN_ROOT): the reading of links here decides what to
+        refuse, never where something is written.
+        """
+        self._followed(path)
+        try:
+            return open_in_root(self._root, f"{self._base}/{path}".strip("/"), _DIRECTORY)
+        except OSError as error:
+            if error.errno in (errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
+                raise InvalidParameter(f"{path!r}: {error.strerror}") from None
+            raise
+
+    def _followed(self, path: str) -> str:
+        """The path with its links followed, whether or not its end exists. Raises InvalidParameter for a climb or a loop."""
+        done: list[str] = []
+        waiting = path.split("/")[::-1]
+        links = 0
+        while waiting:
+            part = waiting.pop()
+            if part == ".." and not done:
+                raise InvalidParameter(f"{path!r} leads out of the tree through a symbolic link")
+            if part == "..":
+                done.pop()
+            elif part not in ("", "."):
+                target = self._link_at("/".join([*done, part]))
+                if target is None:
+                    done.append(part)
+                    continue
+                links += 1
+                if links > _LINKS:
+                    raise InvalidParameter(f"{path!r}: too many levels of symbolic links")
+                if target.startswith("/"):
+                    done.clear()
+                waiting.extend(target.split("/")[::-1])
+        return "/".join(done)
+
+    def _link_at(self, path: str) -> str | None:
+        """The target of a symbolic link; None for anything else, and for nothing."""
+        try:
+            fd = open_in_root(self._root, f"{self._base}/{path}".strip("/"), os.O_PATH | os.O_NOFOLLOW)
+        except OSError:
+            return None
+        try:
+            return os.readlink("", dir_fd=fd) if stat.S_ISLNK(os.fstat(fd).st_mode) else None
+        finally:
+            os.close(fd)
 
 
 def clean_name(name: str) -> str:

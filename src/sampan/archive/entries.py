@@ -138,8 +138,11 @@ class EntryWriter(ABC):
         self._times[path] = entry
 
     def _create_link(self, directory: int, name: str, entry: Entry) -> None:
-        """A hard link, to an entry of this layer. The target's last part is not followed if it is a symbolic link."""
-        target = clean_name(entry.link)
+        """A hard link, to an entry of this layer. The target's last part is not followed if it is a symbolic link.
+
+        A target that begins with `/` is meant from the layer's root, as Docker has it.
+        """
+        target = clean_name(entry.link.lstrip("/"))
         parent, _, last = target.rpartition("/")
         if not last:
             raise InvalidParameter(f"entry {shown(entry.name)}: hard link to the root")
@@ -157,8 +160,10 @@ class EntryWriter(ABC):
             ) from None
 
     def _remove(self, path: str, name: str) -> None:
-        """Remove what has the name."""
+        """Remove what has the name, and forget what was to be done beneath it."""
         self._tree.forget_all()
+        for gone in [each for each in self._times if each == path or each.startswith(f"{path}/")]:
+            del self._times[gone]
         fresh = self._tree.directory(path.rpartition("/")[0])
         remove_tree(fresh, name)
 
@@ -181,8 +186,8 @@ class EntryWriter(ABC):
             accessed = entry.atime_ns if entry.atime_ns is not None else entry.mtime_ns
             try:
                 fd = self._tree.open_directory(path)
-            except FileNotFoundError:
-                continue  # a later opaque mark took it
+            except (FileNotFoundError, InvalidParameter):
+                continue  # a later opaque mark or entry took it
             try:
                 os.utime(fd, ns=(max(accessed, entry.mtime_ns), entry.mtime_ns))
             finally:
