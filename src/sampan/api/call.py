@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from sampan.engine.engine import Engine
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 MAX_BODY = 32 * 1024 * 1024
 """Bytes of a JSON body; uploads (load, build, cp) are streamed and have no such bound."""
@@ -100,6 +103,12 @@ class Call:
             if not lost:
                 raise
             task.uncancel()
+        except Exception:
+            # The status is sent: only a body that ends too early still tells the client. An error's own answer
+            # in the midst of it would be taken for data.
+            log.exception("answer broken off: %s %s", self.request.method, self.request.path)
+            if self.request.transport is not None:
+                self.request.transport.abort()
         finally:
             forget()
 

@@ -71,8 +71,8 @@ class Copying:
         return archive
 
     async def export(self, container: Container) -> OutgoingArchive:
-        """The whole root as a tar."""
-        archive = await self._pack(container, "/", "")
+        """The whole root as a tar, without what is mounted in it: volumes are not exported."""
+        archive = await self._pack(container, "/", "", bare=True)
         self._services.publish(container, "export")
         return archive
 
@@ -112,7 +112,9 @@ class Copying:
             return [int(user[0]), int(user[2]) if user[2].isdigit() else 0]
         return None
 
-    async def _pack(self, container: Container, path: str, name: str | None) -> OutgoingArchive:
+    async def _pack(
+        self, container: Container, path: str, name: str | None, *, bare: bool = False
+    ) -> OutgoingArchive:
         """Start the worker and wait for the stat that precedes its first byte."""
         loop = asyncio.get_running_loop()
         ready: asyncio.Future[dict[str, Any]] = loop.create_future()
@@ -123,7 +125,7 @@ class Copying:
 
         reader, writer = os.pipe2(os.O_CLOEXEC)
         args = {"path": path, "name": name}
-        job = asyncio.create_task(self._run(container, "pack_job", args, (writer,), progress))
+        job = asyncio.create_task(self._run(container, "pack_job", args, (writer,), progress, bare=bare))
         await asyncio.sleep(0)
         done, _ = await asyncio.wait((job, ready), return_when=asyncio.FIRST_COMPLETED)
         os.close(writer)
@@ -140,24 +142,26 @@ class Copying:
         args: dict[str, Any],
         fds: tuple[int, ...],
         progress: Any = None,
+        *,
+        bare: bool = False,
     ) -> Any:
         try:
             return await self._services.workers.run(
                 f"sampan.containers.root_jobs:{job}",
-                {"view": await self._view(container), **args},
+                {"view": await self._view(container, bare=bare), **args},
                 fds,
                 progress,
             )
         except NotFound as error:
             raise NotFound(f"{error} {container.name}") from None
 
-    async def _view(self, container: Container) -> dict[str, Any]:
+    async def _view(self, container: Container, *, bare: bool = False) -> dict[str, Any]:
         services = self._services
         if container.state.removing:
             raise NotFound(f"No such container: {container.name}")
         shim = container.shim
         if shim is not None and container.state.alive:
-            return view_arguments(pid=shim.init_pid, rootfs=(), mounts=(), anchor="")
+            return view_arguments(pid=shim.init_pid, rootfs=(), mounts=(), anchor="", bare=bare)
         return view_arguments(
             pid=0,
             rootfs=await services.images.rootfs_mounts(container.id),
@@ -168,7 +172,7 @@ class Copying:
                     "options": ["ro"] if mount.read_only else [],
                 }
                 for mount in container.record.mounts
-                if mount.type in ("bind", "volume") and not mount.subpath
+                if mount.type in ("bind", "volume") and not mount.subpath and not bare
             ],
             anchor=str(services.directory(container.id)),
         )

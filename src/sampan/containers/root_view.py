@@ -11,25 +11,31 @@ from typing import TYPE_CHECKING, Any
 
 from sampan.linux import mount as mnt
 from sampan.linux import path as paths
-from sampan.linux.process import unshare
+from sampan.linux.process import setns, unshare
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sampan.oci.runtime import Mount
 
+CLONE_FS = 0x00000200
 CLONE_NEWNS = 0x00020000
 
 
 def view_arguments(
-    *, pid: int, rootfs: Sequence[Mount], mounts: Sequence[Mount], anchor: str
+    *, pid: int, rootfs: Sequence[Mount], mounts: Sequence[Mount], anchor: str, bare: bool = False
 ) -> dict[str, Any]:
-    """The arguments from which `open_root` opens a root. `pid` is init's while it runs, else 0; `anchor` an existing directory."""
-    return {"pid": pid, "rootfs": list(rootfs), "mounts": list(mounts), "anchor": anchor}
+    """The arguments from which `open_root` opens a root. `pid` is init's while it runs, else 0; `anchor` an existing directory.
+
+    `bare`: without what is mounted in it (/proc, /dev, volumes); give no `mounts` then.
+    """
+    return {"pid": pid, "rootfs": list(rootfs), "mounts": list(mounts), "anchor": anchor, "bare": bare}
 
 
 def open_root(view: dict[str, Any]) -> int:
     """An O_PATH descriptor of the container's root directory. Call it at most once in a worker."""
+    if view["pid"] and view["bare"]:
+        return _open_bare_root(view["pid"])
     if view["pid"]:
         # The one magic link that is followed: it is the kernel's, and leads to the container's root whatever is mounted on it.
         return os.open(f"/proc/{view['pid']}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -45,6 +51,26 @@ def open_root(view: dict[str, Any]) -> int:
     for entry in view["mounts"]:
         _mount_if_possible(root, entry)
     return root
+
+
+def _open_bare_root(pid: int) -> int:
+    """The root of a running container, as it lies beneath its mounts.
+
+    Only its own mount namespace can copy that mount, so it is entered for one system call. In there every path is the
+    container's: nothing may be imported or looked up before we are back (CVE-2019-14271).
+    """
+    home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    theirs = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        unshare(CLONE_FS)  # setns(2) wants a root and directory that no other thread shares
+        setns(theirs, CLONE_NEWNS)
+        try:
+            return mnt.clone_mount("/")
+        finally:
+            setns(home, CLONE_NEWNS)
+    finally:
+        os.close(theirs)
+        os.close(home)
 
 
 def _mount_if_possible(root: int, entry: Mount) -> None:

@@ -1,0 +1,1 @@
+"""Clients that are not ours, unmodified, against a Sampan engine: `bin/test clients`."""

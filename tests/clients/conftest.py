@@ -1,0 +1,101 @@
+"""Fixtures for tests with clients that are not ours: one engine on a Unix socket, one on TCP with TLS."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from busybox_image import busybox_archive
+from clients.certificates import Authority
+from running_engine import RunningEngine
+
+PROGRAM_SECONDS = 300
+"""A foreign program's limit, its build included (Maven fetches its plugins)."""
+
+Play = Callable[..., str]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.geteuid() != 0:
+        for item in items:
+            item.add_marker(pytest.mark.skip(reason="needs root: run as root (sudo bin/test clients)"))
+
+
+@pytest.fixture(scope="session")
+def shared_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEngine]:
+    running = RunningEngine(tmp_path_factory.mktemp("engine"))
+    running.start()
+    try:
+        with running.client() as client:
+            client.images.load(busybox_archive())
+        yield running
+    finally:
+        running.close()
+
+
+@pytest.fixture
+def engine(shared_engine: RunningEngine) -> Iterator[RunningEngine]:
+    """A running engine that holds `busybox:latest` and nothing else."""
+    yield shared_engine
+    shared_engine.remove_everything()
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A certificate authority of the tests' own."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def tls_engine(
+    tmp_path_factory: pytest.TempPathFactory, authority: Authority
+) -> Iterator[tuple[RunningEngine, str]]:
+    """An engine that asks for client certificates on a TCP port, and its tcp:// address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    server = authority.issue("server", server=True)
+    running = RunningEngine(
+        tmp_path_factory.mktemp("tls-engine"),
+        [
+            *("-H", address, "--tlsverify", "--tlscacert", str(authority.certificate)),
+            *("--tlscert", str(server / "cert.pem"), "--tlskey", str(server / "key.pem")),
+        ],
+    )
+    running.start()
+    try:
+        with running.client() as client:
+            client.images.load(busybox_archive())
+        yield running, address
+    finally:
+        running.close()
+
+
+@pytest.fixture
+def play(engine: RunningEngine, tmp_path: Path) -> Play:
+    """Run a program of another language against the engine; its output. Fails with what it said when it fails."""
+
+    def run(*command: str, cwd: Path = tmp_path, **environment: str) -> str:
+        if not shutil.which(command[0]):
+            pytest.skip(f"{command[0]} is missing: install it to test this client")
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            env={**os.environ, "DOCKER_HOST": engine.host, **environment},
+            capture_output=True,
+            text=True,
+            timeout=PROGRAM_SECONDS,
+            check=False,
+        )
+        if done.returncode:
+            said = (done.stdout + done.stderr)[-4000:]
+            raise AssertionError(f"{' '.join(command)}: exit {done.returncode}\n{said}\n{engine.log[-2000:]}")
+        return done.stdout
+
+    return run
