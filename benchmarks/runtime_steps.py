@@ -26,7 +26,7 @@ def show(name: str, samples: list[float]) -> None:
 
 
 async def spare(b: Bench) -> None:
-    while len(b.launcher._spares) < b.config.parked:  # noqa: ASYNC110
+    while len(b.launcher._pool._spares) < b.config.parked:  # noqa: ASYNC110
         await asyncio.sleep(0.005)
 
 

@@ -65,6 +65,8 @@ class ContainerLaunch(TypedDict):
     """Directory of run-time files of this container, under the exec root, owned by the shim."""
     spec: Spec
     """OCI runtime spec. `root.path` is ignored when `rootfs` is given."""
+    seccomp: NotRequired[str]
+    """Path of the compiled filter; set by the launcher in place of the spec's `linux.seccomp`."""
     rootfs: list[Mount]
     """Mounts (from the snapshotter) that make the root file system, done in the shim's private mount
     namespace.

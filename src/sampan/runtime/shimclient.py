@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from sampan.oci.runtime import Process, Resources
     from sampan.runtime.interface import ExecLaunch, HealthProbe
+    from sampan.runtime.pool import ShimPool, Spare
 
 SHIM_LOST = "shim lost"
 _READ = 256 * 1024
@@ -82,6 +83,19 @@ class Connection:
             raise _error(reply["error"])
         return reply, descriptors
 
+    def renew(self) -> Connection:
+        """The same connection for the shim's next container; for whoever still holds this one it is closed.
+
+        A handle that outlived its container must not signal the next one.
+        """
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        successor = socket.socket(fileno=self._socket.detach())
+        self._abandon()
+        renewed = Connection(successor)
+        renewed._next_id = self._next_id  # no late reply may meet a new call
+        return renewed
+
     def close(self) -> None:
         """Disconnect; calls under way raise ShimLost."""
         if self._socket.fileno() < 0:
@@ -89,6 +103,11 @@ class Connection:
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
         self._socket.close()
+        self._abandon()
+        if self.on_lost is not None:
+            self.on_lost()
+
+    def _abandon(self) -> None:
         for _, descriptors in self._outgoing:
             _close_all(descriptors)
         self._outgoing.clear()
@@ -96,8 +115,6 @@ class Connection:
             if not future.done():
                 future.set_exception(ShimLost(SHIM_LOST))
         self._calls.clear()
-        if self.on_lost is not None:
-            self.on_lost()
 
     def _flush(self) -> None:
         while self._outgoing and self._socket.fileno() >= 0:
@@ -230,7 +247,8 @@ class ShimHandle:
         description: dict[str, Any],
         bundle: str,
         pidfd: int,
-        sandbox: Sandbox | None,
+        spare: Spare | None,
+        pool: ShimPool,
         on_closed: Callable[[ShimHandle], None],
         remove_remains: Callable[[str], None],
     ) -> None:
@@ -245,7 +263,10 @@ class ShimHandle:
         self._connection = connection
         self._bundle = bundle
         self._pidfd = pidfd
-        self._sandbox = sandbox
+        self._spare = spare
+        """What the pool gave us; None for an adopted shim, which is another zygote's child."""
+        self._pool = pool
+        self._sandbox = spare.sandbox if spare is not None else None
         self._on_closed = on_closed
         self._remove_remains = remove_remains
         connection.on_event = self._event
@@ -339,14 +360,23 @@ class ShimHandle:
     async def close(self) -> None:
         if self._pidfd < 0:
             return
+        stays = False
         try:
-            await self._connection.call("close")
-            await readable(self._pidfd)
+            stay = self._spare is not None and self._pool.wants_back
+            reply, _ = await self._connection.call("close", {"stay": stay})
+            stays = reply.get("stays", False)
+            if not stays:
+                await readable(self._pidfd)
         except ShimLost:
             await readable(self._pidfd)
             await asyncio.to_thread(self._remove_remains, self._bundle)
         remove_bundle(self._bundle)
-        self._dispose()
+        if stays and self._spare is not None:
+            spare, self._spare = self._spare, None
+            self._pool.give_back(spare.child, self._connection.renew())
+            self._release()
+        else:
+            self._dispose()
 
     def detach(self) -> None:
         """Disconnect and leave shim and container as they are."""
@@ -355,6 +385,12 @@ class ShimHandle:
 
     def _dispose(self) -> None:
         self._connection.close()
+        if self._spare is not None:
+            self._spare.child.close()
+            self._spare = None
+        self._release()
+
+    def _release(self) -> None:
         os.close(self._pidfd)
         self._pidfd = -1
         if self._sandbox is not None:
@@ -370,6 +406,11 @@ class ShimHandle:
 
 def remove_bundle(bundle: str) -> None:
     """Remove a bundle and what its shim did not: a handful of files on a tmpfs."""
+    try:
+        os.rmdir(bundle)  # the usual case: the shim has left nothing in it
+        return
+    except OSError:
+        pass
     shutil.rmtree(bundle, ignore_errors=True)
 
 

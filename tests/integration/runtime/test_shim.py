@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sampan.errors import Conflict
+from sampan.linux import mount
 from sampan.runtime.interface import LaunchError
 from sampan.runtime.shimclient import SHIM_LOST, readable
 
@@ -78,7 +79,70 @@ def test_output_exit_code_and_log(run: Any) -> None:
         await shim.close()
         assert not os.path.exists(request["bundle"])
         assert cgroup_directories(shim.id) == []
-        assert not os.path.exists(f"/proc/{shim.pid}")
+
+    run(scenario)
+
+
+def test_closed_shim_serves_the_next_container_and_keeps_nothing_of_the_last(run: Any) -> None:
+    async def scenario(b: Bench) -> None:
+        pids, descriptors = [], []
+        for turn in range(4):
+            shim = await b.launch(["sh", "-c", f"echo {turn}; read line; echo $line"], stdin=True)
+            stream = await shim.attach(stdin=True, stdout=True, stderr=True)
+            await shim.start()
+            handle, output = await shim.exec(
+                {
+                    "exec_id": "same",
+                    "process": process(["sleep", "1000"]),  # type: ignore[typeddict-item]
+                    "stdio": {"tty": False, "open_stdin": False, "stdin_once": False},
+                },
+                attach=(False, True, True),
+            )
+            assert output is not None
+            read, write = os.pipe()
+            await shim.keep("port", [read])
+            os.close(read)
+            await stream.write(b"end\n")
+            assert unframe(await read_all(stream))[1] == f"{turn}\nend\n".encode()
+            assert (await shim.wait()).code == 0
+            await shim.close()
+            assert (await handle.wait()).code == 137
+            await output.close()
+            # Nobody holds the reading end any more.
+            with pytest.raises(BrokenPipeError):
+                os.write(write, b"x")
+            os.close(write)
+            assert cgroup_directories(shim.id) == []
+            while not (spares := b.launcher._pool._spares):
+                await asyncio.sleep(0.005)
+            pids.append(shim.pid)
+            descriptors.append(len(os.listdir(f"/proc/{spares[-1].child.pid}/fd")))
+        assert len(set(pids)) < len(pids)
+        assert len(set(descriptors)) == 1
+
+    run(scenario)
+
+
+def test_parked_shim_sees_what_was_mounted_after_it_was_parked(run: Any, tmp_path: Path) -> None:
+    async def scenario(b: Bench) -> None:
+        while not b.launcher._pool._spares:
+            await asyncio.sleep(0.005)
+        source = tmp_path / "late"
+        source.mkdir()
+        mount.mount("sampan-test", str(source), "tmpfs")
+        try:
+            (source / "news").write_text("arrived")
+            request = b.request(["cat", "/late/news"])
+            request["spec"]["mounts"].append(
+                {"destination": "/late", "type": "bind", "source": str(source), "options": ["rbind"]}
+            )
+            shim = await b.launcher.launch(request)
+            stream = await shim.attach(stdin=False, stdout=True, stderr=True)
+            await shim.start()
+            assert unframe(await read_all(stream))[1] == b"arrived"
+            await shim.close()
+        finally:
+            mount.umount(str(source), mount.MNT_DETACH)
 
     run(scenario)
 
@@ -86,10 +150,10 @@ def test_output_exit_code_and_log(run: Any) -> None:
 def test_parked_and_fresh_shims_make_the_same_container(run: Any) -> None:
     async def scenario(b: Bench) -> None:
         script = "cat /proc/self/cgroup; cat /proc/self/mountinfo | wc -l; ls /proc/self/fd; env; id"
-        while not b.launcher._spares:
+        while not b.launcher._pool._spares:
             await asyncio.sleep(0.01)
         identity = "a" * 64
-        spare = b.launcher._spares[0].child.pid
+        spare = b.launcher._pool._spares[0].child.pid
         outputs = []
         for usual in (True, False):
             request = b.request(["sh", "-c", script])
@@ -328,9 +392,9 @@ def test_killed_shim_takes_its_container_with_it(run: Any) -> None:
 
 def test_parked_shims_leave_with_the_engine(run: Any) -> None:
     async def scenario(b: Bench) -> None:
-        while not b.launcher._spares:
+        while not b.launcher._pool._spares:
             await asyncio.sleep(0.01)
-        pid = b.launcher._spares[0].child.pid
+        pid = b.launcher._pool._spares[0].child.pid
         await b.launcher.close()
         assert not os.path.exists(f"/proc/{pid}")
         left = [n for n in os.listdir("/sys/fs/cgroup/memory/docker") if b.config.engine_id in n]

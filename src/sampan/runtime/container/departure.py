@@ -6,6 +6,7 @@ process waits for its start; `leave` closes what is left, puts the filter on and
 
 from __future__ import annotations
 
+import binascii
 import errno
 import fcntl
 import os
@@ -185,4 +186,4 @@ def program_of(message: dict[str, Any]) -> Program | None:
     if fields is None:
         return None
     instructions, flags, path, metadata = fields
-    return Program(instructions.encode("latin-1"), flags, path, metadata)
+    return Program(binascii.a2b_base64(instructions), flags, path, metadata)

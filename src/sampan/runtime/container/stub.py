@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import os
 import signal
 import socket
@@ -363,7 +364,8 @@ def _packed(program: Program | None) -> list[Any] | None:
     if program is None:
         return None
     return [
-        program.instructions.decode("latin-1"),
+        # JSON would make six characters of each zero byte, and nearly all are.
+        binascii.b2a_base64(program.instructions, newline=False).decode("ascii"),
         program.flags,
         program.listener_path,
         program.listener_metadata,

@@ -17,19 +17,17 @@ from sampan.runtime.shim.supervised import Supervised
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sampan.cgroups import Layout, OomWatch
+    from sampan.cgroups import OomWatch
     from sampan.logs.writer import LogWriter
     from sampan.runtime.interface import ContainerLaunch
     from sampan.runtime.shim.loop import Loop
-    from sampan.runtime.shim.parking import Parked
+    from sampan.runtime.shim.parking import Parked, Site
 
 
 class Container:
     """State `created` → `running` → `exited`. Made by a successful launch; `close` takes everything back."""
 
-    def __init__(
-        self, loop: Loop, layout: Layout, launch: ContainerLaunch, parked: Parked | None, seccomp_cache: str
-    ) -> None:
+    def __init__(self, loop: Loop, site: Site, launch: ContainerLaunch, parked: Parked | None) -> None:
         """Bring it to `created`. Blocks for milliseconds. Raises LaunchError, with everything taken back."""
         self.id = launch["id"]
         self.bundle = launch["bundle"]
@@ -41,7 +39,7 @@ class Container:
         self._streams = Streams(launch["stdio"])
         try:
             self._log = _open_log(launch)
-            self.runtime = native.NativeRuntime(layout, launch, parked, seccomp_cache)
+            self.runtime = native.NativeRuntime(site, launch, parked)
             console = self.runtime.create(self._streams.theirs)
             if console is not None:
                 self._streams.set_console(console)
@@ -91,7 +89,7 @@ class Container:
         """End whatever is left, and remove cgroup and records. Blocks until the kernel has let go."""
         self.runtime.kill_all()
         if self.init.running:
-            self.init._exited(0)
+            self.init.reap()
         self.init.dispose()
         self._close_log()
         if self._oom_watch is not None:

@@ -188,8 +188,10 @@ class Execs:
                     supervised.kill(9)
                 except Refused:
                     pass
+                supervised.reap()
             supervised.dispose()
         self._processes.clear()
+        self._probes.clear()
 
     def _launch(
         self,

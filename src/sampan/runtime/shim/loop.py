@@ -58,6 +58,10 @@ class Loop:
         heapq.heappush(self._timers, timer)
         return timer
 
+    def forget_timers(self) -> None:
+        """Call none of those that were to come."""
+        self._timers.clear()
+
     def stop(self) -> None:
         """Return from `run` after the present handler."""
         self._running = False

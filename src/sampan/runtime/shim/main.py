@@ -10,8 +10,8 @@ from typing import Any
 from sampan.cgroups import detect
 from sampan.linux import process
 from sampan.runtime.shim.loop import Loop
-from sampan.runtime.shim.parking import park
-from sampan.runtime.shim.service import Service
+from sampan.runtime.shim.parking import Site, open_own_mount_namespace, park
+from sampan.runtime.shim.service import Service, count_descriptors
 
 
 def main(args: dict[str, Any], descriptors: list[int]) -> int:
@@ -25,9 +25,10 @@ def main(args: dict[str, Any], descriptors: list[int]) -> int:
     # The machine's shutdown and careless killers mean the containers, which their engine will stop in order.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    layout = detect()
-    parked = park(layout, args["park"]) if args.get("park") else None
     loop = Loop()
-    Service(loop, layout, parked, args["seccomp_cache"]).accept(socket.socket(fileno=descriptors[0]))
+    site = Site(detect(), args["seccomp_cache"], open_own_mount_namespace())
+    at_rest = count_descriptors()
+    parked = park(site, args["park"]) if args.get("park") else None
+    Service(loop, site, parked, at_rest).accept(socket.socket(fileno=descriptors[0]))
     loop.run()
     return 0

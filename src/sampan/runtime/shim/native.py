@@ -9,10 +9,10 @@ from sampan.cgroups import DEFAULT_PARENT, CgroupError
 from sampan.runtime.container.stub import prefork_for, prefork_join
 from sampan.runtime.interface import LaunchError
 from sampan.runtime.shim import parking
-from sampan.seccomp import cached_program
+from sampan.seccomp import cached_program, read_program
 
 if TYPE_CHECKING:
-    from sampan.cgroups import Layout, OomWatch
+    from sampan.cgroups import OomWatch
     from sampan.oci.runtime import Spec
     from sampan.runtime.container.config import InitConfig
     from sampan.runtime.container.stub import Stub
@@ -23,16 +23,14 @@ if TYPE_CHECKING:
 class NativeRuntime:
     """The OCI runtime of one container. `create` raises LaunchError with everything taken back."""
 
-    def __init__(
-        self, layout: Layout, launch: ContainerLaunch, parked: parking.Parked | None, seccomp_cache: str
-    ) -> None:
+    def __init__(self, site: parking.Site, launch: ContainerLaunch, parked: parking.Parked | None) -> None:
         self._launch = launch
         self._spec: Spec = launch["spec"]
         self._parked = parked
-        self._layout = layout
-        self._seccomp_cache = seccomp_cache
+        self._site = site
+        self._layout = site.layout
         linux = self._spec.get("linux", {})
-        self.cgroup = layout.cgroup(linux.get("cgroupsPath") or f"{DEFAULT_PARENT}/{launch['id']}")
+        self.cgroup = site.layout.cgroup(linux.get("cgroupsPath") or f"{DEFAULT_PARENT}/{launch['id']}")
         self.sandbox: parking.SandboxDescriptors | None = None
         self.seccomp = self._filter()
         self.private_pids = any(n["type"] == "pid" and not n.get("path") for n in linux.get("namespaces", []))
@@ -120,7 +118,7 @@ class NativeRuntime:
 
     def _make_stub(self) -> Stub:
         """Without a parked one: the namespaces as the spec has them."""
-        parking.leave_mount_namespace()
+        parking.leave_mount_namespace(self._site.home)
         self.cgroup.create()
         directory = None if self._layout.can_rename else self.cgroup.open()
         try:
@@ -154,5 +152,11 @@ class NativeRuntime:
         return config
 
     def _filter(self) -> Program | None:
+        path = self._launch.get("seccomp")
+        if path is not None:
+            program = read_program(path)
+            if program is None:
+                raise LaunchError(f"the compiled seccomp filter {path} cannot be read", "other")
+            return program
         profile = self._spec.get("linux", {}).get("seccomp")
-        return cached_program(profile, self._seccomp_cache) if profile else None
+        return cached_program(profile, self._site.seccomp_cache) if profile else None

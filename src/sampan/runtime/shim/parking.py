@@ -24,6 +24,16 @@ NAMESPACES = ("pid", "mount", "uts", "ipc", "network")
 NETLINK_NETFILTER = 12
 
 
+class Site(NamedTuple):
+    """What a shim knows of the machine, the same for all its containers."""
+
+    layout: Layout
+    seccomp_cache: str
+    """Directory of compiled filters."""
+    home: int
+    """The host's mount namespace, of which the shim's own are copies."""
+
+
 class SandboxDescriptors(NamedTuple):
     """A network namespace, and sockets made inside it through which the engine configures it without entering."""
 
@@ -53,21 +63,30 @@ class Parked(NamedTuple):
             self.cgroup.delete()
 
 
-def park(layout: Layout, cgroup_path: str) -> Parked:
+def park(site: Site, cgroup_path: str) -> Parked:
     """Make everything that the usual container needs. Blocks for the cgroup's grace period."""
-    leave_mount_namespace()
+    leave_mount_namespace(site.home)
     stub = prefork(NAMESPACES)
     sandbox = open_sandbox_of(stub.pid)
     cgroup = None
-    if layout.can_rename:
-        cgroup = layout.cgroup(cgroup_path)
+    if site.layout.can_rename:
+        cgroup = site.layout.cgroup(cgroup_path)
         cgroup.create()
         cgroup.attach(stub.pid)
     return Parked(stub, sandbox, cgroup)
 
 
-def leave_mount_namespace() -> None:
-    """A mount namespace of our own: the host's new mounts still arrive, ours never get out."""
+def open_own_mount_namespace() -> int:
+    """The host's, before we leave it."""
+    return os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def leave_mount_namespace(home: int) -> None:
+    """A mount namespace of our own, a fresh copy of the host's: ours never get out.
+
+    The host's new mounts still arrive where its root propagates; where not, this is called again when some have come or gone.
+    """
+    process.setns(home, process.CLONE_NEWNS)
     process.unshare(process.CLONE_NEWNS)
     mount.mount(None, "/", None, mount.MS_REC | mount.MS_SLAVE)
 

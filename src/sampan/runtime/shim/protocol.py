@@ -8,7 +8,7 @@ kind `unknown-call`, by which an engine recognises a shim older than itself.
 call           arguments                                      reply
 =============  =============================================  ==================================================
 hello                                                         version, container, pid, state, init_pid, init_start_time, cgroup
-launch         launch (ContainerLaunch)                       as hello
+launch         launch (ContainerLaunch), fresh_mounts?        as hello
 sandbox                                                       3 descriptors: netns, NETLINK_ROUTE, NETLINK_NETFILTER
 start                                                         {}
 wait           exec_id?                                       code, at_ns, oom_killed, reason — once it has ended
@@ -24,7 +24,8 @@ processes                                                     pids
 reopen_logs                                                   {}
 keep           name + descriptors                             {}: held for an engine to come, replacing that name's
 kept           name                                           the descriptors
-close                                                         {}: then the shim cleans up and ends
+close          stay?                                          stays: whether the shim, cleaned up, waits for `park` or ends
+park           cgroup                                         3 descriptors as of `sandbox`: ready for the next launch
 =============  =============================================  ==================================================
 
 Events, without `id`: `{"event": "parked"}` with the sandbox's descriptors, `{"event": "oom"}`.
@@ -126,6 +127,10 @@ class Request:
         self._connection = connection
         self.message = message
         self._descriptors = descriptors
+
+    def is_from(self, connection: Connection) -> bool:
+        """Whether it came by that connection."""
+        return self._connection is connection
 
     def take_descriptors(self) -> list[int]:
         """The descriptors that came with it, from now on the caller's."""

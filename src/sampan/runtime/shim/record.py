@@ -15,13 +15,15 @@ EXIT = "exit.json"
 
 
 def write(bundle: str, name: str, record: dict[str, Any]) -> None:
-    """Replace the record atomically and durably: a reader sees the old one, the new one, never half of one."""
+    """Replace the record atomically: a reader sees the old one, the new one, never half of one.
+
+    Not synchronously: after a power loss there is no such process any more, and a bundle lies on a tmpfs anyway.
+    """
     path = f"{bundle}/{name}"
     part = f"{path}.part"
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         os.write(descriptor, json.dumps(record).encode())
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)
     os.rename(part, path)

@@ -10,25 +10,46 @@ from sampan.cgroups import CgroupError
 from sampan.runtime.interface import LaunchError
 from sampan.runtime.shim.container import Container
 from sampan.runtime.shim.execs import Execs
+from sampan.runtime.shim.parking import leave_mount_namespace, park
 from sampan.runtime.shim.protocol import VERSION, Connection, Listener, Refused, Request
 
 if TYPE_CHECKING:
     import socket
 
-    from sampan.cgroups import Layout
     from sampan.runtime.shim.loop import Loop
-    from sampan.runtime.shim.parking import Parked
+    from sampan.runtime.shim.parking import Parked, Site
     from sampan.runtime.shim.supervised import Supervised
+
+
+LIVES = 200
+"""Containers that one shim serves: what a busy one has left in its heap does not stay for ever."""
+
+
+def count_descriptors() -> int:
+    """Open descriptors of this process."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def has_children() -> bool:
+    """Whether there are children that live; those that have ended are reaped."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    return True
 
 
 class Service:
     """Answers engines' requests for the one container of this process."""
 
-    def __init__(self, loop: Loop, layout: Layout, parked: Parked | None, seccomp_cache: str) -> None:
-        self._seccomp_cache = seccomp_cache
+    def __init__(self, loop: Loop, site: Site, parked: Parked | None, at_rest: int) -> None:
+        """`at_rest`: how many descriptors are open in this process without container and stub."""
         self._loop = loop
-        self._layout = layout
+        self._site = site
         self._parked = parked
+        self._at_rest = at_rest
+        self._lives = 0
         self._container: Container | None = None
         self._execs: Execs | None = None
         self._listener: Listener | None = None
@@ -83,10 +104,12 @@ class Service:
         if self._container is not None:
             raise Refused("wrong-state", "this shim has a container already")
         launch = message["launch"]
+        if message.get("fresh_mounts"):
+            leave_mount_namespace(self._site.home)
         self._listener = Listener(self._loop, launch["bundle"], self.accept)
         parked, self._parked = self._parked, None
         try:
-            container = Container(self._loop, self._layout, launch, parked, self._seccomp_cache)
+            container = Container(self._loop, self._site, launch, parked)
         except BaseException:
             self._listener.close()
             # The engine reads the error, closes the connection, and with that ends us.
@@ -152,8 +175,35 @@ class Service:
             self._container.close()
         if self._listener is not None:
             self._listener.close()
-        request.reply()
+        if message.get("stay") and self._forget_container(request):
+            request.reply({"stays": True})
+            return
+        request.reply({"stays": False})
         self._loop.stop()
+
+    def _forget_container(self, request: Request) -> bool:
+        """Be as after the fork; whether that went without remainder.
+
+        A descriptor or child of the old container must never get near the next one: a shim with one too many ends.
+        """
+        self._lives += 1
+        for descriptors in self._kept.values():
+            for descriptor in descriptors:
+                os.close(descriptor)
+        self._kept.clear()
+        for connection in list(self._connections):
+            if not request.is_from(connection):
+                connection.close()
+        self._loop.forget_timers()
+        self._container = self._execs = self._listener = None
+        return self._lives < LIVES and not has_children() and count_descriptors() == self._at_rest
+
+    def _call_park(self, request: Request, message: dict[str, Any]) -> None:
+        if self._container is not None or self._parked is not None:
+            raise Refused("wrong-state", "this shim is in use")
+        self._parked = park(self._site, message["cgroup"])
+        assert self._parked.sandbox is not None
+        request.reply({}, list(self._parked.sandbox))
 
     # --- further processes
 

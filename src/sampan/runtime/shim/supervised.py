@@ -42,7 +42,7 @@ class Supervised:
         self._told = False
         self._waiters: list[Request] = []
         pump.on_finished = self._tell_if_ended
-        loop.watch(pidfd, READ, self._exited)
+        loop.watch(pidfd, READ, lambda mask: self.reap())
 
     @property
     def running(self) -> bool:
@@ -81,7 +81,8 @@ class Supervised:
             os.close(self._pidfd)
             self._pidfd = -1
 
-    def _exited(self, mask: int) -> None:
+    def reap(self) -> None:
+        """It has ended, or is about to: take its status."""
         self._loop.forget(self._pidfd)
         try:
             _, status = os.waitpid(self.pid, 0)

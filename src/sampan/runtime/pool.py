@@ -1,0 +1,250 @@
+"""Shims ahead of demand: forked or come back from a container, parked, handed out.
+
+A parked shim (`shim.parking`) has everything that can be made before the container is known. One whose container is
+closed does not end but parks again: its memory is its own by then and its code warm, which makes the next container cost
+half as much as one with a fresh fork (a fork pays for each page that it touches first). At rest `size` of them wait; under
+load up to `_MOST`, and the surplus leaves when nothing has been started for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sampan.errors import SystemFailure
+from sampan.linux import sockets
+from sampan.runtime.interface import Sandbox
+from sampan.runtime.shimclient import Connection, readable
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from sampan.zygote.client import Child, Zygote
+
+SHIM_ENTRY = "sampan.runtime.shim.main:main"
+
+_MOST = 12
+"""Spares kept under load."""
+_SURPLUS_SECONDS = 3.0
+"""How long spares beyond the usual number wait for work."""
+
+
+class Spare(NamedTuple):
+    """A shim without a container."""
+
+    child: Child
+    connection: Connection
+    sandbox: Sandbox | None
+    mounts: int
+    """`MountTable.generation` when it copied the host's mount table."""
+
+    @property
+    def alive(self) -> bool:
+        return not select.select([self.child.pidfd], [], [], 0)[0]
+
+    def discard(self) -> None:
+        """Let it go: it cleans up when its connection closes."""
+        self.connection.close()
+        self.child.close()
+        if self.sandbox is not None:
+            for descriptor in self.sandbox:
+                os.close(descriptor)
+
+
+class MountTable:
+    """Counts changes of the host's mount table that mount namespaces made before do not get by propagation."""
+
+    def __init__(self) -> None:
+        self._file = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(self._file, select.POLLPRI)
+        self._poll.poll(0)
+        self._propagates = _root_is_shared()
+        self._generation = 0
+
+    @property
+    def generation(self) -> int:
+        """Grows whenever a mount came or went that does not arrive in slave namespaces by itself."""
+        if self._poll.poll(0) and not self._propagates:
+            self._generation += 1
+        return self._generation
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+def _root_is_shared() -> bool:
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            fields = line.partition(" - ")[0].split(" ")
+            if fields[4] == "/":
+                return any(field.startswith("shared:") for field in fields[6:])
+    return False
+
+
+class ShimPool:
+    """The spares of one engine."""
+
+    def __init__(self, zygote: Zygote, cgroup_prefix: str, seccomp_cache: str, size: int) -> None:
+        """`cgroup_prefix`: path of parked cgroups, to which a number is added. `size` 0 parks none."""
+        self._zygote = zygote
+        self._cgroup_prefix = cgroup_prefix
+        self._seccomp_cache = seccomp_cache
+        self._size = size
+        self._spares: deque[Spare] = deque()
+        self._arriving: set[asyncio.Task[None]] = set()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._count = 0
+        self._surplus: asyncio.TimerHandle | None = None
+        self._closed = False
+        self.mounts = MountTable()
+        self._refill(size)
+
+    async def take(self) -> Spare | None:
+        """A parked shim, as soon as there is one; None when none can be parked."""
+        if not self._size:
+            return None
+        # Half the size: what has been taken is likely to come back before it is needed.
+        self._refill(max(self._size // 2, 1) + 1 + len(self._waiting))
+        while True:
+            while self._spares:
+                spare = self._spares.popleft()
+                if spare.alive:
+                    return spare
+                spare.discard()  # somebody killed it
+            if not self._arriving:
+                return None
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            await waiter
+
+    @property
+    def wants_back(self) -> bool:
+        """Whether a shim whose container is being closed should park again."""
+        return not self._closed and self._size > 0 and len(self._spares) + len(self._arriving) < _MOST
+
+    def give_back(self, child: Child, connection: Connection) -> None:
+        """A shim has closed its container and stays: ours now."""
+        self._arrive(self._park_again(child, connection))
+
+    async def fork_unparked(self) -> Spare:
+        """A shim that has prepared nothing, for a container that differs from the usual."""
+        child, connection = await self._fork(None)
+        return Spare(child, connection, None, self.mounts.generation)
+
+    async def close(self) -> None:
+        """End all spares; returns when they are gone."""
+        self._closed = True
+        if self._surplus is not None:
+            self._surplus.cancel()
+        for task in self._arriving:
+            task.cancel()
+        await asyncio.gather(*self._arriving, return_exceptions=True)
+        spares, self._spares = self._spares, deque()
+        await asyncio.gather(*(_end(spare) for spare in spares))
+        self.mounts.close()
+
+    # ---
+
+    def _refill(self, wanted: int) -> None:
+        while len(self._spares) + len(self._arriving) < wanted:
+            # Together, not one after the other: their cgroup attaches share one RCU grace period.
+            self._arrive(self._park_new())
+
+    def _arrive(self, arrival: Coroutine[Any, Any, Spare]) -> None:
+        """Wait in the background for a spare to be parked."""
+        task = asyncio.create_task(self._receive(arrival))
+        self._arriving.add(task)
+        task.add_done_callback(self._arrived)
+
+    async def _receive(self, arrival: Coroutine[Any, Any, Spare]) -> None:
+        try:
+            self._spares.append(await arrival)
+        except SystemFailure:
+            # Without a spare the next container is slower, not broken; it will say what is wrong.
+            return
+
+    def _arrived(self, task: asyncio.Task[None]) -> None:
+        self._arriving.discard(task)
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                break
+        if len(self._spares) > self._size and self._surplus is None and not self._closed:
+            loop = asyncio.get_running_loop()
+            self._surplus = loop.call_later(_SURPLUS_SECONDS, self._drop_surplus)
+
+    def _drop_surplus(self) -> None:
+        """One at a time: a busy engine takes the others meanwhile."""
+        self._surplus = None
+        if len(self._spares) > self._size:
+            self._spares.pop().discard()
+        if len(self._spares) > self._size:
+            self._surplus = asyncio.get_running_loop().call_later(0.2, self._drop_surplus)
+
+    def _next_cgroup(self) -> str:
+        self._count += 1
+        return f"{self._cgroup_prefix}{os.getpid()}-{self._count}"
+
+    async def _park_new(self) -> Spare:
+        mounts = self.mounts.generation
+        child, connection = await self._fork(self._next_cgroup())
+        parked: asyncio.Future[Sandbox] = asyncio.get_running_loop().create_future()
+
+        def event(message: dict[str, Any], descriptors: list[int]) -> None:
+            if parked.done():
+                for descriptor in descriptors:
+                    os.close(descriptor)
+            else:
+                parked.set_result(Sandbox(*descriptors))
+
+        def lost() -> None:
+            if not parked.done():
+                parked.set_exception(SystemFailure("a shim could not be parked"))
+
+        connection.on_event = event
+        connection.on_lost = lost
+        try:
+            sandbox = await parked
+        except BaseException:
+            await _end(Spare(child, connection, None, mounts))
+            raise
+        connection.on_lost = None
+        return Spare(child, connection, sandbox, mounts)
+
+    async def _park_again(self, child: Child, connection: Connection) -> Spare:
+        mounts = self.mounts.generation
+        try:
+            _, descriptors = await connection.call("park", {"cgroup": self._next_cgroup()})
+        except BaseException:
+            await _end(Spare(child, connection, None, mounts))
+            raise
+        return Spare(child, connection, Sandbox(*descriptors), mounts)
+
+    async def _fork(self, park: str | None) -> tuple[Child, Connection]:
+        ours, theirs = sockets.pair()
+        with theirs:
+            try:
+                child = await self._zygote.fork(
+                    SHIM_ENTRY, {"park": park, "seccomp_cache": self._seccomp_cache}, [theirs.fileno()]
+                )
+            except BaseException:
+                ours.close()
+                raise
+        return child, Connection(ours)
+
+
+async def _end(spare: Spare) -> None:
+    """Discard a spare and wait until it has cleaned up."""
+    ended = os.dup(spare.child.pidfd)
+    spare.discard()
+    try:
+        await asyncio.shield(readable(ended))
+    finally:
+        os.close(ended)
