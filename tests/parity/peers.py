@@ -14,10 +14,12 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 CURRENT = ("github.com/moby/moby/v2/cmd/dockerd", "v2.0.0-beta.24")
+PROXY = ("github.com/moby/moby/v2/cmd/docker-proxy", CURRENT[1])
+"""Its own: Debian's knows nothing of listening sockets that are passed on, so no port could be published."""
 RUNC = ("github.com/opencontainers/runc", "latest")
 PEERS = ("docker.io", "dockerd")
 READY_SECONDS = 60
@@ -29,9 +31,9 @@ def cache() -> Path:
 
 
 def build_current() -> Path:
-    """The current dockerd and its runc, built once; the directory that holds them."""
+    """The current dockerd with its proxy and runc, built once; the directory that holds them."""
     target = cache() / f"dockerd-{CURRENT[1]}"
-    for (module, version), tags in ((CURRENT, []), (RUNC, ["-tags", "seccomp"])):
+    for (module, version), tags in ((CURRENT, []), (PROXY, []), (RUNC, ["-tags", "seccomp"])):
         name = module.rsplit("/", 1)[-1]
         if (target / name).exists():
             continue
@@ -43,8 +45,11 @@ def build_current() -> Path:
 
 
 @contextlib.contextmanager
-def running(peer: str) -> Iterator[str]:
-    """A started peer; yields its socket's path. Ends with nothing of it left."""
+def running(peer: str, prefix: Sequence[str] = ()) -> Iterator[str]:
+    """A started peer; yields its socket's path. Ends with nothing of it left.
+
+    `prefix` is a program that becomes dockerd, in a network namespace of its own: no bridge is then left on the host.
+    """
     root = Path(tempfile.mkdtemp(prefix="parity-"))
     path = os.environ["PATH"]
     if peer == "dockerd":
@@ -54,6 +59,7 @@ def running(peer: str) -> Iterator[str]:
         raise SystemExit(f"the peer {peer} needs dockerd: apt-get install docker.io")
     socket = root / "d.sock"
     command = [
+        *prefix,
         program,
         *(
             "--data-root",
@@ -80,7 +86,7 @@ def running(peer: str) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        _remove(root)
+        _remove(root, bridge=not prefix)
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], socket: Path, log: Path) -> None:
@@ -95,8 +101,8 @@ def _wait_until_ready(process: subprocess.Popen[bytes], socket: Path, log: Path)
     raise SystemExit("the peer did not start:\n" + log.read_text(errors="replace")[-3000:])
 
 
-def _remove(root: Path) -> None:
-    """Unmount what a dockerd left mounted below its root, remove its bridge, then the files."""
+def _remove(root: Path, *, bridge: bool) -> None:
+    """Unmount what a dockerd left mounted below its root, remove its bridge if it is the host's, then the files."""
     mounts = [
         line.split()[1]
         for line in Path("/proc/mounts").read_text().splitlines()
@@ -104,5 +110,6 @@ def _remove(root: Path) -> None:
     ]
     for mount in sorted(mounts, reverse=True):
         subprocess.run(["umount", "-l", mount], capture_output=True, check=False)
-    subprocess.run(["ip", "link", "delete", "docker0"], capture_output=True, check=False)
+    if bridge:
+        subprocess.run(["ip", "link", "delete", "docker0"], capture_output=True, check=False)
     shutil.rmtree(root, ignore_errors=True)
