@@ -124,7 +124,11 @@ async def service(rounds: int, directory: Path) -> None:
 
 
 async def _start_and_stop(
-    networks: NetworkService, directory: Path, title: str, network: str, ports: dict[str, list[PortBinding] | None]
+    networks: NetworkService,
+    directory: Path,
+    title: str,
+    network: str,
+    ports: dict[str, list[PortBinding] | None],
 ) -> None:
     sandbox = namespace()
     container = ContainerName("c" * 64, "bench", "bench")

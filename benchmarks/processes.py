@@ -1,0 +1,64 @@
+"""What /proc says about a contestant's processes: who they are, memory, CPU."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+def children_of() -> dict[int, list[int]]:
+    """Every process's children, by pid."""
+    table: dict[int, list[int]] = {}
+    for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))):
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except OSError:
+            continue  # it has just ended
+        table.setdefault(int(stat.rpartition(")")[2].split()[1]), []).append(pid)
+    return table
+
+
+def descendants(pid: int) -> list[int]:
+    table = children_of()
+    found: list[int] = []
+    level = [pid]
+    while level:
+        level = [child for parent in level for child in table.get(parent, [])]
+        found += level
+    return found
+
+
+def command(pid: int) -> list[str]:
+    """Arguments of a process; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+    except OSError:
+        return []
+
+
+def mentioning(text: str) -> list[int]:
+    """Processes with `text` in an argument."""
+    pids = map(int, filter(str.isdecimal, os.listdir("/proc")))
+    return [pid for pid in pids if pid != os.getpid() and any(text in word for word in command(pid))]
+
+
+def pss(pid: int) -> float:
+    """Memory in MB, shared pages divided among those who share them; 0 when the process is gone."""
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    return 0.0
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time that a process has used; 0 when it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / _TICK
