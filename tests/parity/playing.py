@@ -21,6 +21,8 @@ from parity.scenario import Scenario, Step
 
 STEP_SECONDS = 60
 PROGRAMS = Path(__file__).parent / "bin"
+"""Commands for steps beside the docker CLI: `raw` requests, `hijack`ed streams, `ptydo` for what wants a terminal."""
+PROGRAMS = Path(__file__).parent / "bin"
 """What scenarios may call beside the machine's own programs."""
 
 
