@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from sampan.store import Database
 
 _TRASH = "trash"
+_CHAINS = 256
+"""Snapshots whose ancestors, and whose mounts, are remembered."""
 
 
 class DirectorySnapshotter(ABC):
@@ -44,6 +46,10 @@ class DirectorySnapshotter(ABC):
         self.root = root
         self._database = database
         self._ids: list[int] = []
+        self._chains: dict[str, list[Record]] = {}
+        """Committed snapshots by name, each with its ancestors: containers are started from the same few again and again."""
+        self._unmounted: dict[str, list[Mount]] = {}
+        """Mounts of snapshots that were prepared and not asked for since: a container's first start needs no query."""
         self._deletions: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -67,6 +73,9 @@ class DirectorySnapshotter(ABC):
         return await self._create(key, parent, "view", labels)
 
     async def mounts(self, key: str) -> list[Mount]:
+        fresh = self._unmounted.pop(key, None)
+        if fresh is not None:
+            return fresh
         record, parents = await self._with_parents(key)
         if record.kind == "committed":
             raise InvalidParameter(f"snapshot {key} is committed: no mounts: failed precondition")
@@ -78,12 +87,14 @@ class DirectorySnapshotter(ABC):
 
     async def commit(self, name: str, key: str, *, labels: Mapping[str, str] | None = None) -> SnapshotInfo:
         record = await self._database.read(lambda cx: records.check_commit(cx, name, key))
+        self._unmounted.pop(key, None)
         usage = await asyncio.to_thread(self._settle, record)
         frozen = await self._database.write(lambda cx: records.freeze(cx, name, key, usage, labels or {}))
         await asyncio.to_thread(self._after_commit, frozen)
         return await self.stat(name)
 
     async def remove(self, key: str) -> None:
+        self._unmounted.pop(key, None)
         record = await self._database.write(lambda cx: records.delete(cx, key))
         self._delete_later(await asyncio.to_thread(self._discard, [record.id]))
 
@@ -177,17 +188,33 @@ class DirectorySnapshotter(ABC):
         if not self._ids:
             self._ids = list(await self._database.write(records.reserve_ids))[::-1]
         id = self._ids.pop()
-        parents = await self._database.read(lambda cx: _chain_of(cx, parent))
+        parents = self._chains.get(parent)
+        if parents is None:
+            parents = await self._database.read(lambda cx: _chain_of(cx, parent))
+        base = parents[0].id if parents else None
+
+        def insert(cx: sqlite3.Connection) -> Record:
+            record = records.insert(cx, id, key, parent, kind, labels or {})
+            if record.parent != base:
+                raise _ParentReplaced
+            return record
+
         directory = self.root / str(id)
         try:
             await asyncio.to_thread(self._make, directory, kind, parents)
             # Not durable by itself: the row is in the database before that of the container which needs it.
-            record = await self._database.write(
-                lambda cx: records.insert(cx, id, key, parent, kind, labels or {}), durable=False
-            )
-        except BaseException:
+            record = await self._database.write(insert, durable=False)
+        except BaseException as error:
+            self._chains.pop(parent, None)
             self._delete_later(await asyncio.to_thread(self._discard, [id]))
+            if isinstance(error, _ParentReplaced):
+                return await self._create(key, parent, kind, labels)
             raise
+        if len(self._chains) >= _CHAINS:
+            self._chains.clear()
+        self._chains[parent] = parents
+        if len(self._unmounted) < _CHAINS and not labels:
+            self._unmounted[key] = self._mounts(record, parents)
         return self._mounts(record, parents)
 
     def _make(self, directory: Path, kind: Kind, parents: list[Record]) -> None:
@@ -245,6 +272,10 @@ class DirectorySnapshotter(ABC):
             task = asyncio.create_task(asyncio.to_thread(_delete_trees, paths))
             self._deletions.add(task)
             task.add_done_callback(self._deletions.discard)
+
+
+class _ParentReplaced(Exception):
+    """The parent that was remembered has been removed, and another has its name."""
 
 
 def _chain_of(cx: sqlite3.Connection, parent: str) -> list[Record]:
