@@ -20,6 +20,7 @@ from pathlib import Path
 CURRENT = ("github.com/moby/moby/v2/cmd/dockerd", "v2.0.0-beta.24")
 PROXY = ("github.com/moby/moby/v2/cmd/docker-proxy", CURRENT[1])
 """Its own: Debian's knows nothing of listening sockets that are passed on, so no port could be published."""
+PROXY = ("github.com/moby/moby/v2/cmd/docker-proxy", CURRENT[1])
 RUNC = ("github.com/opencontainers/runc", "latest")
 PEERS = ("docker.io", "dockerd")
 READY_SECONDS = 60
@@ -52,8 +53,10 @@ def running(peer: str, prefix: Sequence[str] = ()) -> Iterator[str]:
     """
     root = Path(tempfile.mkdtemp(prefix="parity-"))
     path = os.environ["PATH"]
+    proxy: list[str] = []
     if peer == "dockerd":
         path = f"{build_current()}:{path}"
+        proxy = ["--userland-proxy-path", str(build_current() / "docker-proxy")]
     program = shutil.which("dockerd", path=path)
     if program is None:
         raise SystemExit(f"the peer {peer} needs dockerd: apt-get install docker.io")
@@ -69,6 +72,7 @@ def running(peer: str, prefix: Sequence[str] = ()) -> Iterator[str]:
             "--pidfile",
             str(root / "pid"),
         ),
+        *proxy,
         *("-H", f"unix://{socket}", "--bip", "172.31.255.1/24", "--config-file", str(root / "daemon.json")),
     ]
     (root / "daemon.json").write_text("{}")

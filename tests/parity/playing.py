@@ -40,7 +40,7 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 def play(scenario: Scenario, socket_path: str) -> list[dict[str, Any]]:
-    """Each step's normalised outcome, JSON-able. The engine is left with its images only."""
+    """Each step's normalised outcome, JSON-able. The engine is left empty."""
     normalise = Normaliser()
     load_base_image(socket_path)
     with tempfile.TemporaryDirectory(prefix="parity-work-") as work:
@@ -143,7 +143,7 @@ def _normal_json(value: Any, normalise: Normaliser) -> Any:
 
 
 def load_base_image(socket_path: str) -> None:
-    """Load it, or give it back its name, whatever the scenario before did to it."""
+    """Load it: every scenario begins with this image and nothing else."""
     subprocess.run(
         ["docker", "-H", f"unix://{socket_path}", "load"],
         input=_base_image(),
@@ -159,13 +159,14 @@ def _base_image() -> bytes:
 
 
 def clean(socket_path: str) -> None:
-    """Remove containers, volumes, networks and every image but the base image."""
+    """Remove containers, volumes, networks and images. What depends on another of its kind goes at the second try."""
     docker = shutil.which("docker")
     assert docker, "the docker CLI is not on the PATH"
     script = """
     ids=$(docker ps -aq); [ -z "$ids" ] || docker unpause $ids; [ -z "$ids" ] || docker rm -f -v $ids
-    docker network prune -f; docker volume prune -af || docker volume prune -f
-    for i in $(docker images --format '{{.Repository}}:{{.Tag}}' | grep -v '^busybox:latest$'); do docker rmi -f "$i"; done
+    ids=$(docker network ls -q -f type=custom); [ -z "$ids" ] || docker network rm $ids $ids
+    docker volume prune -af || docker volume prune -f
+    ids=$(docker images -aq --no-trunc | sort -u); [ -z "$ids" ] || docker rmi -f $ids
     docker image prune -f
     """
     subprocess.run(
