@@ -13,16 +13,15 @@ from sampan.containers import capabilities
 from sampan.containers.container import Container
 from sampan.containers.launch_errors import exec_message
 from sampan.containers.security import parse_security_options
-from sampan.containers.spec import capability_sets, environment, merge_environment, with_home
+from sampan.containers.spec import capability_sets, environment, merge_environment
 from sampan.errors import Conflict, InvalidParameter, NotFound, SampanError, SystemFailure
 from sampan.names.names import new_id
 from sampan.runtime.interface import ExecLaunch, LaunchError
 
 if TYPE_CHECKING:
     from sampan.containers.services import Services
-    from sampan.containers.starting import Starting
     from sampan.engineapi.container import ExecConfig
-    from sampan.oci.runtime import Mount, Process
+    from sampan.oci.runtime import Process
     from sampan.runtime.interface import AttachStream, ExecHandle, ExitStatus
 
 _KEPT_AFTER_END = 300.0
@@ -74,9 +73,8 @@ class StartedExec(NamedTuple):
 class Execs:
     """All execs of this engine."""
 
-    def __init__(self, services: Services, starting: Starting) -> None:
+    def __init__(self, services: Services) -> None:
         self._services = services
-        self._starting = starting
         self._all: dict[str, Exec] = {}
         self._waits: set[asyncio.Task[None]] = set()
 
@@ -162,15 +160,14 @@ class Execs:
         )
         process = build_process(
             exec.container,
-            self._starting,
-            await self._services.images.rootfs_mounts(exec.container.id),
             config.cmd or [],
-            user=config.user,
             env=config.env or [],
             working_dir=config.working_dir,
             privileged=config.privileged,
             tty=config.tty,
         )
+        if config.tty and console and any(console):
+            process["consoleSize"] = {"height": console[0], "width": console[1]}
         return {
             "exec_id": exec.id,
             "process": process,
@@ -178,9 +175,10 @@ class Execs:
                 "tty": config.tty,
                 "open_stdin": config.attach_stdin,
                 "stdin_once": True,
-                "console_size": console,
             },
             "privileged": config.privileged,
+            "user": config.user or exec.container.record.config.user,
+            "groups": list(exec.container.record.host_config.group_add or ()),
         }
 
     def _forget_old(self) -> None:
@@ -192,28 +190,24 @@ class Execs:
 
 def build_process(
     container: Container,
-    starting: Starting,
-    rootfs: list[Mount],
     arguments: list[str],
     *,
-    user: str,
     env: list[str],
     working_dir: str,
     privileged: bool,
     tty: bool,
 ) -> Process:
-    """The OCI process of an exec or a health probe."""
+    """The OCI process of an exec or a health probe; its user is resolved by the runtime."""
     record = container.record
     host = record.host_config
-    who = starting.identity(container, rootfs, user or record.config.user)
     granted = capabilities.effective(host.cap_add, host.cap_drop, privileged=host.privileged or privileged)
     process: Process = {
         "terminal": tty,
         "cwd": working_dir or record.config.working_dir or "/",
         "args": list(arguments),
-        "env": with_home(merge_environment(environment(record, tty=tty), env), who.home),
-        "user": {"uid": who.uid, "gid": who.gid, "additionalGids": list(who.groups)},
-        "capabilities": capability_sets(granted, uid=who.uid),
+        "env": merge_environment(environment(record, tty=tty), env),
+        "user": {"uid": 0, "gid": 0},
+        "capabilities": capability_sets(granted),
         "noNewPrivileges": parse_security_options(host.security_opt or ()).no_new_privileges,
         "oomScoreAdj": host.oom_score_adj,
     }

@@ -25,11 +25,10 @@ from sampan.containers.container import Container
 from sampan.containers.launch_errors import StartFailure, start_failure
 from sampan.containers.log_options import shim_log
 from sampan.containers.mounts import Mounting
-from sampan.containers.rootfs_files import layer_directories, read_file
 from sampan.containers.services import Services
 from sampan.containers.spec import SharedNamespaces, SpecContext, build_spec
-from sampan.containers.users import Identity, resolve_user
 from sampan.errors import Conflict, InvalidParameter, NotFound, SampanError
+from sampan.faults import point
 from sampan.networks.interface import ContainerName, SandboxFiles, SandboxRequest
 from sampan.runtime.interface import ContainerLaunch, LaunchError, Sandbox, Shim
 
@@ -96,10 +95,13 @@ class Starting:
         mounts = await self._mounting.mount(container)
         shim: Shim | None = None
         try:
-            spec = build_spec(record, self._context(container, rootfs, mounts, shared))
+            point("start.mounted")
+            spec = build_spec(record, self._context(container, mounts, shared))
             launch = self._launch_request(container, spec, rootfs)
             shim = await services.launcher.launch(launch)
+            point("start.launched")
             await self._join_network(container, shim)
+            point("start.network-joined")
             await container.connect_waiting(shim)
             await self._run(container, shim, by_policy=by_policy)
         except BaseException:
@@ -128,11 +130,13 @@ class Starting:
             state.status = before
             await saved
             raise
+        point("start.program-started")
         container.shim = shim
         services.publish(container, "start")
         self._exits.watch(container, shim)
         self._health.begin(container)
         await saved
+        point("start.state-written")
 
     async def _undo(self, container: Container, shim: Shim | None) -> None:
         """Take back what a failed start has made; problems here are logged, the first error is what counts."""
@@ -160,41 +164,27 @@ class Starting:
                 "tty": config.tty,
                 "open_stdin": config.open_stdin,
                 "stdin_once": config.stdin_once,
-                "console_size": (host.console_size[0], host.console_size[1])
-                if any(host.console_size)
-                else None,
             },
             "log": shim_log(record, self._services.directory(record.id)),
             "private_network": modes.network_is_private(host.network_mode),
             "init": settings.init if host.init is None else host.init,
+            "user": config.user,
+            "groups": list(host.group_add or ()),
         }
         program = settings.runtimes.get(host.runtime or settings.default_runtime)
         if program:
             launch["runtime"] = list(program)
         return launch
 
-    def _context(
-        self, container: Container, rootfs: list[Mount], mounts: list[Mount], shared: SharedNamespaces
-    ) -> SpecContext:
+    def _context(self, container: Container, mounts: list[Mount], shared: SharedNamespaces) -> SpecContext:
         settings = self._services.settings
         return SpecContext(
-            identity=self.identity(container, rootfs),
             mounts=mounts,
             shared=shared,
             shm=self._mounting.shm(container, self._ipc_donor(container)),
             cgroup_parent=settings.cgroup_parent,
             default_ulimits=settings.default_ulimits,
             seccomp_default=settings.seccomp_profile,
-        )
-
-    def identity(self, container: Container, rootfs: list[Mount], user: str | None = None) -> Identity:
-        """Who the container's program (or an exec with its own `user`) runs as, by the files of its own root."""
-        layers = layer_directories(rootfs)
-        return resolve_user(
-            container.record.config.user if user is None else user,
-            list(container.record.host_config.group_add or ()),
-            read_file(layers, "/etc/passwd"),
-            read_file(layers, "/etc/group"),
         )
 
     # --- namespaces of other containers ------------------------------------------------------------------------------

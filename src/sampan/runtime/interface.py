@@ -43,8 +43,6 @@ class Stdio(TypedDict):
     """False: stdin is /dev/null."""
     stdin_once: bool
     """Close stdin when the first attached client that sent input leaves."""
-    console_size: NotRequired[tuple[int, int] | None]
-    """(rows, columns) before the program starts."""
 
 
 class HealthProbe(TypedDict):
@@ -54,6 +52,7 @@ class HealthProbe(TypedDict):
     timeout_ns: int
     user: NotRequired[str]
     """Docker's USER syntax, as in `ContainerLaunch`."""
+    groups: NotRequired[list[str]]
 
 
 class ContainerLaunch(TypedDict):
@@ -76,8 +75,8 @@ class ContainerLaunch(TypedDict):
     runtime: NotRequired[list[str]]
     """argv prefix of a foreign OCI runtime (`["/usr/sbin/runc"]`); absent: the native one."""
     user: NotRequired[str]
-    """Docker's USER syntax (`name:group`, `1000`), resolved by the image's own files, inside; replaces the
-    spec's ids.
+    """Docker's USER syntax (`name:group`, `1000`), resolved by the container's own files, inside; replaces the
+    spec's ids, and leaves anyone but root only the bounding set of the capabilities.
     """
     groups: NotRequired[list[str]]
     """Beside `user`: further groups by name or number (`--group-add`)."""
