@@ -25,6 +25,7 @@ from sampan.containers.starting import container_name
 from sampan.containers.validate import validate_config, validate_host_config, validate_network_conflicts
 from sampan.engineapi.network import EndpointSettings
 from sampan.errors import Conflict, InvalidParameter, NotFound, SampanError
+from sampan.faults import point
 from sampan.names import platform as platforms
 from sampan.names.names import new_id, random_name
 
@@ -199,10 +200,14 @@ class Creation:
             services.images.prepare_rootfs(container.id, image),
             asyncio.to_thread(self._make_directory, container),
         )
+        point("create.root-prepared")
         container.record.mounts = await self._mounting.create(container, mounts)
+        point("create.volumes-made")
         if endpoints:
             await services.networks.configure(container_name(container), endpoints)
+        point("create.endpoints-stored")
         await services.registry.add(container)
+        point("create.row-written")
 
     def _make_directory(self, container: Container) -> None:
         """The container's own directory; the files in it are mounted into the container and written at its start."""

@@ -16,6 +16,7 @@ from sampan.containers.container import Container
 from sampan.containers.mounts import Mounting
 from sampan.containers.services import Services
 from sampan.errors import Conflict, NotFound, SampanError
+from sampan.faults import point
 
 if TYPE_CHECKING:
     from sampan.containers.health import HealthChecks
@@ -69,11 +70,14 @@ class Exits:
             self._health.stop(container)
             for exec in list(container.execs.values()):
                 exec.container_ended()
+            point("exit.noticed")
             await services.networks.leave(container.id)
+            point("exit.network-left")
             restart = self._decide(container, status)
             ran_for = max(0, status.at_ns - state.started_at)
             self._record(container, status, restart=restart is not None, ran_for=ran_for)
             await services.registry.save_state(container)
+            point("exit.state-written")
             if status.oom_killed:
                 services.publish(container, "oom")
             services.publish(
@@ -85,6 +89,7 @@ class Exits:
                 container.announce_exit()
             container.shim = None
             await self._clean_up(container, shim)
+            point("exit.cleaned-up")
             if restart is not None:
                 container.restart_timer = asyncio.create_task(self._restart_later(container, restart))
         if restart is None and container.record.host_config.auto_remove and not container.restarting_by_user:

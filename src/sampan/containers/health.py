@@ -116,7 +116,13 @@ class HealthChecks:
         services.publish(container, f"exec_create: {command}", {"execID": ""})
         services.publish(container, f"exec_start: {command}", {"execID": ""})
         code, output = await shim.probe(
-            {"args": arguments, "timeout_ns": timeout}, await self._process(container, arguments)
+            {
+                "args": arguments,
+                "timeout_ns": timeout,
+                "user": container.record.config.user,
+                "groups": list(container.record.host_config.group_add or ()),
+            },
+            await self._process(container, arguments),
         )
         if container.state.health is not health or container.shim is not shim:
             return

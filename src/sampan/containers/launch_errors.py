@@ -10,6 +10,13 @@ from sampan.runtime.interface import LaunchError
 _RUNC = "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: "
 _PROCESS = "unable to start container process: "
 _INIT = "error during container init: "
+_OF_DOCKERD = (
+    "unable to find user ",
+    "unable to find group ",
+    "uids and gids must be in range ",
+    "Cannot mkdir: ",
+)
+"""dockerd finds these out itself, before it asks a runtime: no coat around them."""
 _QUOTED = re.compile(r'exec: "?([^":]+)"?')
 
 
@@ -60,6 +67,8 @@ def start_failure(error: Exception) -> StartFailure:
 
 
 def _launch_failure(error: LaunchError) -> StartFailure:
+    if str(error).startswith(_OF_DOCKERD):
+        return InvalidStart(str(error), 128)
     message = runtime_message(str(error))
     program = _program(str(error))
     match error.kind:

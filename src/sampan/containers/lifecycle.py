@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sampan.containers.container import Container, Exit
 from sampan.containers.signals import parse_signal
 from sampan.errors import Conflict, InvalidParameter, NotModified, SampanError
+from sampan.faults import point
 from sampan.runtime.interface import Shim
 
 if TYPE_CHECKING:
@@ -64,8 +65,10 @@ class Lifecycle:
         shim = await self._mark_stopped(container)
         if shim is None:
             return
+        point("stop.marked")
         gone = container.wait("next-exit")
         await self._signal(container, shim, number, resume=True)
+        point("stop.signalled")
         if not await _within(gone, None if timeout < 0 else float(timeout)):
             await self._signal(container, shim, int(signals.SIGKILL), resume=True)
             if not await _within(gone, _KILL_PATIENCE):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sampan.containers.container import Container
 from sampan.errors import Conflict, InvalidParameter, NotFound, SampanError
+from sampan.faults import point
 
 if TYPE_CHECKING:
     from sampan.containers.lifecycle import Lifecycle
@@ -72,10 +73,13 @@ class Removal:
     async def _remove_stopped(self, container: Container, *, volumes: bool) -> None:
         services = self._services
         container.cancel_restart()
+        point("remove.stopped")
         await services.registry.remove(container)
+        point("remove.row-deleted")
         container.state.status = "removing"
         container.drop_waiting()
         await self._discard(container, volumes=volumes)
+        point("remove.discarded")
         services.publish(container, "destroy")
         container.announce_removal()
 

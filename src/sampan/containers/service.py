@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from sampan.events import EventBus
     from sampan.images.interface import Images
     from sampan.networks.interface import Networks
-    from sampan.oci.runtime import Mount, Process
+    from sampan.oci.runtime import Process
     from sampan.runtime.interface import Launcher
     from sampan.snapshots.interface import Snapshotter
     from sampan.store import Database
@@ -90,7 +90,7 @@ class ContainerService:
         self.listing = Listing(services)
         self.inspection = Inspection(services, self.listing)
         self.removal = Removal(services, mounting, self.lifecycle, self.listing)
-        self.execs = Execs(services, self._starting)
+        self.execs = Execs(services)
         self.editing = Editing(services)
         self.logs = Logs(services)
         self.monitoring = Monitoring(services)
@@ -146,13 +146,9 @@ class ContainerService:
         await self._starting.start(container, by_policy=True)
 
     async def _probe_process(self, container: Container, arguments: list[str]) -> Process:
-        rootfs: list[Mount] = await self.services.images.rootfs_mounts(container.id)
         return build_process(
             container,
-            self._starting,
-            rootfs,
             arguments,
-            user="",
             env=[],
             working_dir="",
             privileged=False,

@@ -1,7 +1,7 @@
 """From a container's record to the OCI runtime spec that its shim executes.
 
-`build_spec` is a pure function of the record and of `SpecContext`, which holds what only the moment of the start knows: the user's
-numbers, other containers' processes, the files made for this run.
+`build_spec` is a pure function of the record and of `SpecContext`, which holds what only the moment of the start knows: other
+containers' processes, the files made for this run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from sampan.oci.runtime import OCI_VERSION
 
 if TYPE_CHECKING:
     from sampan.containers.record import ContainerRecord
-    from sampan.containers.users import Identity
     from sampan.engineapi.container import HostConfig, Ulimit
     from sampan.oci import runtime as oci
 
@@ -35,7 +34,6 @@ class SharedNamespaces(NamedTuple):
 class SpecContext(NamedTuple):
     """What only the moment of a start knows."""
 
-    identity: Identity
     mounts: Sequence[oci.Mount]
     """The user's mounts and the files of the container (resolv.conf, hostname, hosts), parents before children."""
     shared: SharedNamespaces = SharedNamespaces()
@@ -70,7 +68,7 @@ def build_spec(record: ContainerRecord, context: SpecContext) -> oci.Spec:
 
 
 def environment(record: ContainerRecord, *, tty: bool) -> list[str]:
-    """Docker's order: PATH, HOSTNAME, TERM, then what image and user say. HOME is added by `with_home`."""
+    """Docker's order: PATH, HOSTNAME, TERM, then what image and user say. The runtime adds HOME, by the container's own passwd."""
     entries = [f"PATH={defaults.PATH}", f"HOSTNAME={record.config.hostname}"]
     if tty:
         entries.append("TERM=xterm")
@@ -89,31 +87,22 @@ def merge_environment(base: Sequence[str], changes: Sequence[str]) -> list[str]:
     return list(merged.values())
 
 
-def with_home(entries: list[str], home: str) -> list[str]:
-    """HOME from the user's entry in passwd, unless it is set."""
-    if any(entry.startswith("HOME=") for entry in entries):
-        return entries
-    return [*entries, f"HOME={home}"]
-
-
-def capability_sets(granted: list[str], *, uid: int) -> oci.Capabilities:
-    """Root keeps them across exec; another user has them only in the bounding set. Never inheritable (CVE-2022-24769)."""
-    if uid == 0:
-        return {"bounding": granted, "effective": granted, "permitted": granted}
-    return {"bounding": granted}
+def capability_sets(granted: list[str]) -> oci.Capabilities:
+    """What root has across exec; the runtime leaves any other user the bounding set only. Never inheritable (CVE-2022-24769)."""
+    return {"bounding": granted, "effective": granted, "permitted": granted}
 
 
 def _process(
     record: ContainerRecord, context: SpecContext, security: SecurityOptions, granted: list[str]
 ) -> oci.Process:
-    host, config, who = record.host_config, record.config, context.identity
+    host, config = record.host_config, record.config
     process: oci.Process = {
         "terminal": config.tty,
         "cwd": config.working_dir or "/",
         "args": [record.path, *record.args],
-        "env": with_home(environment(record, tty=config.tty), who.home),
-        "user": {"uid": who.uid, "gid": who.gid, "additionalGids": list(who.groups)},
-        "capabilities": capability_sets(granted, uid=who.uid),
+        "env": environment(record, tty=config.tty),
+        "user": {"uid": 0, "gid": 0},
+        "capabilities": capability_sets(granted),
         "noNewPrivileges": security.no_new_privileges,
         "oomScoreAdj": host.oom_score_adj,
     }

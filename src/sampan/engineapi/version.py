@@ -1,6 +1,6 @@
 """Which versions of the Engine API are spoken."""
 
-API_VERSION = (1, 51)
+API_VERSION = (1, 56)
 """The newest version; clients negotiate down to it."""
 
 MINIMUM_API_VERSION = (1, 24)

@@ -1,8 +1,6 @@
-"""The pure decisions of a container's life: restarts, health, detaching, status lines, identities."""
+"""The pure decisions of a container's life: restarts, health, detaching, status lines."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -16,10 +14,8 @@ from sampan.containers.listing import status_text
 from sampan.containers.merge import merge_image
 from sampan.containers.record import HealthRecord, ProbeResult, RunState
 from sampan.containers.restart_policy import Decision, after_exit, at_engine_start
-from sampan.containers.rootfs_files import read_file
 from sampan.containers.signals import parse_signal
 from sampan.containers.spec import merge_environment
-from sampan.containers.users import resolve_user
 from sampan.engineapi.container import ContainerConfig, HealthConfig, RestartPolicy
 from sampan.errors import InvalidParameter
 from sampan.runtime.interface import LaunchError
@@ -130,50 +126,6 @@ def test_status_lines() -> None:
     assert status_text(RunState(), now) == "Created"
 
 
-PASSWD = b"root:x:0:0:root:/root:/bin/sh\nweb:x:33:33::/srv:/bin/false\n"
-GROUP = b"root:x:0:\nwheel:x:10:root\nwww:x:33:\naudio:x:29:web,root\n"
-
-
-def test_identities_come_from_the_images_files() -> None:
-    assert resolve_user("", [], PASSWD, GROUP) == (0, 0, (0, 10, 29), "/root")
-    assert resolve_user("web", ["wheel"], PASSWD, GROUP) == (33, 33, (33, 29, 10), "/srv")
-    assert resolve_user("1000:www", [], PASSWD, GROUP) == (1000, 33, (33,), "/")
-    assert resolve_user("1000", [], None, None) == (1000, 0, (0,), "/")
-    with pytest.raises(InvalidParameter, match="unable to find user odd: no matching entries in passwd file"):
-        resolve_user("odd", [], PASSWD, GROUP)
-    with pytest.raises(InvalidParameter, match="unable to find group odd"):
-        resolve_user("web:odd", [], PASSWD, GROUP)
-    with pytest.raises(InvalidParameter, match="range"):
-        resolve_user("2147483648", [], PASSWD, GROUP)  # CVE-2024-40635
-
-
-@given(st.binary(max_size=200), st.binary(max_size=200), st.text(max_size=20))
-def test_hostile_passwd_files_are_read_or_refused(passwd: bytes, group: bytes, user: str) -> None:
-    try:
-        who = resolve_user(user, [], passwd, group)
-    except InvalidParameter:
-        return
-    assert 0 <= who.uid < 1 << 32 and 0 <= who.gid < 1 << 32
-
-
-def test_files_are_looked_up_through_layers_and_inside_the_root(tmp_path: Path) -> None:
-    upper, lower = tmp_path / "upper", tmp_path / "lower"
-    (lower / "etc").mkdir(parents=True)
-    (upper / "etc").mkdir(parents=True)
-    (lower / "etc/passwd").write_text("below")
-    (lower / "etc/group").write_text("group below")
-    (upper / "etc/group").symlink_to("/real")
-    (lower / "real").write_text("through a link")
-    (upper / "etc/out").symlink_to("../../../../../etc/hostname")
-    (upper / "etc/loop").symlink_to("loop")
-    layers = [str(upper), str(lower)]
-    assert read_file(layers, "/etc/passwd") == b"below"
-    assert read_file(layers, "/etc/group") == b"through a link"
-    assert read_file(layers, "/etc/out") is None
-    assert read_file(layers, "/etc/loop") is None
-    assert read_file(layers, "/etc") is None
-
-
 def test_the_users_configuration_is_laid_over_the_images() -> None:
     image = ContainerConfig(cmd=["sh"], entrypoint=["/init"], env=["A=1", "B=2"], labels={"x": "1"})
     user = ContainerConfig(env=["B=3"], labels={"y": "2"})
@@ -202,6 +154,12 @@ def test_start_errors_have_dockers_words_and_codes() -> None:
     assert exec_message("x").startswith(
         "OCI runtime exec failed: exec failed: unable to start container process: x"
     )
+
+
+def test_a_wrong_user_is_the_engines_own_message() -> None:
+    failure = start_failure(LaunchError("unable to find user x: no matching entries in passwd file", "other"))
+    assert isinstance(failure, InvalidStart)
+    assert str(failure) == "unable to find user x: no matching entries in passwd file"
 
 
 def test_signals() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -116,14 +117,14 @@ def image(tmp_path: Path) -> int:
 @pytest.mark.parametrize(
     ("user", "groups", "expected"),
     [
-        ("", [], users.Identity(0, 0, [40], "/root")),
-        ("web", [], users.Identity(33, 34, [40, 41], "/srv/web")),
-        ("33", [], users.Identity(33, 34, [40, 41], "/srv/web")),
-        ("web:ops", [], users.Identity(33, 41, [], "/srv/web")),
-        ("web:77", [], users.Identity(33, 77, [], "/srv/web")),
-        ("1234", [], users.Identity(1234, 0, [], "/")),
-        ("1234:5", ["logs", "9", "9"], users.Identity(1234, 5, [40, 9], "/")),
-        ("7", [], users.Identity(99, 99, [], "/")),
+        ("", [], users.Identity(0, 0, [0, 40], "/root")),
+        ("web", [], users.Identity(33, 34, [34, 40, 41], "/srv/web")),
+        ("33", [], users.Identity(33, 34, [34, 40, 41], "/srv/web")),
+        ("web:ops", [], users.Identity(33, 41, [41], "/srv/web")),
+        ("web:77", [], users.Identity(33, 77, [77], "/srv/web")),
+        ("1234", [], users.Identity(1234, 0, [0], "/")),
+        ("1234:5", ["logs", "9", "9"], users.Identity(1234, 5, [5, 40, 9, 9], "/")),
+        ("7", [], users.Identity(99, 99, [99], "/")),
     ],
 )
 def test_users_by_the_images_files(
@@ -131,6 +132,23 @@ def test_users_by_the_images_files(
 ) -> None:
     assert users.resolve(image, user, groups) == expected
     os.close(image)
+
+
+@given(st.binary(max_size=200), st.binary(max_size=200), st.text(max_size=20))
+def test_hostile_passwd_files_are_read_or_refused(passwd: bytes, group: bytes, user: str) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        os.mkdir(f"{directory}/etc")
+        for name, data in (("passwd", passwd), ("group", group)):
+            with open(f"{directory}/etc/{name}", "wb") as file:
+                file.write(data)
+        root = os.open(directory, os.O_PATH | os.O_DIRECTORY)
+        try:
+            who = users.resolve(root, user, [])
+        except LaunchError:
+            return
+        finally:
+            os.close(root)
+    assert 0 <= who.uid <= users.MAX_ID and 0 <= who.gid <= users.MAX_ID
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,11 @@ class Credentials:
         self._keep_admin = keep_admin
         self._final: caps.Sets | None = None
 
+    def bound_only(self) -> None:
+        """A user other than root: no capability is in force, only a setuid program can gain the bounding set's."""
+        if self._masks is not None:
+            self._masks = Masks(self._masks.bounding, 0, 0, 0, 0)
+
     def become_user(self, *, setgroups_denied: bool) -> None:
         """Bounding set, groups, gid, uid. The permitted capabilities stay until `shed`. Raises LaunchError."""
         with Step("limiting the capability bounding set"):

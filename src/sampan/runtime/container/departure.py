@@ -55,6 +55,8 @@ class Departure:
                 "uid": found.uid, "gid": found.gid, "additionalGids": found.additional,
             }  # fmt: skip
             self._environment.setdefault("HOME", found.home)
+            if found.uid != 0:
+                self._credentials.bound_only()
         elif not self._environment.get("HOME"):
             self._environment["HOME"] = users.home_of(root, self._process.get("user", {}).get("uid", 0))
 

@@ -49,7 +49,7 @@ def home_of(root: int, uid: int) -> str:
     """The home directory of `uid` as the image has it; "/" when it does not say."""
     for fields in read_lines(root, "etc/passwd"):
         if len(fields) >= 6 and _number(fields[2]) == uid:
-            return fields[5] or "/"
+            return fields[5]
     return "/"
 
 
@@ -65,7 +65,7 @@ def resolve(root: int, user: str, groups: list[str]) -> Identity:
     entry = _find_user(passwd, name)
     uid = _id(name) if entry is None else int(entry[2])
     gid = _number(entry[3]) or 0 if entry is not None else 0
-    home = (entry[5] if entry is not None and len(entry) >= 6 else "") or "/"
+    home = entry[5] if entry is not None and len(entry) >= 6 else "/"
     table = read_lines(root, "etc/group") if group or groups or entry is not None else []
     additional: list[int] = []
     if colon and group:
@@ -76,10 +76,9 @@ def resolve(root: int, user: str, groups: list[str]) -> Identity:
             for fields in table
             if len(fields) >= 4 and _number(fields[2]) is not None and entry[0] in fields[3].split(",")
         ]
-    for extra in groups:
-        number = _group_id(table, extra)
-        if number not in additional:
-            additional.append(number)
+    # The primary group as well: a program that drops it must not keep, or regain, what a missing entry hides
+    # (CVE-2022-36109). Groups named twice stay twice, as dockerd passes them.
+    additional = [gid, *additional, *(_group_id(table, extra) for extra in groups)]
     for number in (uid, gid, *additional):
         _check_range(number)
     return Identity(uid, gid, additional, home)

@@ -177,6 +177,7 @@ class Execs:
         config = self._config(command)
         if "user" in probe:
             config["user"] = probe["user"]
+            config["groups"] = probe.get("groups", [])
         self._launch(request, config, streams, pump, started)
 
     def close(self) -> None:
