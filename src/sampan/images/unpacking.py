@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from sampan.content.interface import Lease, snapshot_resource
 from sampan.errors import Conflict, DataLoss, InvalidParameter, NotFound
+from sampan.faults import point
 from sampan.images.interface import ResolvedImage
 from sampan.images.parts import Parts
 from sampan.oci.image import Descriptor, ImageConfig, Manifest, chain_ids
@@ -85,6 +86,7 @@ class Unpacker:
                         raise DataLoss(
                             f"layer {layer.digest} unpacks to {found}, but the image says {diff_id}"
                         )
+                    point("unpack.applied")
                     await self._parts.snapshots.commit(name, key)
 
     async def base_layer(self, layer: Descriptor, lease: Lease) -> str:
@@ -101,6 +103,15 @@ class Unpacker:
     async def prepare_rootfs(self, container_id: str, image: ResolvedImage) -> list[Mount]:
         """See `interface.Images.prepare_rootfs`."""
         snapshots = self._parts.snapshots
+        try:
+            if image.chain_id:
+                # The usual case: unpacked already. The insertion itself checks that the layers are there, and a snapshot
+                # with a child is never collected: no lease is needed.
+                return await snapshots.prepare(container_id, image.chain_id)
+        except NotFound:
+            pass
+        except Conflict:
+            return await snapshots.mounts(container_id)
         async with self._parts.content.leases.hold(f"rootfs of {container_id}") as lease:
             await self.ensure(image.manifest, image.config, lease)
             try:

@@ -7,7 +7,6 @@ compiled anew. The directory must be writable by the engine only: whoever can wr
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import struct
@@ -60,6 +59,9 @@ def compiled_file(filter_: Seccomp, directory: str) -> str | None:
 
 
 def _key(filter_: Seccomp) -> str:
+    # Not at the top: hashlib maps OpenSSL, 600 KB and 16 mappings that each fork of the zygote would pay for.
+    import hashlib
+
     text = json.dumps(
         [_FORMAT, __version__, host_architecture(), filter_], sort_keys=True, separators=(",", ":")
     )
