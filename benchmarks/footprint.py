@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from benchmarks import processes
 from benchmarks.contestants import Contestant
@@ -44,23 +45,28 @@ class Crowd:
             self.remove()
             raise
 
+    def pids(self) -> list[int]:
+        """The containers' main processes."""
+        return [int(self._api.call("GET", f"/containers/{name}/json")["State"]["Pid"]) for name in self.names]
+
     def remove(self) -> None:
         for name in self.names:
             self._api.call("DELETE", f"/containers/{name}", {"force": True})
 
 
 def _memory_among(arena: Arena, count: int) -> Samples:
-    """What the shims' memory grows by, for each container."""
-    grown: dict[str, list[float]] = {}
+    """The memory of the shims above these containers' processes, for each container."""
+    shares: dict[str, list[float]] = {}
     for engine in arena.engines:
-        before = memory(engine, "shims")
         crowd = Crowd(engine, count)
         try:
             time.sleep(_SETTLE_SECONDS)
-            grown[engine.name] = [(memory(engine, "shims") - before) / count]
+            above = {pid for main in crowd.pids() for pid in processes.ancestors(main)}
+            shims = above.intersection(engine.roles()["shims"])
+            shares[engine.name] = [sum(map(processes.pss, shims)) / count]
         finally:
             crowd.remove()
-    return grown
+    return shares
 
 
 def memory_of_one(arena: Arena) -> Samples:
@@ -71,12 +77,12 @@ def memory_among_many(arena: Arena) -> Samples:
     return _memory_among(arena, max(arena.crowd // 2, 1))
 
 
-def _with_crowds(arena: Arena, measure: object) -> Samples:
+def _with_crowds(arena: Arena, measure: Callable[[], Samples]) -> Samples:
     crowds = []
     try:
         for engine in arena.engines:
             crowds.append(Crowd(engine, arena.crowd))
-        return measure()  # type: ignore[operator,no-any-return]
+        return measure()
     finally:
         for crowd in crowds:
             crowd.remove()

@@ -15,8 +15,8 @@ _GOOD, _BAD, _INK, _FAINT = "#1f7a5c", "#b3532f", "#24292f", "#c9d1d9"
 def svg(rows: Sequence[dict[str, Any]], peer: str) -> str:
     """A picture of the rows that have a ratio; dark text on white, so that it reads in both of a forge's themes."""
     shown = [row for row in rows if row["ratio"] and row["gate"]["ratio"]]
-    most = max([10.0, *(row["ratio"] for row in shown)])
-    least = min([0.5, *(row["ratio"] for row in shown)])
+    ratios = [min(max(row["ratio"], 0.1), 1000) for row in shown]
+    most, least = max([10.0, *ratios]), min([0.5, *ratios])
     low, high = math.log10(least), math.log10(most) + 0.05
     height = _TOP + _ROW * len(shown) + _BOTTOM
 
@@ -35,9 +35,9 @@ def svg(rows: Sequence[dict[str, Any]], peer: str) -> str:
             f'stroke="{_INK if tick == 1 else _FAINT}"/>'
         )
         parts.append(_text(x(tick), height - _BOTTOM + 18, f"{tick:g}×", anchor="middle", size=12))
-    for number, row in enumerate(shown):
+    for number, (row, ratio) in enumerate(zip(shown, ratios, strict=True)):
         middle = _TOP + _ROW * number + _ROW / 2
-        start, end = sorted((x(1), x(row["ratio"])))
+        start, end = sorted((x(1), x(ratio)))
         color = _GOOD if row["passed"] else _BAD
         parts.append(_text(_LABELS - 12, middle + 4, row["title"].replace("`", ""), anchor="end"))
         parts.append(

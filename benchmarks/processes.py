@@ -30,6 +30,15 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def ancestors(pid: int) -> list[int]:
+    """The parent, its parent and so on, up to pid 1."""
+    parent = {child: above for above, children in children_of().items() for child in children}
+    found: list[int] = []
+    while pid := parent.get(pid, 0):
+        found.append(pid)
+    return found
+
+
 def command(pid: int) -> list[str]:
     """Arguments of a process; empty when it is gone."""
     try:

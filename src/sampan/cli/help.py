@@ -1,4 +1,4 @@
-"""The option table of `--help`, in docker's layout."""
+"""Help in docker's layout: tables of flags and of commands, and the pages of the program and its groups."""
 
 from __future__ import annotations
 
@@ -6,15 +6,48 @@ import shutil
 import textwrap
 from typing import TYPE_CHECKING
 
+from sampan.cli.command import HELP, PROGRAM
+from sampan.cli.commands import COMMON, GROUPS, TOP
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import click
+    from sampan.cli.flags import Flag
 
 
-def option_table(params: Sequence[click.Parameter]) -> str:
-    """One row per visible option, sorted by long name; help wrapped to the terminal's width."""
-    rows = sorted((_row(param) for param in params if _is_visible(param)), key=lambda row: row[0][6:])
+def program_page(flags: Sequence[Flag]) -> str:
+    """`sampan --help`"""
+    groups = {name: help for name, (help, _) in GROUPS.items()}
+    others = {name: home.help for name, home in TOP.items() if name not in COMMON}
+    return (
+        f"Usage:  {PROGRAM} [OPTIONS] COMMAND\n\nThe whole container platform as one Python package\n\n"
+        f"Common Commands:\n{_table({name: TOP[name].help for name in COMMON})}\n\n"
+        f"Management Commands:\n{_table(dict(sorted(groups.items())))}\n\n"
+        f"Commands:\n{_table(dict(sorted((others | {'serve': 'Run the engine in the foreground'}).items())))}\n\n"
+        f"Global Options:\n{option_table(flags)}\n\n"
+        f"Run '{PROGRAM} COMMAND --help' for more information on a command."
+    )
+
+
+def group_page(name: str) -> str:
+    """`sampan container --help`"""
+    path = f"{PROGRAM} {name}"
+    help, homes = GROUPS[name]
+    rows = {verb: home.help for verb, home in sorted(homes.items())}
+    return (
+        f"Usage:  {path} COMMAND\n\n{help}\n\nCommands:\n{_table(rows)}\n\n"
+        f"Run '{path} COMMAND --help' for more information on a command."
+    )
+
+
+def _table(rows: dict[str, str]) -> str:
+    width = max(map(len, rows))
+    return "\n".join(f"  {name.ljust(width)}   {help}" for name, help in rows.items())
+
+
+def option_table(flags: Sequence[Flag]) -> str:
+    """One row per visible flag, sorted by long name; help wrapped to the terminal's width."""
+    rows = sorted((_row(flag) for flag in flags if not flag.hidden and flag is not HELP), key=_long_name)
     if not rows:
         return ""
     margin = max(len(left) for left, _ in rows) + 3
@@ -27,28 +60,20 @@ def option_table(params: Sequence[click.Parameter]) -> str:
     return "\n".join(lines)
 
 
-def _is_visible(param: click.Parameter) -> bool:
-    return (
-        param.param_type_name == "option"
-        and not getattr(param, "hidden", False)
-        and "--help" not in param.opts
-    )
+def _long_name(row: tuple[str, str]) -> str:
+    return row[0][6:]
 
 
-def _row(param: click.Parameter) -> tuple[str, str]:
-    short = next((name for name in param.opts if not name.startswith("--")), "")
-    long = next((name for name in param.opts if name.startswith("--")), "")
-    left = f"  {short}, " if short else "      "
-    is_flag = getattr(param, "is_flag", False)
-    kind = (
-        ""
-        if is_flag
-        else " " + ("list" if param.multiple and param.type.name == "string" else param.type.name)
-    )
-    help = str(getattr(param, "help", "") or "")
-    default = param.default
-    if is_flag and default is True:
-        help += " (default true)"
-    elif isinstance(default, (str, int, float)) and not is_flag and default not in ("", 0):
-        help += f' (default "{default}")' if isinstance(default, str) else f" (default {default})"
-    return left + long + kind, help
+def _row(flag: Flag) -> tuple[str, str]:
+    short = next((name for name in flag.names if not name.startswith("--")), "")
+    long = next(name for name in flag.names if name.startswith("--"))
+    left = f"  {short}, {long}" if short else f"      {long}"
+    help = flag.help
+    if flag.kind is None:
+        return left, help + (" (default true)" if flag.default else "")
+    if isinstance(flag.default, str) and flag.default:
+        help += f' (default "{flag.default}")'
+    elif isinstance(flag.default, int) and flag.default:
+        help += f" (default {flag.default})"
+    kind = "list" if flag.repeated and flag.kind.name == "string" else flag.kind.name
+    return f"{left} {kind}", help

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
-from sampan.cli.command import Value
+from sampan.cli.flags import Value
 from sampan.errors import InvalidParameter
 from sampan.names import times, units
 

@@ -43,6 +43,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
             "sampan: unknown command: sampan container foo\n\nUsage:  sampan container\n",
         ),
         (["--foo"], 125, "unknown flag: --foo\n"),
+        (["run"], 1, "sampan: 'sampan run' requires at least 1 argument\n"),
         (["ps", "a"], 1, "sampan: 'sampan ps' accepts no arguments\n"),
         (["-H", "ssh://x", "ps"], 1, "ssh://x: ssh:// is not supported"),
         (

@@ -2,59 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-
-import click
-
+from sampan.cli.command import flags
+from sampan.cli.flags import Flag
 from sampan.cli.values import BYTES, DECIMAL, DURATION, INT, STRING, UINT16
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
-    from sampan.cli.command import Value
-
-F = TypeVar("F", bound="Callable[..., Any]")
+def _many(names: str, help: str) -> Flag:
+    return Flag(names.split(), STRING, help, repeated=True)
 
 
-class _Flag(NamedTuple):
-    names: str
-    kind: Value | None
-    """None: a boolean."""
-    help: str
-    repeated: bool = False
-    default: Any = None
+def _text(names: str, help: str, default: str = "") -> Flag:
+    return Flag(names.split(), STRING, help, default=default)
 
 
-def _many(names: str, help: str) -> _Flag:
-    return _Flag(names, STRING, help, repeated=True)
+def _number(names: str, help: str, default: int = 0) -> Flag:
+    return Flag(names.split(), INT, help, default=default)
 
 
-def _text(names: str, help: str, default: str = "") -> _Flag:
-    return _Flag(names, STRING, help, default=default)
+def _size(names: str, help: str) -> Flag:
+    return Flag(names.split(), BYTES, help, default=0)
 
 
-def _number(names: str, help: str, default: int = 0) -> _Flag:
-    return _Flag(names, INT, help, default=default)
+def _time(names: str, help: str) -> Flag:
+    return Flag(names.split(), DURATION, help, default=0)
 
 
-def _size(names: str, help: str) -> _Flag:
-    return _Flag(names, BYTES, help, default=0)
-
-
-def _time(names: str, help: str) -> _Flag:
-    return _Flag(names, DURATION, help, default=0)
-
-
-def _switch(names: str, help: str) -> _Flag:
-    return _Flag(names, None, help)
+def _switch(names: str, help: str) -> Flag:
+    return Flag(names.split(), None, help, default=False)
 
 
 _TABLE = (
     _many("--add-host", "Add a custom host-to-IP mapping (host:ip)"),
     _many("--annotation", "Add an annotation to the container (passed through to the OCI runtime)"),
     _many("-a --attach", "Attach to STDIN, STDOUT or STDERR"),
-    _Flag(
-        "--blkio-weight",
+    Flag(
+        ("--blkio-weight",),
         UINT16,
         "Block IO (relative weight), between 10 and 1000, or 0 to disable",
         default=0,
@@ -70,7 +52,7 @@ _TABLE = (
     _number("--cpu-rt-period", "Limit CPU real-time period in microseconds"),
     _number("--cpu-rt-runtime", "Limit CPU real-time runtime in microseconds"),
     _number("-c --cpu-shares", "CPU shares (relative weight)"),
-    _Flag("--cpus", DECIMAL, "Number of CPUs", default=0),
+    Flag(("--cpus",), DECIMAL, "Number of CPUs", default=0),
     _text("--cpuset-cpus", "CPUs in which to allow execution (0-3, 0,1)"),
     _text("--cpuset-mems", "MEMs in which to allow execution (0-3, 0,1)"),
     _many("--device", "Add a host device to the container"),
@@ -84,7 +66,7 @@ _TABLE = (
     _many("--dns-option", "Set DNS options"),
     _many("--dns-search", "Set custom DNS search domains"),
     _text("--domainname", "Container NIS domain name"),
-    _Flag("--entrypoint", STRING, "Overwrite the default ENTRYPOINT of the image"),
+    Flag(("--entrypoint",), STRING, "Overwrite the default ENTRYPOINT of the image"),
     _many("-e --env", "Set environment variables"),
     _many("--env-file", "Read in a file of environment variables"),
     _many("--expose", "Expose a port or a range of ports"),
@@ -137,7 +119,7 @@ _TABLE = (
     _many("--security-opt", "Security Options"),
     _size("--shm-size", "Size of /dev/shm"),
     _text("--stop-signal", "Signal to stop the container"),
-    _Flag("--stop-timeout", INT, "Timeout (in seconds) to stop a container"),
+    Flag(("--stop-timeout",), INT, "Timeout (in seconds) to stop a container"),
     _many("--storage-opt", "Storage driver options for the container"),
     _many("--sysctl", "Sysctl options"),
     _many("--tmpfs", "Mount a tmpfs directory"),
@@ -154,16 +136,5 @@ _TABLE = (
 )
 
 
-def container_flags(function: F) -> F:
-    """Add all of them to a command; their values arrive as keyword arguments named after the (first) long name."""
-    for entry in _TABLE:
-        names = entry.names.split()
-        parameter = next(name for name in names if name.startswith("--"))[2:].replace("-", "_")
-        if entry.kind is None:
-            option = click.option(*names, parameter, is_flag=True, default=False, help=entry.help)
-        elif entry.repeated:
-            option = click.option(*names, parameter, type=entry.kind, multiple=True, help=entry.help)
-        else:
-            option = click.option(*names, parameter, type=entry.kind, default=entry.default, help=entry.help)
-        function = option(function)
-    return function
+container_flags = flags(*_TABLE)
+"""Gives a command all of them; their values arrive as keyword arguments named after the (first) long name."""

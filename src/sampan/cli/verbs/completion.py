@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from sampan.cli.command import PROGRAM, verb
+from sampan.cli.command import verb
 from sampan.errors import InvalidParameter
 
 if TYPE_CHECKING:
@@ -20,11 +20,9 @@ if TYPE_CHECKING:
     examples='$ eval "$(sampan completion bash)"',
 )
 def completion(session: Session, args: tuple[str, ...]) -> None:
-    from click.shell_completion import get_completion_class
+    from sampan.cli.completing import SCRIPTS
 
-    from sampan.cli.main import program
-
-    shell = get_completion_class(args[0])
-    if shell is None:
+    script = SCRIPTS.get(args[0])
+    if script is None:
         raise InvalidParameter(f"no completion for {args[0]!r}: bash, zsh and fish have one")
-    sys.stdout.write(shell(program, {}, PROGRAM, "_SAMPAN_COMPLETE").source() + "\n")
+    sys.stdout.write(script)
