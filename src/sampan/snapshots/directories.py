@@ -96,7 +96,9 @@ class DirectorySnapshotter(ABC):
     async def remove(self, key: str) -> None:
         self._unmounted.pop(key, None)
         record = await self._database.write(lambda cx: records.delete(cx, key))
-        self._delete_later(await asyncio.to_thread(self._discard, [record.id]))
+        # Without the detour by the trash, and nobody waits: ids are never used again, and what a crash leaves is known by its
+        # missing row.
+        self._delete_later([self.root / str(record.id)])
 
     async def stat(self, key: str) -> SnapshotInfo:
         def read(cx: sqlite3.Connection) -> SnapshotInfo:
@@ -189,6 +191,7 @@ class DirectorySnapshotter(ABC):
             self._ids = list(await self._database.write(records.reserve_ids))[::-1]
         id = self._ids.pop()
         parents = self._chains.get(parent)
+        remembered = parents is not None
         if parents is None:
             parents = await self._database.read(lambda cx: _chain_of(cx, parent))
         base = parents[0].id if parents else None
@@ -207,15 +210,17 @@ class DirectorySnapshotter(ABC):
         except BaseException as error:
             self._chains.pop(parent, None)
             self._delete_later(await asyncio.to_thread(self._discard, [id]))
-            if isinstance(error, _ParentReplaced):
+            # A remembered chain may be of layers that are gone, and unpacked again since under the same name.
+            if isinstance(error, _ParentReplaced) or (remembered and isinstance(error, SystemFailure)):
                 return await self._create(key, parent, kind, labels)
             raise
         if len(self._chains) >= _CHAINS:
             self._chains.clear()
         self._chains[parent] = parents
+        mounts = self._mounts(record, parents)
         if len(self._unmounted) < _CHAINS and not labels:
-            self._unmounted[key] = self._mounts(record, parents)
-        return self._mounts(record, parents)
+            self._unmounted[key] = mounts
+        return mounts
 
     def _make(self, directory: Path, kind: Kind, parents: list[Record]) -> None:
         try:
