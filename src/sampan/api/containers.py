@@ -59,8 +59,7 @@ async def list_containers(call: Call) -> web.StreamResponse:
 @router.post("/containers/create")
 async def create(call: Call) -> web.StreamResponse:
     body = await call.body(CreateBody)
-    names = [field.name for field in msgspec.structs.fields(ContainerConfig)]
-    config = ContainerConfig(**{name: getattr(body, name) for name in names})
+    config = ContainerConfig(**{name: getattr(body, name) for name in ContainerConfig.__struct_fields__})
     if config == ContainerConfig():
         raise InvalidParameter("config cannot be empty in order to create a container")
     networking = body.networking_config

@@ -18,6 +18,8 @@ from sampan.names.times import format_rfc3339_nano
 if TYPE_CHECKING:
     from sampan.containers.services import Services
 
+_EXIT_PATIENCE = 5.0
+"""Seconds for the engine to take note of an exit."""
 _CHUNK = 256 * 1024
 _CHANGED, _ADDED = 0, 1
 _MADE_TO_MOUNT_ON = frozenset(
@@ -145,13 +147,18 @@ class Copying:
         *,
         bare: bool = False,
     ) -> Any:
+        view = await self._view(container, bare=bare)
+        target = f"sampan.containers.root_jobs:{job}"
         try:
-            return await self._services.workers.run(
-                f"sampan.containers.root_jobs:{job}",
-                {"view": await self._view(container, bare=bare), **args},
-                fds,
-                progress,
-            )
+            try:
+                return await self._services.workers.run(target, {"view": view, **args}, fds, progress)
+            except (FileNotFoundError, ProcessLookupError):
+                if not view["pid"] or container.monitor is None:
+                    raise
+            # The program ended between our look at its state and the worker's look at its process.
+            await asyncio.wait({container.monitor}, timeout=_EXIT_PATIENCE)
+            view = await self._view(container, bare=bare)
+            return await self._services.workers.run(target, {"view": view, **args}, fds, progress)
         except NotFound as error:
             raise NotFound(f"{error} {container.name}") from None
 

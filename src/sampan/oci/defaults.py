@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -100,6 +101,12 @@ def available_capabilities() -> list[str]:
 
 def masked_paths() -> list[str]:
     """Paths that an unprivileged container sees as an empty file or directory."""
+    return list(_masked_paths())
+
+
+@cache
+def _masked_paths() -> tuple[str, ...]:
+    """Asked for once: which CPUs are possible is settled when the kernel starts."""
     paths = [
         "/proc/acpi",  # CVE-2018-10892: the machine's Bluetooth, keyboard light…
         "/proc/asound",
@@ -118,7 +125,7 @@ def masked_paths() -> list[str]:
         path = f"/sys/devices/system/cpu/cpu{cpu}/thermal_throttle"  # as /proc/interrupts
         if os.path.exists(path):
             paths.append(path)
-    return paths
+    return tuple(paths)
 
 
 def readonly_paths() -> list[str]:

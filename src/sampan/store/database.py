@@ -43,7 +43,7 @@ class _Job:
         self.future: asyncio.Future[Any] = self.loop.create_future()
 
     def succeed(self, result: object) -> None:
-        self._tell(self._set_result, result)
+        self._tell(self.set_result, result)
 
     def fail(self, error: BaseException) -> None:
         self._tell(self._set_exception, error)
@@ -54,7 +54,7 @@ class _Job:
         except RuntimeError:
             return  # the loop is closed: nobody waits any more
 
-    def _set_result(self, result: Any) -> None:
+    def set_result(self, result: Any) -> None:
         if not self.future.done():
             self.future.set_result(result)
 
@@ -205,5 +205,21 @@ def _commit_batch(connection: sqlite3.Connection, batch: list[_Job]) -> None:
             if not job.future.done():
                 _commit_batch(connection, [job])
         return
+    _tell_all(done)
+
+
+def _tell_all(done: list[tuple[_Job, Any]]) -> None:
+    """Wake each loop once for all of a batch: every wake-up is two system calls and a turn of the loop."""
+    loops: dict[asyncio.AbstractEventLoop, list[tuple[_Job, Any]]] = {}
     for job, result in done:
-        job.succeed(result)
+        loops.setdefault(job.loop, []).append((job, result))
+    for loop, jobs in loops.items():
+        try:
+            loop.call_soon_threadsafe(_set_results, jobs)
+        except RuntimeError:
+            continue  # the loop is closed: nobody waits any more
+
+
+def _set_results(done: list[tuple[_Job, Any]]) -> None:
+    for job, result in done:
+        job.set_result(result)
