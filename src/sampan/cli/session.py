@@ -6,11 +6,11 @@ import sys
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from sampan.client.engine import Engine, connect
+from sampan.client.api import Api, open_api
 
 if TYPE_CHECKING:
-    from sampan.client.api import Api
     from sampan.client.endpoint import TlsFiles
+    from sampan.client.engine import Engine
 
 
 class Session:
@@ -22,17 +22,24 @@ class Session:
         """Set by `complain`: the exit code will be 1."""
 
     @cached_property
-    def engine(self) -> Engine:
-        """The engine; it is started when it may be and none answers."""
-        return connect(self._host, context=self._context, tls=self._tls)
-
-    @property
     def api(self) -> Api:
-        return self.engine.api
+        """The engine's API; the engine is started when it may be and none answers."""
+        return open_api(self._host, context=self._context, tls=self._tls)
 
-    def second_engine(self) -> Engine:
-        """A further connection, for a thread or a signal handler."""
-        return connect(self._host, context=self._context, tls=self._tls)
+    @cached_property
+    def engine(self) -> Engine:
+        """The same as an object."""
+        from sampan.client.engine import Engine
+
+        return Engine(self.api)
+
+    def call_beside(self, path: str, query: dict[str, Any]) -> None:
+        """A POST over a connection of its own: from a signal handler, while `api` is in the middle of something."""
+        api = open_api(self._host, context=self._context, tls=self._tls)
+        try:
+            api.call("POST", path, query)
+        finally:
+            api.close()
 
     def call(self, method: str, path: str, query: dict[str, Any] | None = None, body: Any = None) -> Any:
         """A request whose answer is JSON."""

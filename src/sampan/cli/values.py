@@ -1,13 +1,14 @@
-"""The kinds of flag values, read as pflag and docker's opts package read them."""
+"""The kinds of flag values, read as pflag and docker's opts package read them.
+
+Every command imports this; what only some values need is imported when one is read.
+"""
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
 from sampan.cli.flags import Value
 from sampan.errors import InvalidParameter
-from sampan.names import times, units
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,6 +36,8 @@ def read_memory(text: str) -> int:
     """Bytes; -1 is let through, it means without limit."""
     if text == "-1":
         return -1
+    from sampan.names import units
+
     try:
         return units.parse_memory(text)
     except InvalidParameter as error:
@@ -43,6 +46,8 @@ def read_memory(text: str) -> int:
 
 def read_duration(text: str) -> int:
     """Nanoseconds."""
+    from sampan.names import times
+
     try:
         return times.parse_duration(text)
     except InvalidParameter as error:
@@ -55,6 +60,8 @@ def read_cpus(text: str) -> int:
     >>> read_cpus("1.5")
     1500000000
     """
+    from decimal import Decimal, InvalidOperation
+
     try:
         nano = Decimal(text) * 10**9
     except InvalidOperation:

@@ -5,9 +5,6 @@
     with sampan.connect() as engine:
         print(engine.run("busybox", ["echo", "hi"]).output)
 
-`connect` finds the engine (see `sampan.client.endpoint`) and starts one when none answers.
+`engine` is what programs use (`sampan.connect` is its `connect`), `api` is requests and answers beneath it, `endpoint` finds the
+engine, `autostart` starts one when none answers. Nothing is imported from here: the command line needs only some of them.
 """
-
-from sampan.client.engine import Engine, connect
-
-__all__ = ["Engine", "connect"]

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from sampan import errors
+from sampan.client.endpoint import resolve
 from sampan.client.http import Connection, Response, quote
 from sampan.client.streams import RawStream
 from sampan.client.wire import open_wire
@@ -13,7 +14,8 @@ from sampan.client.wire import open_wire
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from sampan.client.endpoint import Endpoint
+    from sampan.client.autostart import EngineCommand
+    from sampan.client.endpoint import Endpoint, TlsFiles
 
 NEWEST_VERSION = (1, 51)
 OLDEST_VERSION = (1, 24)
@@ -143,6 +145,26 @@ class Api:
         """Close idle connections; streams that are open stay so."""
         while self._idle:
             self._idle.pop().close()
+
+
+def open_api(
+    host: str | None = None,
+    *,
+    context: str | None = None,
+    tls: TlsFiles | None = None,
+    command: EngineCommand | None = None,
+) -> Api:
+    """The API of the engine that `sampan.connect` finds with the same arguments."""
+    endpoint = resolve(host, context=context, tls=tls)
+    if command is None and not endpoint.is_default:
+        return Api(endpoint)
+
+    def start() -> None:
+        from sampan.client.autostart import EngineCommand, ensure_engine
+
+        ensure_engine(endpoint, command or EngineCommand())
+
+    return Api(endpoint, start=start)
 
 
 def parse_version(text: str) -> tuple[int, int]:

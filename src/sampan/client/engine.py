@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from sampan.client import endpoint as endpoints
-from sampan.client.api import Api
+from sampan.client.api import Api, open_api
 from sampan.client.containers import Container, Containers, RunResult
 from sampan.client.images import Images
 from sampan.client.networks import Networks
@@ -39,16 +38,7 @@ def connect(
     ...     engine.run("busybox", ["echo", "hi"]).output
     'hi\\n'
     """
-    endpoint = endpoints.resolve(host, context=context, tls=tls)
-    if command is None and not endpoint.is_default:
-        return Engine(Api(endpoint))
-
-    def start() -> None:
-        from sampan.client.autostart import EngineCommand, ensure_engine
-
-        ensure_engine(endpoint, command or EngineCommand())
-
-    return Engine(Api(endpoint, start=start))
+    return Engine(open_api(host, context=context, tls=tls, command=command))
 
 
 class Engine:

@@ -31,8 +31,8 @@ _ULIMITS = frozenset(
         "stack",
     ]
 )
-_PERMISSIONS = re.compile(r"[rwm]+")
-_CDI = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*=[\w.:-]+")
+_PERMISSIONS = r"[rwm]+"
+_CDI = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*=[\w.:-]+"
 
 
 def ulimit(spec: str) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def devices(specs: Iterable[str]) -> tuple[list[dict[str, str]], list[dict[str, 
     """`--device`: (Devices, DeviceRequests); a CDI name (vendor/class=device) is a request."""
     found, cdi = [], []
     for spec in specs:
-        if _CDI.fullmatch(spec):
+        if re.fullmatch(_CDI, spec):
             cdi.append(spec)
         else:
             found.append(_device(spec))
@@ -72,13 +72,13 @@ def _device(spec: str) -> dict[str, str]:
     container, permissions = host, "rwm"
     if len(rest) == 2:
         container, permissions = rest
-    elif len(rest) == 1 and _PERMISSIONS.fullmatch(rest[0]):
+    elif len(rest) == 1 and re.fullmatch(_PERMISSIONS, rest[0]):
         permissions = rest[0]
     elif len(rest) == 1:
         container = rest[0] or host
     elif rest:
         raise InvalidParameter(f"invalid device specification: {spec}")
-    if not _PERMISSIONS.fullmatch(permissions):
+    if not re.fullmatch(_PERMISSIONS, permissions):
         raise InvalidParameter(f"bad mode specified: {permissions}")
     if not os.path.isabs(host):
         raise InvalidParameter(f"{spec} is not an absolute path")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +53,8 @@ def parse_mount(spec: str) -> dict[str, Any]:
         "TmpfsOptions": {},
         "ImageOptions": {},
     }
+    import csv
+
     try:
         fields = next(csv.reader([spec], strict=True), [])
     except csv.Error as error:

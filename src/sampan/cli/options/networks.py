@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from typing import TYPE_CHECKING, Any
 
 from sampan.errors import InvalidParameter
@@ -38,6 +37,8 @@ def _attachment(spec: str) -> tuple[str, dict[str, Any]]:
     """`NAME`, or `name=NAME,alias=…,ip=…,driver-opt=…`."""
     if "=" not in spec:
         return spec, {}
+    import csv
+
     name, endpoint = "", {}  # type: str, dict[str, Any]
     try:
         fields = next(csv.reader([spec]), [])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sampan.errors import InvalidParameter
@@ -98,6 +97,8 @@ def _range(text: str, what: str) -> tuple[int, int]:
 def _check_address(address: str, spec: str) -> None:
     if not address:
         return
+    import ipaddress
+
     try:
         ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 from typing import TYPE_CHECKING, Any
@@ -84,6 +83,8 @@ def extra_hosts(given: Iterable[str]) -> list[str]:
         if address.startswith("[") and address.endswith("]"):
             address = address[1:-1]
         if address != "host-gateway":
+            import ipaddress
+
             try:
                 ipaddress.ip_address(address)
             except ValueError:

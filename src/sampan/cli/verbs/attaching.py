@@ -137,9 +137,7 @@ class Attachment:
             return Conversation(stream, tty=self._tty, stdin=self._stdin, detach_keys=self._detach_keys).run()
 
     def _kill(self, name: str) -> None:
-        with self._session.second_engine() as engine:
-            engine.api.call("POST", self._path + "/kill", {"signal": name})
+        self._session.call_beside(self._path + "/kill", {"signal": name})
 
     def _resize(self, rows: int, columns: int) -> None:
-        with self._session.second_engine() as engine:
-            engine.api.call("POST", self._path + "/resize", {"h": rows, "w": columns})
+        self._session.call_beside(self._path + "/resize", {"h": rows, "w": columns})

@@ -78,8 +78,7 @@ def _converse(session: Session, exec_id: str, flags: dict[str, Any], detach_keys
     from sampan.cli.streaming import Conversation, window_size
 
     def resize(rows: int, columns: int) -> None:
-        with session.second_engine() as engine:
-            engine.api.call("POST", f"/exec/{exec_id}/resize", {"h": rows, "w": columns})
+        session.call_beside(f"/exec/{exec_id}/resize", {"h": rows, "w": columns})
 
     body: dict[str, Any] = {"Detach": False, "Tty": flags["tty"]}
     if flags["tty"]:

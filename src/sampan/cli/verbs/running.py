@@ -230,12 +230,10 @@ class Foreground:
             return conversation.run()
 
     def _kill(self, name: str) -> None:
-        with self._session.second_engine() as engine:
-            engine.api.call("POST", self._path + "/kill", {"signal": name})
+        self._session.call_beside(self._path + "/kill", {"signal": name})
 
     def _resize(self, rows: int, columns: int) -> None:
-        with self._session.second_engine() as engine:
-            engine.api.call("POST", self._path + "/resize", {"h": rows, "w": columns})
+        self._session.call_beside(self._path + "/resize", {"h": rows, "w": columns})
 
     def _say_why(self, answer: dict[str, Any]) -> None:
         """One line about a container that failed at once, when there is more to say than its code."""
