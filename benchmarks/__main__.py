@@ -79,14 +79,17 @@ def main() -> int:
 
 def _arena(stack: ExitStack, options: argparse.Namespace) -> Arena:
     scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+    sampan = stack.enter_context(contestants.sampan())
+    docker = stack.enter_context(contestants.docker(options.peer))
     arena = Arena(
-        sampan=stack.enter_context(contestants.sampan()),
-        docker=stack.enter_context(contestants.docker(options.peer)),
+        sampan=sampan,
+        docker=docker,
         floor=stack.enter_context(contestants.floor()),
         material=Material(scratch),
         rounds=5 if options.quick else 20,
         megabytes=1000 if options.full else 20 if options.quick else 200,
         crowd=20 if options.quick else 200,
+        crowds=stack.enter_context(footprint.crowds((docker, sampan))),
     )
     archive = arena.material.busybox()
     for engine in arena.engines:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from benchmarks import processes
 from benchmarks.contestants import Contestant
 from benchmarks.material import BUSYBOX
-from benchmarks.row import Arena, Gate, Row, Samples, interleaved, timed
+from benchmarks.row import Gate, Row, Samples, interleaved, timed
+
+if TYPE_CHECKING:
+    from benchmarks.row import Arena
 
 _SLEEP = {"Image": BUSYBOX, "Cmd": ["sleep", "3600"], "HostConfig": {"NetworkMode": "bridge"}}
 _REST_SECONDS = 10
@@ -32,40 +37,53 @@ def parked(arena: Arena) -> Samples:
 
 
 class Crowd:
-    """Containers that sleep, removed at the end."""
+    """Containers of one engine that sleep; it only grows, and is removed at the end of the run."""
 
-    def __init__(self, engine: Contestant, count: int) -> None:
+    def __init__(self, engine: Contestant) -> None:
         self._api = engine.api()
-        self.names = []
-        try:
-            for _ in range(count):
-                self.names.append(str(self._api.call("POST", "/containers/create", body=_SLEEP)["Id"]))
-                self._api.call("POST", f"/containers/{self.names[-1]}/start")
-        except BaseException:
-            self.remove()
-            raise
+        self.names: list[str] = []
+
+    def grow(self, count: int) -> None:
+        """Start containers until there are as many."""
+        while len(self.names) < count:
+            self.names.append(str(self._api.call("POST", "/containers/create", body=_SLEEP)["Id"]))
+            self._api.call("POST", f"/containers/{self.names[-1]}/start")
 
     def pids(self) -> list[int]:
         """The containers' main processes."""
         return [int(self._api.call("GET", f"/containers/{name}/json")["State"]["Pid"]) for name in self.names]
 
     def remove(self) -> None:
-        for name in self.names:
-            self._api.call("DELETE", f"/containers/{name}", {"force": True})
+        while self.names:
+            self._api.call("DELETE", f"/containers/{self.names.pop()}", {"force": True})
+
+
+@contextlib.contextmanager
+def crowds(engines: Sequence[Contestant]) -> Iterator[dict[str, Crowd]]:
+    """A crowd for each engine, by its name."""
+    made = {engine.name: Crowd(engine) for engine in engines}
+    try:
+        yield made
+    finally:
+        for crowd in made.values():
+            crowd.remove()
+
+
+def _gather(arena: Arena, count: int) -> None:
+    for engine in arena.engines:
+        arena.crowds[engine.name].grow(count)
+    time.sleep(_SETTLE_SECONDS)
 
 
 def _memory_among(arena: Arena, count: int) -> Samples:
     """The memory of the shims above these containers' processes, for each container."""
+    _gather(arena, count)
     shares: dict[str, list[float]] = {}
     for engine in arena.engines:
-        crowd = Crowd(engine, count)
-        try:
-            time.sleep(_SETTLE_SECONDS)
-            above = {pid for main in crowd.pids() for pid in processes.ancestors(main)}
-            shims = above.intersection(engine.roles()["shims"])
-            shares[engine.name] = [sum(map(processes.pss, shims)) / count]
-        finally:
-            crowd.remove()
+        pids = arena.crowds[engine.name].pids()
+        above = {pid for main in pids for pid in processes.ancestors(main)}
+        shims = above.intersection(engine.roles()["shims"])
+        shares[engine.name] = [sum(map(processes.pss, shims)) / len(pids)]
     return shares
 
 
@@ -77,21 +95,9 @@ def memory_among_many(arena: Arena) -> Samples:
     return _memory_among(arena, max(arena.crowd // 2, 1))
 
 
-def _with_crowds(arena: Arena, measure: Callable[[], Samples]) -> Samples:
-    crowds = []
-    try:
-        for engine in arena.engines:
-            crowds.append(Crowd(engine, arena.crowd))
-        return measure()
-    finally:
-        for crowd in crowds:
-            crowd.remove()
-
-
 def listing(arena: Arena) -> Samples:
-    return _with_crowds(
-        arena, lambda: interleaved(arena.engines, 10, lambda engine: timed(lambda: engine.docker("ps")))
-    )
+    _gather(arena, arena.crowd)
+    return interleaved(arena.engines, 10, lambda engine: timed(lambda: engine.docker("ps")))
 
 
 def rest(arena: Arena) -> Samples:
@@ -103,11 +109,8 @@ def rest(arena: Arena) -> Samples:
         time.sleep(_REST_SECONDS)
         return sum(processes.cpu_seconds(pid) - used for pid, used in before.items()) / _REST_SECONDS * 100
 
-    def settled() -> Samples:
-        time.sleep(_SETTLE_SECONDS)
-        return interleaved(arena.engines, 2, usage, warm_up=0)
-
-    return _with_crowds(arena, settled)
+    _gather(arena, arena.crowd)
+    return interleaved(arena.engines, 2, usage, warm_up=0)
 
 
 ROWS = (

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.contestants import Contestant, Docker, Sampan
 from benchmarks.material import Material
+
+if TYPE_CHECKING:
+    from benchmarks.footprint import Crowd
 
 LEVEL = 0.95
 """The ratio that counts as level: two equal things differ by some percent from run to run."""
@@ -29,6 +32,8 @@ class Arena(NamedTuple):
     """How much goes through a log."""
     crowd: int
     """How many containers run at once where many do."""
+    crowds: Mapping[str, Crowd]
+    """Containers that sleep, by contestant's name."""
 
     @property
     def engines(self) -> tuple[Contestant, Contestant]:
