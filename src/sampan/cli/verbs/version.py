@@ -8,7 +8,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from sampan.cli.command import option, verb
-from sampan.cli.gotemplate import Template
 from sampan.cli.values import STRING
 from sampan.client.api import NEWEST_VERSION
 from sampan.errors import SampanError
@@ -25,7 +24,7 @@ _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 def version(session: Session, args: tuple[str, ...], format: str) -> None:
     failure = None
     try:
-        server: dict[str, Any] | None = session.engine.version()
+        server: dict[str, Any] | None = session.call("GET", "/version")
         spoken = session.api.version
     except SampanError as error:
         failure, server, spoken = error, None, NEWEST_VERSION
@@ -41,6 +40,8 @@ def version(session: Session, args: tuple[str, ...], format: str) -> None:
     if format in ("json", "{{json .}}"):
         print(json.dumps({"Client": client, "Server": server}, separators=(",", ":")))
     elif format:
+        from sampan.cli.gotemplate import Template
+
         print(Template(format).render({"Client": client, "Server": server}))
     else:
         _print_client(client, spoken)
