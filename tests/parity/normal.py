@@ -20,7 +20,7 @@ _RULES: list[tuple[str, re.Pattern[str]]] = [
 _ADDRESS = re.compile(r"\b(10|172|192)\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})\b")
 _PLAIN: list[tuple[re.Pattern[str], str]] = [
     (
-        re.compile(r"\b(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d  ?(?:\d\d:\d\d|\d{4})\b"),
+        re.compile(r"\b(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d  ?(?:\d\d:\d\d|\d{4})(?![:\d])"),
         "<ls time>",
     ),
     (
@@ -31,9 +31,14 @@ _PLAIN: list[tuple[re.Pattern[str], str]] = [
     ),
     (re.compile(r"(:|->|=|\b)(3[2-9]\d{3}|[45]\d{4}|60\d{3})\b(?=->|/|$|\n|\s)"), r"\1<port>"),
     (re.compile(r"\b(?:pid|Pid)\W+\d+"), "pid <n>"),
+    # How runc called mount(2), down to a descriptor's number; what failed stands before and after it.
+    (re.compile(r"mount src=\S+, dst=\S+, dstFd=\S+, flags=[A-Z_|]+(?:, data=[^:]*)?: "), ""),
     (re.compile(r"/var/lib/docker|/tmp/parity-[^/\s\"]*/data|/tmp/parity-[^/\s\"]*/run"), "<root>"),
 ]
-_RANDOM_NAME = re.compile(r"(?<![\w./-])/?[a-z]+_[a-z]+\d?(?![\w./-])")
+_RANDOM_NAME = re.compile(r"""(name["']?[:=] ?["']?|endpoint |container )[a-z]+_[a-z]+\d?(?![\w./-])""")
+"""The name that an engine picks, where a name is expected: words with an underline are common elsewhere."""
+_DEFAULT_BRIDGE = re.compile(r"172\.31\.255|10\.2[0-3]\d\.\d+")
+"""The subnets that peers and test engines give their default bridge."""
 
 
 class Normaliser:
@@ -50,7 +55,7 @@ class Normaliser:
         text = _ADDRESS.sub(self._address, text)
         for pattern, replacement in _PLAIN:
             text = pattern.sub(replacement, text)
-        return text
+        return _RANDOM_NAME.sub(r"\1<random name>", text)
 
     def _namer(self, kind: str) -> Callable[[re.Match[str]], str]:
         if kind == "time":
@@ -58,7 +63,7 @@ class Normaliser:
         return lambda match: self._name(kind, match[0])
 
     def _name(self, kind: str, value: str) -> str:
-        if kind == "short":
+        if kind == "short" and value not in self._names:
             # The short form of an id that was seen whole is that id.
             for known, name in self._names.items():
                 if known.removeprefix("sha256:").startswith(value):
@@ -71,7 +76,12 @@ class Normaliser:
         return self._names[value]
 
     def _address(self, match: re.Match[str]) -> str:
-        """Private addresses keep their last number: the gateway is .1 everywhere."""
+        """Private addresses keep their last number: the gateway is .1 everywhere.
+
+        On the default bridge other numbers depend on which containers there have been before.
+        """
+        if match[4] not in ("0", "1", "255") and _DEFAULT_BRIDGE.match(match[0]):
+            return "<net>.<host>"
         return f"<net>.{match[4]}"
 
 

@@ -10,13 +10,13 @@ import asyncio
 import logging
 import shutil
 import socket
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from sampan.containers import modes
 from sampan.containers.container import Container
-from sampan.containers.host import host_features
+from sampan.containers.host import app_armor_enabled, host_features
 from sampan.containers.log_options import merge_log_config
 from sampan.containers.merge import command, image_defaults, merge_image
 from sampan.containers.record import ContainerRecord, MountRecord, RunState
@@ -28,6 +28,7 @@ from sampan.errors import Conflict, InvalidParameter, NotFound, SampanError
 from sampan.faults import point
 from sampan.names import platform as platforms
 from sampan.names.names import new_id, random_name
+from sampan.oci import defaults
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,8 +121,16 @@ class Creation:
             host.cgroupns_mode = "private" if private else "host"
         if host.oom_kill_disable is None and features.oom_kill_disable:
             host.oom_kill_disable = False
+        if host.pids_limit is not None and host.pids_limit <= 0:
+            host.pids_limit = None
         if host.privileged:
             host.masked_paths = host.readonly_paths = None
+            if host.security_opt is None:
+                host.security_opt = ["label=disable"]
+        else:
+            host.masked_paths = defaults.masked_paths() if host.masked_paths is None else host.masked_paths
+            if host.readonly_paths is None:
+                host.readonly_paths = defaults.readonly_paths()
         for field in ("network_mode", "ipc_mode", "pid_mode"):
             reference = modes.shared_container(getattr(host, field))
             if reference is None:
@@ -173,13 +182,13 @@ class Creation:
             name=name,
             created=self._services.clock(),
             image_id=image.id if image else "",
-            manifest=msgspec.to_builtins(image.descriptor) if image else None,
+            manifest=_manifest(image) if image else None,
             platform=image.platform.os if image else "linux",
             path=path,
             args=args,
             config=config,
             host_config=host,
-            app_armor_profile=labels.apparmor or ("unconfined" if host.privileged else ""),
+            app_armor_profile=_app_armor(labels.apparmor, privileged=host.privileged),
         )
 
     async def _make(
@@ -215,9 +224,7 @@ class Creation:
         directory.mkdir(mode=0o710, parents=True)
         for name in ("hosts", "resolv.conf"):
             (directory / name).touch(mode=0o644)
-        hostname = container.record.config.hostname
-        domain = container.record.config.domainname
-        (directory / "hostname").write_text(f"{hostname}.{domain}\n" if domain else f"{hostname}\n")
+        (directory / "hostname").write_text(f"{container.record.config.hostname}\n")
 
     async def _take_back(self, container_id: str) -> None:
         services = self._services
@@ -231,6 +238,22 @@ class Creation:
             except SampanError:
                 log.exception("%s: taking back a failed create", container_id)
         await asyncio.to_thread(shutil.rmtree, services.directory(container_id), ignore_errors=True)
+
+
+def _manifest(image: ResolvedImage) -> dict[str, Any]:
+    """`ImageManifestDescriptor`: the image's descriptor with the platform that was chosen."""
+    descriptor: dict[str, Any] = msgspec.to_builtins(image.descriptor)
+    platform = {"architecture": image.platform.architecture, "os": image.platform.os}
+    if image.platform.variant:
+        platform["variant"] = image.platform.variant
+    return {**descriptor, "platform": platform}
+
+
+def _app_armor(wanted: str, *, privileged: bool) -> str:
+    """The profile to run under; dockerd ignores the option where the kernel has no AppArmor."""
+    if not app_armor_enabled():
+        return ""
+    return wanted or ("unconfined" if privileged else "")
 
 
 def _endpoints(

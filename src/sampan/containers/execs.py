@@ -46,7 +46,8 @@ class Exec:
     @property
     def command(self) -> str:
         """As events print it."""
-        return " ".join(self.config.cmd or ())
+        words = self.config.cmd or [""]
+        return f"{words[0]} {' '.join(words[1:])}"
 
     def container_ended(self) -> None:
         """The container's init is gone, and every process of it."""

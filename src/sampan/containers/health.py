@@ -112,7 +112,7 @@ class HealthChecks:
         services = self._services
         start = services.clock()
         timeout = config.timeout or DEFAULT_TIMEOUT
-        command = " ".join(arguments)
+        command = f"{arguments[0]} {' '.join(arguments[1:])}"
         services.publish(container, f"exec_create: {command}", {"execID": ""})
         services.publish(container, f"exec_start: {command}", {"execID": ""})
         code, output = await shim.probe(

@@ -17,6 +17,7 @@ from sampan.names.times import format_rfc3339_nano
 if TYPE_CHECKING:
     from sampan.containers.listing import Listing
     from sampan.containers.services import Services
+    from sampan.engineapi.network import EndpointSettings
 
 NEVER = "0001-01-01T00:00:00Z"
 """Go's zero time."""
@@ -101,7 +102,10 @@ class Inspection:
             "SandboxID": container.id if alive else "",
             "SandboxKey": f"/proc/{container.state.pid}/ns/net" if alive else "",
             "Ports": msgspec.to_builtins(ports),
-            "Networks": {name: wire_endpoint(endpoint, version) for name, endpoint in endpoints.items()},
+            "Networks": {
+                name: _endpoint(endpoint, version, joined=container.state.started_at > 0)
+                for name, endpoint in endpoints.items()
+            },
         }
         if version >= (1, 52):
             return document
@@ -120,6 +124,12 @@ class Inspection:
             "SecondaryIPv6Addresses": None,
             **legacy,
         }
+
+
+def _endpoint(endpoint: EndpointSettings, version: tuple[int, int], *, joined: bool) -> dict[str, Any]:
+    """A container that never ran has its networks by name only."""
+    wired = wire_endpoint(endpoint, version)
+    return wired if joined else {**wired, "NetworkID": ""}
 
 
 def state_document(state: RunState) -> dict[str, Any]:

@@ -17,6 +17,13 @@ _OF_DOCKERD = (
     "Cannot mkdir: ",
 )
 """dockerd finds these out itself, before it asks a runtime: no coat around them."""
+_STEPS_OF_INIT = ("exec", "error mounting ", "error setting rlimits ", "can't mask paths")
+_WRONG_KIND = (
+    ": Are you trying to mount a directory onto a file (or vice-versa)?"
+    " Check if the specified host path exists and is the expected type"
+)
+"""dockerd's own hint, after containerd's `unknown`."""
+_WORKING_DIRECTORY = re.compile(r'chdir to cwd \("(.*)"\) set in config\.json failed: not a directory')
 _QUOTED = re.compile(r'exec: "?([^":]+)"?')
 
 
@@ -67,6 +74,8 @@ def start_failure(error: Exception) -> StartFailure:
 
 
 def _launch_failure(error: LaunchError) -> StartFailure:
+    if found := _WORKING_DIRECTORY.search(str(error)):
+        return InvalidStart(f"Cannot mkdir: {found[1]} is not a directory", 128)
     if str(error).startswith(_OF_DOCKERD):
         return InvalidStart(str(error), 128)
     message = runtime_message(str(error))
@@ -75,6 +84,8 @@ def _launch_failure(error: LaunchError) -> StartFailure:
         case "not-found":
             return InvalidStart(message, 127, f"{program} was not found in the image")
         case "permission":
+            if message.endswith("is a directory: unknown"):
+                message += ": permission denied"
             return InvalidStart(message, 126, f"{program} is not executable: permission denied")
         case "format":
             return FailedStart(
@@ -92,10 +103,26 @@ def runtime_message(message: str) -> str:
         return _RUNC.split("OCI runtime")[0] + message
     for prefix in ("runc create failed: ", _PROCESS):
         message = message.removeprefix(prefix)
-    if message.startswith("exec") and not message.startswith(_INIT):
-        message = _INIT + message
+    if message.startswith('sysctl "'):
+        return f"{_RUNC}{message}: unknown"  # runc checks these before it makes a process
+    message = _within_init(message)
     tail = "" if message.endswith(": unknown") else ": unknown"
+    if message.startswith(_INIT + "error mounting ") and message.endswith(": not a directory"):
+        tail += _WRONG_KIND
     return f"{_RUNC}{_PROCESS}{message}{tail}"
+
+
+def _within_init(message: str) -> str:
+    """runc says of most steps that they are its init's."""
+    if message.startswith("failed to write "):
+        real_time = "/cpu.rt_" in message
+        where = "unable to apply cgroup configuration: "
+        return (
+            where + message
+            if real_time
+            else f"{_INIT}error setting cgroup config for procHooks process: {message}"
+        )
+    return _INIT + message if message.startswith(_STEPS_OF_INIT) else message
 
 
 def exec_message(message: str) -> str:

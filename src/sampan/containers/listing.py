@@ -50,7 +50,18 @@ class Listing:
                 chosen.append(container)
                 if request.limit > 0 and len(chosen) == request.limit:
                     break
-        return [await self._summary(container, version, size=request.size) for container in chosen]
+        images = await self._image_ids(chosen)
+        return [await self._summary(container, images, version, size=request.size) for container in chosen]
+
+    async def _image_ids(self, containers: list[Container]) -> dict[str, str]:
+        """What the names that containers were made from mean now."""
+        found: dict[str, str] = {}
+        for name in {container.record.config.image for container in containers}:
+            try:
+                found[name] = (await self._services.images.resolve(name)).id
+            except (NotFound, InvalidParameter):
+                continue
+        return found
 
     async def _matcher(self, request: ListRequest) -> Any:
         """One predicate out of all filters, with references resolved once."""
@@ -60,15 +71,19 @@ class Listing:
         exits = {self._exit_code(text) for text in filters.get("exited")}
         healths = set(filters.get("health"))
         if unknown := healths - _HEALTH:
-            raise InvalidParameter(f"unrecognised filter value for health: {unknown.pop()}")
-        if filters.boolean("is-task", False) or not filters.exact("isolation", "default"):
+            value = unknown.pop()
+            raise InvalidParameter(
+                f"invalid filter 'health={value}': invalid value for health ({value}):"
+                " must be one of none, starting, healthy, unhealthy"
+            )
+        if filters.boolean("is-task", False):
             return lambda container: False
         before = [self._reference(text).record.created for text in filters.get("before")]
         since = [self._reference(text).record.created for text in filters.get("since")]
         ancestors = await self._ancestors(filters)
         running_only = not (request.all or request.limit > 0 or statuses or exits or before or since)
-        publish = [parse_port_filter(text) for text in filters.get("publish")]
-        expose = [parse_port_filter(text) for text in filters.get("expose")]
+        publish = [parse_port_filter(text, "publish") for text in filters.get("publish")]
+        expose = [parse_port_filter(text, "expose") for text in filters.get("expose")]
 
         def match(container: Container) -> bool:
             record, state = container.record, container.state
@@ -114,7 +129,9 @@ class Listing:
         try:
             return int(text)
         except ValueError:
-            raise InvalidParameter(f"invalid filter 'exited={text}'") from None
+            raise InvalidParameter(
+                f"invalid filter 'exited={text}': strconv.Atoi: parsing \"{text}\": invalid syntax"
+            ) from None
 
     def _reference(self, text: str) -> Container:
         return self._services.registry.get(text)
@@ -156,13 +173,18 @@ class Listing:
             for number, kind in numbers
         )
 
-    async def _summary(self, container: Container, version: tuple[int, int], *, size: bool) -> dict[str, Any]:
+    async def _summary(
+        self, container: Container, images: dict[str, str], version: tuple[int, int], *, size: bool
+    ) -> dict[str, Any]:
         record, state = container.record, container.state
         endpoints = self._services.networks.endpoints(container.id)
         summary: dict[str, Any] = {
             "Id": record.id,
             "Names": ["/" + record.name],
-            "Image": record.config.image or record.image_id,
+            # A name that has moved on to another image would be a lie.
+            "Image": record.config.image
+            if images.get(record.config.image) == record.image_id
+            else record.image_id,
             "ImageID": record.image_id,
             "Command": " ".join([record.path, *(_quoted(word) for word in record.args)]),
             "Created": record.created // 1_000_000_000,
@@ -265,9 +287,19 @@ def status_text(state: RunState, now: int) -> str:
             return f"Exited ({state.exit_code}) {since_end} ago" if state.finished_at else "Created"
 
 
-def parse_port_filter(text: str) -> tuple[int, int, str]:
+def parse_port_filter(text: str, name: str) -> tuple[int, int, str]:
     """`80`, `80/udp`, `8000-8080/tcp`. Raises `InvalidParameter`."""
-    return parse_port(text)
+    numbers, _, protocol = text.partition("/")
+    first, dash, last = numbers.partition("-")
+    where = f"error while looking up for {name} {text}: "
+    for word, which in ((first, "start"), (last if dash else first, "end")):
+        if not (word.isascii() and word.isdigit()):
+            raise InvalidParameter(f"{where}invalid {which} port '{word}': invalid syntax")
+        if int(word) > 65535:
+            raise InvalidParameter(f"{where}invalid {which} port '{word}': value out of range")
+    if dash and int(last) < int(first):
+        raise InvalidParameter(f"{where}invalid port range: {numbers}")
+    return int(first), int(last or first), protocol or "tcp"
 
 
 def _found(pattern: str, value: str) -> bool:
@@ -292,4 +324,4 @@ def _has_volume(container: Container, wanted: list[str]) -> bool:
 
 def _quoted(word: str) -> str:
     """An argument as dockerd shows it in a command line: quoted when a shell would split it."""
-    return f"'{word}'" if " " in word or not word else word
+    return f"'{word}'" if " " in word else word

@@ -33,8 +33,7 @@ def merge_image(user: ContainerConfig, image: ContainerConfig) -> None:
             user.entrypoint = list(image.entrypoint) if image.entrypoint else None
     user.healthcheck = _merge_health(user.healthcheck, image.healthcheck)
     user.working_dir = user.working_dir or image.working_dir
-    if image.volumes:
-        user.volumes = {**image.volumes, **(user.volumes or {})}
+    user.volumes = {**(image.volumes or {}), **(user.volumes or {})} or None
     user.stop_signal = user.stop_signal or image.stop_signal
     user.shell = user.shell or image.shell
     if user.entrypoint == [""]:

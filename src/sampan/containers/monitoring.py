@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _FORBIDDEN_PS = re.compile(r"\s+(\S*=\s*)?(PID=\s)")
 
 
+_UNKNOWN_TO_DOCKERD = ("shmem", "swap", "workingset_")
+
+
 class Monitoring:
     """Processes and usage of running containers."""
 
@@ -52,7 +55,7 @@ class Monitoring:
             "sampan.containers.root_jobs:ps_job", {"program": program, "arguments": arguments}
         )
         if result["code"] != 0:
-            raise InvalidParameter(f"ps: {result['errors'].strip() or result['code']}")
+            raise InvalidParameter(f"ps: {result['errors'].strip().partition(chr(10))[0] or result['code']}")
         output: str = result["output"]
         return output
 
@@ -96,7 +99,7 @@ class Monitoring:
             "preread": time_of(before["read"]) if before.get("read") else NEVER,
             "cpu_stats": now.get("cpu_stats") or _no_cpu(),
             "precpu_stats": before.get("cpu_stats") or _no_cpu(),
-            "memory_stats": now.get("memory_stats", {}),
+            "memory_stats": _memory(now.get("memory_stats", {})),
             "blkio_stats": now.get("blkio_stats") or _no_blkio(),
             "pids_stats": now.get("pids_stats", {}),
             "num_procs": 0,
@@ -105,6 +108,19 @@ class Monitoring:
         if now.get("networks"):
             document["networks"] = now["networks"]
         return document
+
+
+def _memory(stats: dict[str, Any]) -> dict[str, Any]:
+    """What dockerd passes on of the kernel's figures: its table of cgroup v1 is older than some of them."""
+    told = {name: value for name, value in stats.items() if name != "failcnt" or value}
+    table = told.get("stats", {})
+    if "total_rss" in table:
+        told["stats"] = {
+            name: value
+            for name, value in table.items()
+            if not name.removeprefix("total_").startswith(_UNKNOWN_TO_DOCKERD)
+        }
+    return told
 
 
 def _read(cgroup: str, pid: int, at: int) -> dict[str, Any]:

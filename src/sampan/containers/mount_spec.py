@@ -41,8 +41,9 @@ def parse_bind(text: str, volume_driver: str = "") -> MountRecord:
         raise InvalidParameter(f"invalid volume specification: '{text}'")
     is_bind = source.startswith("/")
     kind = "bind" if is_bind else "volume"
-    words = _mode_words(mode, bind=is_bind)
+    words = _mode_words(mode)
     try:
+        _refuse_foreign_words(words, kind)
         target = check_target(destination, kind)
     except InvalidParameter as error:
         raise InvalidParameter(f"invalid volume specification: '{text}': {error}") from None
@@ -61,7 +62,17 @@ def parse_bind(text: str, volume_driver: str = "") -> MountRecord:
     )
 
 
-def _mode_words(mode: str, *, bind: bool) -> set[str]:
+def _refuse_foreign_words(words: set[str], kind: str) -> None:
+    foreign = "VolumeOptions" if kind == "bind" and "nocopy" in words else ""
+    if kind == "volume" and words & _PROPAGATION:
+        foreign = "BindOptions"
+    if foreign:
+        raise InvalidParameter(
+            f'invalid mount config for type "{kind}": field {foreign} must not be specified'
+        )
+
+
+def _mode_words(mode: str) -> set[str]:
     words: set[str] = set()
     groups: set[str] = set()
     for word in filter(None, mode.split(",")):
@@ -69,9 +80,9 @@ def _mode_words(mode: str, *, bind: bool) -> set[str]:
             group = "access"
         elif word in ("z", "Z"):
             group = "label"
-        elif word == "nocopy" and not bind:
+        elif word == "nocopy":
             group = "copy"
-        elif word in _PROPAGATION and bind:
+        elif word in _PROPAGATION:
             group = "propagation"
         elif word in _CONSISTENCY:
             group = "consistency"
@@ -84,9 +95,9 @@ def _mode_words(mode: str, *, bind: bool) -> set[str]:
     return words
 
 
-def check_target(destination: str, kind: str) -> str:
-    """The clean destination. Raises `InvalidParameter` when it is relative or the root itself."""
-    prefix = f'invalid mount config for type "{kind}": '
+def check_target(destination: str, kind: str = "") -> str:
+    """The clean destination. Raises `InvalidParameter` when it is relative or the root itself; `kind` is for its words."""
+    prefix = f'invalid mount config for type "{kind}": ' if kind else ""
     if not destination:
         raise InvalidParameter(prefix + "field Target must not be empty")
     clean = posixpath.normpath(destination)
@@ -135,8 +146,9 @@ def parse_mount(mount: Mount) -> MountRecord:
 
 
 def _refuse_foreign_options(mount: Mount, prefix: str) -> None:
+    if mount.bind_options is not None and mount.type != "bind":
+        raise InvalidParameter(f'BindOptions must not be specified on mount type "{mount.type}"')
     for kind, options, name in (
-        ("bind", mount.bind_options, "BindOptions"),
         ("volume", mount.volume_options, "VolumeOptions"),
         ("tmpfs", mount.tmpfs_options, "TmpfsOptions"),
         ("image", mount.image_options, "ImageOptions"),
@@ -185,10 +197,6 @@ def _bind_mount(mount: Mount, target: str, prefix: str) -> MountRecord:
 
 def _volume_mount(mount: Mount, target: str, prefix: str) -> MountRecord:
     options = mount.volume_options
-    if mount.source.startswith("/"):
-        raise InvalidParameter(
-            f'{prefix}invalid volume name: "{mount.source}": a volume name must not be an absolute path'
-        )
     if not mount.source and mount.read_only:
         raise InvalidParameter(prefix + "must not set ReadOnly mode when using anonymous volumes")
     subpath = _check_subpath(options.subpath if options else "", prefix)
@@ -227,7 +235,7 @@ def _tmpfs_mount_options(mount: Mount) -> list[str]:
 
 def parse_tmpfs(destination: str, options: str) -> MountRecord:
     """One `--tmpfs destination:options`."""
-    target = check_target(destination, "tmpfs")
+    target = check_target(destination)
     words = merge_tmpfs_options([word for word in options.split(",") if word])
     return MountRecord(type="tmpfs", destination=target, read_only="ro" in words, options=words)
 
@@ -238,7 +246,7 @@ def merge_tmpfs_options(options: list[str]) -> list[str]:
     for option in options:
         key, equals, _ = option.partition("=")
         if (equals and key not in _TMPFS_VALUES) or (not equals and key not in _TMPFS_FLAGS):
-            raise InvalidParameter(f'Invalid tmpfs option ["{option}"]')
+            raise InvalidParameter(f'invalid tmpfs option "{option}"')
         if not equals:
             key = key.removeprefix("no") if key.startswith("no") else key
             key = "ro" if key == "rw" else key
@@ -250,12 +258,9 @@ def merge_tmpfs_options(options: list[str]) -> list[str]:
 def parse_volumes_from(text: str) -> tuple[str, bool | None, str]:
     """(container, read-only or None for as it was, mode) of `--volumes-from id[:mode]`."""
     if not text:
-        raise InvalidParameter("volumesFrom specification cannot be an empty string")
+        raise InvalidParameter("volumes-from specification cannot be an empty string")
     container, _, mode = text.partition(":")
     if not mode:
         return container, None, ""
-    try:
-        words = _mode_words(mode, bind=True)
-    except InvalidParameter:
-        raise InvalidParameter(f"invalid mode for volumes-from: {mode}") from None
+    words = _mode_words(mode)
     return container, True if "ro" in words else False if "rw" in words else None, mode

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,14 @@ import msgspec
 
 from sampan.containers import modes
 from sampan.containers.container import Container
-from sampan.containers.mount_spec import parse_bind, parse_mount, parse_tmpfs, parse_volumes_from
+from sampan.containers.mount_spec import (
+    check_target,
+    parse_bind,
+    parse_mount,
+    parse_tmpfs,
+    parse_volumes_from,
+)
+from sampan.containers.propagation import check_propagation
 from sampan.containers.record import MountRecord
 from sampan.errors import InvalidParameter, NotFound, NotSupported, SampanError, SystemFailure
 from sampan.linux import mount as mnt
@@ -55,7 +63,7 @@ class Mounting:
                 raise InvalidParameter(
                     f'invalid mount config for type "bind": bind source path does not exist: {record.source}'
                 )
-            _claim(own, record)
+            _claim(own, record, mount.target)
         for destination, options in (host.tmpfs or {}).items():
             _claim(own, parse_tmpfs(destination, options))
         result = {**inherited, **own}
@@ -73,8 +81,9 @@ class Mounting:
         reference, read_only, mode = parse_volumes_from(text)
         try:
             donor = self._services.registry.get(reference)
-        except NotFound:
-            raise NotFound(f"No such container: {reference}") from None
+        except NotFound as error:
+            # Not as NotFound: the client would take the image for missing, and pull it.
+            raise InvalidParameter(str(error)) from None
         taken: dict[str, MountRecord] = {}
         for record in donor.record.mounts:
             if record.type not in ("bind", "volume"):
@@ -169,6 +178,16 @@ class Mounting:
             await asyncio.to_thread(_check_source, record)
         else:
             source = await self._services.volumes.mount(record.name, container.id)
+            self._publish(
+                container,
+                record,
+                "mount",
+                {
+                    "destination": record.destination,
+                    "propagation": record.propagation,
+                    "read/write": "false" if record.read_only else "true",
+                },
+            )
             if record.subpath:
                 source = await asyncio.to_thread(self._pin_subpath, container, record, source)
         return {
@@ -187,10 +206,16 @@ class Mounting:
         root = os.open(volume, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             try:
-                part = paths.open_in_root(root, record.subpath, os.O_PATH)
+                part = paths.open_beneath(root, record.subpath, os.O_PATH)
             except OSError as error:
+                if error.errno == errno.EXDEV:
+                    raise SystemFailure(
+                        "path concatenation escapes the base directory,"
+                        f" base: {volume}, subpath: {record.subpath}"
+                    ) from error
+                path = os.path.join(volume, record.subpath)
                 raise SystemFailure(
-                    f"cannot access path {os.path.join(volume, record.subpath)}: {(error.strerror or '').lower()}"
+                    f"cannot access path {path}: lstat {path}: {(error.strerror or '').lower()}"
                 ) from error
         finally:
             os.close(root)
@@ -213,12 +238,13 @@ class Mounting:
         """resolv.conf, hostname and hosts; those of the other container when the network is shared."""
         owner = modes.shared_container(container.record.host_config.network_mode) or container.id
         directory = self._services.directory(owner)
+        read_only = container.record.host_config.readonly_rootfs
         return [
             {
                 "destination": path,
                 "type": "bind",
                 "source": str(directory / os.path.basename(path)),
-                "options": ["rbind", "rprivate"],
+                "options": ["rbind", "rprivate", *(["ro"] if read_only else [])],
             }
             for path in _FILES
         ]
@@ -247,10 +273,17 @@ class Mounting:
                     await self._services.volumes.unmount(record.name, container.id)
                 except SampanError:
                     log.exception("%s: unmounting volume %s", container.id, record.name)
+                self._publish(container, record, "unmount", {})
         if container.record.host_config.ipc_mode == "shareable" or any(
             record.subpath for record in container.record.mounts
         ):
             await asyncio.to_thread(unpin, self._pins(container))
+
+    def _publish(
+        self, container: Container, record: MountRecord, action: str, more: Mapping[str, str]
+    ) -> None:
+        attributes = {"container": container.id, "driver": record.driver, **more}
+        self._services.events.publish("volume", action, record.name, attributes)
 
     # --- removal -----------------------------------------------------------------------------------------------------
 
@@ -287,21 +320,22 @@ def unpin(directory: str) -> None:
     os.rmdir(directory)
 
 
-def _claim(taken: dict[str, MountRecord], record: MountRecord) -> None:
+def _claim(taken: dict[str, MountRecord], record: MountRecord, written: str = "") -> None:
+    """`written` is the destination as the user spelled it."""
     if record.destination in taken:
-        raise InvalidParameter(f"Duplicate mount point: {record.destination}")
+        raise InvalidParameter(f"Duplicate mount point: {written or record.destination}")
     taken[record.destination] = record
 
 
 def _image_volume(destination: str) -> str:
-    from sampan.containers.mount_spec import check_target
-
-    return check_target(destination, "volume")
+    """dockerd takes any word for an anonymous volume's place, from the root on."""
+    return check_target("/" + destination.lstrip("/"), "volume")
 
 
 def _check_source(record: MountRecord) -> None:
     """A missing source is made for `-v` and refused for `--mount`."""
     if os.path.exists(record.source):
+        check_propagation(record.source, record.propagation)
         return
     if not record.create_source:
         raise InvalidParameter(

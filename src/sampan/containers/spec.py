@@ -55,13 +55,16 @@ def build_spec(record: ContainerRecord, context: SpecContext) -> oci.Spec:
         "ociVersion": OCI_VERSION,
         "process": _process(record, context, security, granted),
         "root": {"path": "rootfs", "readonly": host.readonly_rootfs},
-        "mounts": _mounts(host, context),
+        "mounts": _mounts(host, context, writable_cgroups=bool(security.writable_cgroups)),
         "linux": _linux(record, context, security, granted),
     }
     if host.uts_mode != "host":
         spec["hostname"] = record.config.hostname
         if record.config.domainname:
             spec["domainname"] = record.config.domainname
+    elif record.config.domainname:
+        # The host's name is not the container's to change: the runtime refuses it, in runc's words.
+        spec["linux"]["sysctl"]["kernel.domainname"] = record.config.domainname
     if host.annotations:
         spec["annotations"] = dict(host.annotations)
     return spec
@@ -183,7 +186,7 @@ def _paths(given: list[str] | None, host: HostConfig, default: Callable[[], list
     return [] if host.privileged else default()
 
 
-def _mounts(host: HostConfig, context: SpecContext) -> list[oci.Mount]:
+def _mounts(host: HostConfig, context: SpecContext, *, writable_cgroups: bool) -> list[oci.Mount]:
     """Kernel file systems first, except where the user mounts something else, then the user's."""
     taken = {mount["destination"] for mount in context.mounts}
     if host.ipc_mode == "none":
@@ -199,6 +202,8 @@ def _mounts(host: HostConfig, context: SpecContext) -> list[oci.Mount]:
             mounts.append(_host_bind("/dev/mqueue"))
         elif destination == "/dev/shm" and host.ipc_mode == "host":
             mounts.append(_host_bind("/dev/shm"))
+        elif destination == "/sys/fs/cgroup" and writable_cgroups:
+            mounts.append({**mount, "options": [word for word in mount["options"] if word != "ro"]})
         else:
             mounts.append(mount)
     mounts.extend(context.mounts)

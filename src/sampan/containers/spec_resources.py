@@ -129,9 +129,13 @@ def devices(host: HostConfig) -> tuple[list[oci.Device], list[oci.DeviceCgroup]]
     nodes: list[oci.Device] = []
     if host.privileged:
         nodes.extend(defaults.host_devices())
+    chosen: set[str] = set()
     for mapping in host.devices or ():
         mapped, mapped_rules = _mapped(mapping)
+        # The first to name a place has it, as with dockerd; it goes before the host's own device there.
+        mapped = [node for node in mapped if node["path"] not in chosen]
         paths = {node["path"] for node in mapped}
+        chosen |= paths
         nodes = [node for node in nodes if node["path"] not in paths] + mapped
         if not host.privileged:
             rules.extend(mapped_rules)

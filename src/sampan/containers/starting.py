@@ -220,11 +220,16 @@ class Starting:
         if donor.state.status == "restarting":
             raise Conflict(f"Container {donor.id} is restarting, wait until the container is running")
         if not donor.state.alive or donor.shim is None:
-            prefix = "cannot join network of" if what == "network" else f"cannot join {what} of"
-            raise Conflict(f"{prefix} a non running container: {donor.id}")
+            if what == "network":
+                raise Conflict(
+                    "cannot join network namespace of a non running container:"
+                    f" container {donor.name} is {donor.state.status}"
+                )
+            raise Conflict(f"cannot join {what} of a non running container: {donor.id}")
         if what == "IPC" and donor.record.host_config.ipc_mode not in ("shareable", "host"):
             raise Conflict(
-                f"non-shareable IPC (hint: use IpcMode:shareable for the donor container): container {donor.id}"
+                f"failed to join IPC namespace: container {donor.id}: non-shareable IPC"
+                " (hint: use IpcMode:shareable for the donor container)"
             )
         return donor.shim.init_pid
 
@@ -296,7 +301,10 @@ def _links(
     found = []
     for link in links:
         target, _, alias = link.partition(":")
-        other = services.registry.get(target)
+        try:
+            other = services.registry.get(target)
+        except NotFound as error:
+            raise NotFound(f"could not get container for {target}: {error}") from None
         if not other.state.alive:
             raise Conflict(f"Cannot link to a non running container: /{other.name} AS {alias or other.name}")
         found.append(

@@ -51,7 +51,7 @@ def validate_config(config: ContainerConfig) -> None:
         parse_port(port)
     validate_health(config.healthcheck)
     if len(config.hostname) > 64:
-        raise InvalidParameter(f"invalid hostname: {config.hostname}: longer than 64 characters")
+        raise InvalidParameter(f'hostname "{config.hostname}" is too long (maximum 64 bytes)')
 
 
 def validate_health(health: HealthConfig | None) -> None:
@@ -106,7 +106,7 @@ def validate_network_conflicts(config: ContainerConfig, host: HostConfig) -> Non
     mode = host.network_mode
     shared = modes.shared_container(mode)
     if shared == "":
-        raise InvalidParameter("Invalid network mode: invalid container format container:<name|id>")
+        raise InvalidParameter("invalid network mode: invalid container format container:<name|id>")
     if shared is not None and config.hostname:
         raise InvalidParameter("conflicting options: hostname and the network mode")
     if host.uts_mode == "host" and config.hostname:
@@ -232,9 +232,7 @@ def _sysctl(name: str, host: HostConfig) -> None:
     """Only what belongs to a namespace of the container may be set; anything else would change the host."""
     dotted = name.replace("/", ".")
     if dotted.startswith("net."):
-        if host.network_mode == "host":
-            raise InvalidParameter(f"sysctl '{name}' not allowed in host network namespace")
-        return
+        return  # in the host's network namespace the runtime refuses it
     if dotted in _NAMESPACED_SYSCTLS or dotted.startswith("fs.mqueue."):
         if host.ipc_mode == "host" and dotted not in ("kernel.domainname", "kernel.hostname"):
             raise InvalidParameter(f"sysctl '{name}' not allowed in host ipc namespace")
@@ -246,6 +244,9 @@ def _sysctl(name: str, host: HostConfig) -> None:
 
 def _device_requests(host: HostConfig) -> None:
     for request in host.device_requests or ():
+        if request.driver == "cdi":
+            names = ", ".join(request.device_ids or ())
+            raise InvalidParameter(f"CDI device injection failed: unresolvable CDI devices {names}")
         wanted = request.capabilities or []
         raise InvalidParameter(
             f'could not select device driver "{request.driver}" with capabilities: '

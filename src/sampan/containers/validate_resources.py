@@ -97,8 +97,10 @@ def _cpu(r: Resources, has: HostFeatures, warnings: list[str]) -> None:
         )
     if r.nano_cpus < 0 or r.nano_cpus > has.cpus * 1_000_000_000:
         raise InvalidParameter(
-            f"Range of CPUs is from 0.01 to {has.cpus}.00, as there are only {has.cpus} CPUs available"
+            f"range of CPUs is from 0.01 to {has.cpus}.00, as there are only {has.cpus} CPUs available"
         )
+    if r.cpu_shares < 0:
+        raise InvalidParameter(f"invalid CPU shares ({r.cpu_shares}): value must be a positive integer")
     if r.cpu_shares > 0 and not has.cpu_shares:
         warnings.append(
             "Your kernel does not support CPU shares or the cgroup is not mounted. Shares discarded."

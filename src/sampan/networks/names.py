@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sampan.dns.directory import Directory
-from sampan.dns.hosts import full_hostname, hosts_file
+from sampan.dns.hosts import hosts_file
 from sampan.dns.resolvconf import Overrides, ResolvConf, direct, internal, ndots_set
 from sampan.dns.sockets import ResolverSockets, make, redirection
 from sampan.errors import InvalidParameter, SystemFailure
@@ -118,7 +118,7 @@ class Names:
             )
         _write(request.files.hosts, hosts)
         if first:
-            _write(request.files.hostname, full_hostname(hostname, request.domainname) + "\n")
+            _write(request.files.hostname, f"{hostname}\n")
             _write(request.files.resolv_conf, resolv_conf)
         elif _read(request.files.resolv_conf) == live.resolv_conf:
             _write(request.files.resolv_conf, resolv_conf)

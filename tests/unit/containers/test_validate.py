@@ -40,7 +40,7 @@ def check(host: HostConfig) -> list[str]:
         (HostConfig(memory=5 << 20), "Minimum memory limit allowed is 6MB"),
         (HostConfig(memory=64 << 20, memory_swap=1), "Minimum memoryswap limit should be larger than memory limit, see usage"),
         (HostConfig(memory_swap=64 << 20), "You should always set the Memory limit when using Memoryswap limit, see usage"),
-        (HostConfig(nano_cpus=3_000_000_000), "Range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available"),
+        (HostConfig(nano_cpus=3_000_000_000), "range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available"),
         (HostConfig(nano_cpus=1, cpu_period=1000), "Conflicting options: Nano CPUs and CPU Period cannot both be set"),
         (HostConfig(cpu_quota=10), "CPU cfs quota can not be less than 1ms (i.e. 1000)"),
         (HostConfig(cpuset_cpus="0-7"), "Requested CPUs are not available - requested 0-7, available: 0-1"),

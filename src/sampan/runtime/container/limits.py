@@ -32,6 +32,8 @@ _SCHED_FLAGS = {
     "SCHED_FLAG_KEEP_POLICY": 0x08, "SCHED_FLAG_KEEP_PARAMS": 0x10, "SCHED_FLAG_UTIL_CLAMP_MIN": 0x20,
     "SCHED_FLAG_UTIL_CLAMP_MAX": 0x40,
 }  # fmt: skip
+_RLIMIT_LOCKS = 10
+"""The kernel takes it and ignores it; Python has no name for it."""
 _INFINITY = (1 << 64) - 1
 
 
@@ -99,16 +101,16 @@ def parse_cpu_list(text: str) -> set[int]:
 
 
 def _set_rlimit(pid: int, limit: Rlimit) -> None:
-    number = getattr(resource, limit["type"], None)
+    number = _RLIMIT_LOCKS if limit["type"] == "RLIMIT_LOCKS" else getattr(resource, limit["type"], None)
     if number is None:
         raise LaunchError(f"invalid rlimit type {limit['type']}", "other")
     soft, hard = (resource.RLIM_INFINITY if n >= _INFINITY else n for n in (limit["soft"], limit["hard"]))
     try:
         resource.prlimit(pid, number, (soft, hard))
     except (OSError, ValueError) as error:
-        name = limit["type"]
         text = "operation not permitted" if isinstance(error, PermissionError) else str(error)
-        raise LaunchError(f"error setting rlimits for ready process: {name}: {text}", "other") from error
+        what = f"error setting rlimit type {number}: {text}"
+        raise LaunchError(f"error setting rlimits for ready process: {what}", "other") from error
 
 
 class _SchedAttr(ctypes.Structure):

@@ -89,9 +89,7 @@ class Root:
             return paths.make_file(self.fd, destination)
         if paths.is_directory(target) != is_directory:
             os.close(target)
-            raise OSError(
-                errno.ENOTDIR, "not a directory: a directory onto a file, or a file onto a directory"
-            )
+            raise OSError(errno.ENOTDIR, "not a directory")
         return target
 
     def mount(self, entry: Mount, bind: int | None, hierarchies: list[Hierarchy]) -> None:
@@ -122,6 +120,8 @@ class Root:
         if not options.propagation:
             # As every mount of the container's namespace: events may come in from the host, none goes out.
             mnt.mount_setattr(tree, propagation=mnt.MS_SLAVE, recursive=True)
+        if os.path.normpath(destination) == "/proc" and not is_procfs_root(tree):
+            raise PermissionError(errno.EPERM, "only a procfs can be mounted over /proc")
         target = self.target(destination, is_directory=paths.is_directory(tree))
         try:
             self._refuse_faking_proc(target, tree)

@@ -17,6 +17,7 @@ _IPC = frozenset(
     {"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax"}
     | {"kernel.shmmni", "kernel.shm_rmid_forced"}
 )
+_NOT_SEPARATE = "is not in a separate kernel namespace"
 _NAME = re.compile(r"[A-Za-z0-9_.:/-]+")
 
 
@@ -40,10 +41,10 @@ def check(sysctls: Mapping[str, str], private: Container[str]) -> None:
         elif key == "kernel.hostname":
             raise LaunchError(f'sysctl "{name}" conflicts with OCI config.Hostname', "other")
         else:
-            raise LaunchError(f'sysctl "{name}" is not in a separate kernel namespace', "other")
+            raise LaunchError(f'sysctl "{name}" {_NOT_SEPARATE}', "other")
         if needed not in private:
-            where = "of host network namespace" if needed == "network" else "in the hosts namespace"
-            raise LaunchError(f'sysctl "{name}" is not allowed {where}', "other")
+            where = "not allowed in host network namespace" if needed == "network" else _NOT_SEPARATE
+            raise LaunchError(f'sysctl "{name}" {where}', "other")
 
 
 def write(proc: Proc, sysctls: Mapping[str, str]) -> None:
