@@ -3,8 +3,8 @@
 The steps, with the container's lock held::
 
     mounts, user, spec      prepared from the record
-    launch                  shim and init exist, init waits
-    network                 configured from outside through the shim's sockets
+    launch                  shim and init exist, init waits;
+      network               meanwhile configured from outside through the shim's sockets
     attach                  clients that attached before the start are connected: they see the first byte
     start                   init executes the program
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,9 +98,13 @@ class Starting:
             point("start.mounted")
             spec = build_spec(record, self._context(container, mounts, shared))
             launch = self._launch_request(container, spec, rootfs)
-            shim = await services.launcher.launch(launch)
+            private = launch["private_network"]
+            shim = await services.launcher.launch(
+                launch, configure=partial(self._join_network, container) if private else None
+            )
             point("start.launched")
-            await self._join_network(container, shim)
+            if not private:
+                await self._join_network(container, None)
             point("start.network-joined")
             await container.connect_waiting(shim)
             await self._run(container, shim, by_policy=by_policy)
@@ -245,18 +249,12 @@ class Starting:
 
     # --- network -----------------------------------------------------------------------------------------------------
 
-    async def _join_network(self, container: Container, shim: Shim) -> None:
-        host = container.record.host_config
-        if modes.shared_container(host.network_mode) is not None:
+    async def _join_network(self, container: Container, sandbox: Sandbox | None) -> None:
+        """`sandbox`: None for a container in the host's or another one's network."""
+        if modes.shared_container(container.record.host_config.network_mode) is not None:
             return
-        sandbox = await shim.sandbox() if modes.network_is_private(host.network_mode) else None
         request = sandbox_request(self._services, container)
-        try:
-            await self._services.networks.join(with_sandbox(request, sandbox))
-        finally:
-            if sandbox is not None:
-                for descriptor in sandbox:
-                    os.close(descriptor)
+        await self._services.networks.join(with_sandbox(request, sandbox))
 
 
 def container_name(container: Container) -> ContainerName:

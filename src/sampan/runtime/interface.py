@@ -18,6 +18,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple, NotRequired, Protocol, TypedDict
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from sampan.oci.runtime import Mount, Process, Resources, Spec
 
 
@@ -227,7 +229,16 @@ class Shim(Protocol):
 class Launcher(Protocol):
     """Makes shims and finds them again."""
 
-    async def launch(self, launch: ContainerLaunch) -> Shim: ...
+    async def launch(
+        self, launch: ContainerLaunch, *, configure: Callable[[Sandbox], Awaitable[None]] | None = None
+    ) -> Shim:
+        """Bring a container to `created`. Raises LaunchError, SystemFailure; nothing is left then.
+
+        `configure` sets up a private network through the sandbox, whose descriptors are lent: at the same time as the shim
+        makes the container, where the sandbox exists already. When it has raised, `launch` raises the same.
+        """
+        ...
+
     async def adopt(self, container_id: str) -> Shim | None:
         """The live shim of a container, after an engine restart; None when there is none (its remains are
         removed).

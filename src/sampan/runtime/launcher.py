@@ -32,8 +32,10 @@ from sampan.runtime.shimclient import (
 from sampan.seccomp import compiled_file
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from sampan.oci.runtime import Seccomp, Spec
-    from sampan.runtime.interface import ContainerLaunch, ExitStatus
+    from sampan.runtime.interface import ContainerLaunch, ExitStatus, Sandbox
     from sampan.zygote.client import Zygote
 
 PRELOAD = ("sampan.runtime.shim.main",)
@@ -87,8 +89,10 @@ class Launcher:
         )
         return launcher
 
-    async def launch(self, launch: ContainerLaunch) -> ShimHandle:
-        """Bring a container to `created`. Raises LaunchError, SystemFailure; nothing is left then."""
+    async def launch(
+        self, launch: ContainerLaunch, *, configure: Callable[[Sandbox], Awaitable[None]] | None = None
+    ) -> ShimHandle:
+        """See `runtime.interface.Launcher`."""
         if launch.get("runtime"):
             raise NotSupported("containers of a foreign OCI runtime (--runtime) are not supported yet")
         launch = await self._with_compiled_filter(launch)
@@ -96,17 +100,40 @@ class Launcher:
         spare = await self._pool.take() if self._is_usual(launch) else None
         if spare is None:
             spare = await self._pool.fork_unparked()
-        request = {"launch": launch, "fresh_mounts": spare.mounts != self._pool.mounts.generation}
+        configuring: asyncio.Future[None] | None = None
+        if configure is not None and spare.sandbox is not None:
+            configuring = asyncio.ensure_future(configure(spare.sandbox))
         try:
-            description, _ = await spare.connection.call("launch", request)
-        except BaseException as error:
+            handle = await self._launch_in(spare, launch)
+        except BaseException:
+            if configuring is not None:
+                # Not cancelled: what it has begun in the kernel is to be complete when the caller takes it back.
+                await asyncio.wait({configuring})
+                if not configuring.cancelled():
+                    configuring.exception()  # seen; the launch's own error is the one to tell
             spare.discard()
             # The shim is to be gone, with all it made, before anybody tries again.
             await asyncio.shield(spare.child.wait())
             remove_bundle(launch["bundle"])
-            if isinstance(error, ShimLost):
-                raise SystemFailure("the shim ended while it made the container") from None
             raise
+        try:
+            if configuring is not None:
+                await configuring
+            elif configure is not None:
+                await configure(await handle.borrow_sandbox())
+        except BaseException:
+            await handle.close()
+            raise
+        if configure is not None:
+            handle.drop_sandbox()
+        return handle
+
+    async def _launch_in(self, spare: Spare, launch: ContainerLaunch) -> ShimHandle:
+        request = {"launch": launch, "fresh_mounts": spare.mounts != self._pool.mounts.generation}
+        try:
+            description, _ = await spare.connection.call("launch", request)
+        except ShimLost:
+            raise SystemFailure("the shim ended while it made the container") from None
         return self._handle(spare.connection, description, launch["bundle"], os.dup(spare.child.pidfd), spare)
 
     async def adopt(self, container_id: str) -> ShimHandle | None:

@@ -279,6 +279,18 @@ class ShimHandle:
         _, descriptors = await self._connection.call("sandbox")
         return Sandbox(*descriptors)
 
+    async def borrow_sandbox(self) -> Sandbox:
+        """As `sandbox`, but the descriptors stay this handle's, until `drop_sandbox`."""
+        if self._sandbox is None:
+            self._sandbox = await self.sandbox()
+        return self._sandbox
+
+    def drop_sandbox(self) -> None:
+        """Close our descriptors of the sandbox; the shim holds its own."""
+        if self._sandbox is not None:
+            _close_all(list(self._sandbox))
+            self._sandbox = None
+
     async def start(self) -> None:
         await self._connection.call("start")
 
@@ -393,9 +405,7 @@ class ShimHandle:
     def _release(self) -> None:
         os.close(self._pidfd)
         self._pidfd = -1
-        if self._sandbox is not None:
-            _close_all(list(self._sandbox))
-            self._sandbox = None
+        self.drop_sandbox()
         self._on_closed(self)
 
     def _event(self, message: dict[str, Any], descriptors: list[int]) -> None:
