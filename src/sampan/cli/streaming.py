@@ -10,7 +10,6 @@ import contextlib
 import os
 import signal
 import sys
-import threading
 from typing import TYPE_CHECKING, Any
 
 from sampan.cli import terminal
@@ -49,6 +48,8 @@ class Conversation:
         sys.stdout.flush()
         with terminal.raw_mode() if self._tty and self._stdin else contextlib.nullcontext():
             if self._stdin:
+                import threading
+
                 threading.Thread(target=self._copy_input, daemon=True).start()
             try:
                 for source, payload in self._stream.frames(tty=self._tty):
