@@ -54,7 +54,8 @@ class LauncherConfig(NamedTuple):
     engine_id: str
     """Tells this engine's parked cgroups from another's on the same machine."""
     cgroup_parent: str = DEFAULT_PARENT
-    parked: int = 4
+    parked: int = 2
+    """At rest, 5 MB each with its stub. Under load there are more (`pool`)."""
     seccomp_cache: str = ""
     """Directory of compiled filters; default beneath `exec_root`."""
 

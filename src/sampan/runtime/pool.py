@@ -113,7 +113,7 @@ class ShimPool:
         self._refill(max(self._size // 2, 1) + 1 + len(self._waiting))
         while True:
             while self._spares:
-                spare = self._spares.popleft()
+                spare = self._spares.pop()  # the last one to come back: its memory is the warmest
                 if spare.alive:
                     return spare
                 spare.discard()  # somebody killed it
@@ -184,7 +184,7 @@ class ShimPool:
         """One at a time: a busy engine takes the others meanwhile."""
         self._surplus = None
         if len(self._spares) > self._size:
-            self._spares.pop().discard()
+            self._spares.popleft().discard()
         if len(self._spares) > self._size:
             self._surplus = asyncio.get_running_loop().call_later(0.2, self._drop_surplus)
 
