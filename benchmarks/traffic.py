@@ -9,7 +9,7 @@ from benchmarks.imaging import debian
 from benchmarks.row import Arena, Gate, Row, Samples, interleaved
 
 _PORT = 5201
-_SECONDS = 3
+_SECONDS = 2
 
 
 def between(arena: Arena) -> Samples:
@@ -41,7 +41,7 @@ def _measure(arena: Arena, client_network: str, address_format: str) -> Samples:
             answer = engine.output("exec", client, "iperf3", "-J", "-t", str(_SECONDS), "-c", address)
             return float(json.loads(answer)["end"]["sum_received"]["bits_per_second"]) / 1e9
 
-        return interleaved(arena.engines, 3, once, warm_up=0)
+        return interleaved(arena.engines, 5, once)
     finally:
         for engine, name in made:
             engine.docker("rm", "-f", name)
