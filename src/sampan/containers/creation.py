@@ -17,14 +17,15 @@ import msgspec
 from sampan.containers import modes
 from sampan.containers.container import Container
 from sampan.containers.host import app_armor_enabled, host_features
-from sampan.containers.log_options import merge_log_config
+from sampan.containers.links import DEPRECATED
+from sampan.containers.log_options import log_path, merge_log_config
 from sampan.containers.merge import command, image_defaults, merge_image
 from sampan.containers.record import ContainerRecord, MountRecord, RunState
 from sampan.containers.security import parse_security_options
 from sampan.containers.starting import container_name
 from sampan.containers.validate import validate_config, validate_host_config, validate_network_conflicts
 from sampan.engineapi.network import EndpointSettings
-from sampan.errors import Conflict, InvalidParameter, NotFound, SampanError
+from sampan.errors import Conflict, InvalidParameter, SampanError
 from sampan.faults import point
 from sampan.names import platform as platforms
 from sampan.names.names import new_id, random_name
@@ -103,6 +104,8 @@ class Creation:
         host.log_config = merge_log_config(host.log_config, settings.log_driver, settings.log_opts)
         warnings = validate_host_config(host, host_features(), settings.runtimes)
         self._adapt(host)
+        if host.links and host.network_mode == "bridge":
+            warnings.append(DEPRECATED)
         return warnings
 
     def _adapt(self, host: HostConfig) -> None:
@@ -139,7 +142,7 @@ class Creation:
                 setattr(host, field, modes.container_mode(self._services.registry.get(reference).id))
             except SampanError as error:
                 if field == "network_mode":
-                    raise NotFound(f"No such container: {reference}") from error
+                    continue  # as dockerd, which looks for it at the start
                 raise InvalidParameter(f"No such container: {reference}") from error
 
     @staticmethod
@@ -224,6 +227,7 @@ class Creation:
         directory.mkdir(mode=0o710, parents=True)
         for name in ("hosts", "resolv.conf"):
             (directory / name).touch(mode=0o644)
+        log_path(container.record, directory).parent.mkdir(exist_ok=True)
         (directory / "hostname").write_text(f"{container.record.config.hostname}\n")
 
     async def _take_back(self, container_id: str) -> None:

@@ -8,6 +8,7 @@ import msgspec
 
 from sampan.containers import modes
 from sampan.containers.container import Container
+from sampan.containers.links import parse_link
 from sampan.containers.log_options import log_path
 from sampan.containers.record import HealthRecord, MountRecord, RunState
 from sampan.engineapi.container import MountPoint, wire, wire_mount
@@ -80,9 +81,14 @@ class Inspection:
         if size:
             document["SizeRw"] = await self._listing.size_rw(container)
             document["SizeRootFs"] = document["SizeRw"] + await self._listing.image_size(container)
-        if version >= (1, 52):
-            if not document["Config"].get("OnBuild"):
-                document["Config"].pop("OnBuild", None)
+        if not document["Config"].get("OnBuild"):
+            document["Config"].pop("OnBuild", None)
+        if record.host_config.links:
+            document["HostConfig"]["Links"] = [
+                f"/{target}:/{record.name}/{alias}"
+                for target, alias in map(parse_link, record.host_config.links)
+            ]
+        if version >= (1, 44):
             document["Config"].pop("MacAddress", None)
         return document
 
@@ -103,7 +109,7 @@ class Inspection:
             "SandboxKey": f"/proc/{container.state.pid}/ns/net" if alive else "",
             "Ports": msgspec.to_builtins(ports),
             "Networks": {
-                name: _endpoint(endpoint, version, joined=container.state.started_at > 0)
+                name: endpoint_document(endpoint, version, joined=container.state.started_at > 0)
                 for name, endpoint in endpoints.items()
             },
         }
@@ -114,21 +120,14 @@ class Inspection:
         if default is not None:
             wired = wire_endpoint(default, version)
             legacy = {name: wired[name] for name in _DEPRECATED_NETWORK}
-        return {
-            "Bridge": "",
-            **document,
-            "HairpinMode": False,
-            "LinkLocalIPv6Address": "",
-            "LinkLocalIPv6PrefixLen": 0,
-            "SecondaryIPAddresses": None,
-            "SecondaryIPv6Addresses": None,
-            **legacy,
-        }
+        return {**document, **legacy}
 
 
-def _endpoint(endpoint: EndpointSettings, version: tuple[int, int], *, joined: bool) -> dict[str, Any]:
-    """A container that never ran has its networks by name only."""
-    wired = wire_endpoint(endpoint, version)
+def endpoint_document(
+    endpoint: EndpointSettings, version: tuple[int, int], *, joined: bool = True
+) -> dict[str, Any]:
+    """One of `NetworkSettings.Networks`. A container that never ran (`joined` false) has them by name only."""
+    wired = {"GwPriority": 0, **wire_endpoint(endpoint, version)}
     return wired if joined else {**wired, "NetworkID": ""}
 
 

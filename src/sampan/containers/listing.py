@@ -6,12 +6,11 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sampan.containers.container import Container
-from sampan.containers.inspection import mount_point
+from sampan.containers.inspection import endpoint_document, mount_point
 from sampan.containers.record import RunState
 from sampan.containers.validate import parse_port
 from sampan.engineapi.container import wire_mount
 from sampan.engineapi.filters import Filters
-from sampan.engineapi.network import wire_endpoint
 from sampan.errors import InvalidParameter, NotFound, SampanError
 from sampan.names.times import human_duration, parse_timestamp
 
@@ -81,7 +80,7 @@ class Listing:
         before = [self._reference(text).record.created for text in filters.get("before")]
         since = [self._reference(text).record.created for text in filters.get("since")]
         ancestors = await self._ancestors(filters)
-        running_only = not (request.all or request.limit > 0 or statuses or exits or before or since)
+        running_only = not (request.all or request.limit > 0 or statuses)
         publish = [parse_port_filter(text, "publish") for text in filters.get("publish")]
         expose = [parse_port_filter(text, "expose") for text in filters.get("expose")]
 
@@ -121,7 +120,10 @@ class Listing:
         statuses = set(filters.get("status"))
         for status in statuses:
             if status not in _STATUSES:
-                raise InvalidParameter(f"invalid filter 'status={status}'")
+                raise InvalidParameter(
+                    f"invalid filter 'status={status}': invalid value for state ({status}): must be one of"
+                    " created, running, paused, restarting, removing, exited, dead"
+                )
         return statuses
 
     @staticmethod
@@ -157,16 +159,12 @@ class Listing:
         )
 
     def _has_port(self, container: Container, wanted: list[tuple[int, int, str]], *, published: bool) -> bool:
-        if published:
-            ports = list(self._services.networks.ports(container.id)) or list(
-                container.record.host_config.port_bindings or ()
-            )
-        else:
-            ports = list(container.record.config.exposed_ports or ())
+        """`publish` means the host's ports, `expose` the container's; both are those of a running container."""
         numbers = []
-        for port in ports:
-            first, _, protocol = parse_port(port)
-            numbers.append((first, protocol))
+        for port, bindings in self._services.networks.ports(container.id).items():
+            private, _, protocol = parse_port(port)
+            public = [int(binding.host_port) for binding in bindings or ()]
+            numbers += [(number, protocol) for number in (public if published else [private])]
         return any(
             first <= number <= last and protocol == kind
             for first, last, protocol in wanted
@@ -194,7 +192,7 @@ class Listing:
             "Status": status_text(state, self._services.clock()),
             "HostConfig": {"NetworkMode": record.host_config.network_mode},
             "NetworkSettings": {
-                "Networks": {name: wire_endpoint(value, version) for name, value in endpoints.items()}
+                "Networks": {name: endpoint_document(value, version) for name, value in endpoints.items()}
             },
             "Mounts": [wire_mount(mount_point(mount)) for mount in record.mounts],
         }

@@ -55,7 +55,7 @@ class Monitoring:
             "sampan.containers.root_jobs:ps_job", {"program": program, "arguments": arguments}
         )
         if result["code"] != 0:
-            raise InvalidParameter(f"ps: {result['errors'].strip().partition(chr(10))[0] or result['code']}")
+            raise SystemFailure(f"ps: {result['errors'].strip().partition(chr(10))[0] or result['code']}")
         output: str = result["output"]
         return output
 
@@ -179,7 +179,7 @@ def parse_ps(output: str, pids: set[int]) -> dict[str, Any]:
     lines = output.splitlines()
     titles = lines[0].split() if lines else []
     if "PID" not in titles:
-        raise InvalidParameter("Couldn't find PID field in ps output")
+        raise SystemFailure("Couldn't find PID field in ps output")
     index = titles.index("PID")
     processes = []
     for line in lines[1:]:

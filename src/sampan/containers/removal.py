@@ -12,6 +12,7 @@ import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
 from sampan.containers.container import Container
+from sampan.containers.links import without_link
 from sampan.errors import Conflict, InvalidParameter, NotFound, SampanError
 from sampan.faults import point
 
@@ -102,8 +103,15 @@ class Removal:
             shutil.rmtree(directory, ignore_errors=True)
 
     async def remove_link(self, reference: str) -> None:
-        """`docker rm --link parent/alias`. Raises `InvalidParameter`: links are a property of a running container here."""
-        raise InvalidParameter(f"Invalid container link: {reference}: links are removed with their container")
+        """`docker rm --link parent/alias`: from the next start on. Raises `NotFound`, `InvalidParameter`."""
+        path = reference.strip("/")
+        parent = path.rpartition("/")[0]
+        if not parent:
+            raise InvalidParameter(f"invalid container link: {reference}")
+        container = self._services.registry.get(parent)
+        host = container.record.host_config
+        host.links = without_link(host.links or [], path)
+        await self._services.registry.save(container)
 
     async def auto_remove(self, container: Container) -> None:
         """For --rm: with the anonymous volumes."""

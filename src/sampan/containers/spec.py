@@ -7,6 +7,7 @@ containers' processes, the files made for this run.
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -131,7 +132,7 @@ def _linux(
     resources["devices"] = rules
     linux: oci.Linux = {
         "namespaces": _namespaces(host, context.shared),
-        "cgroupsPath": f"{(host.cgroup_parent or context.cgroup_parent).rstrip('/')}/{record.id}",
+        "cgroupsPath": _cgroup_path(host.cgroup_parent or context.cgroup_parent, record.id),
         "resources": resources,
         "sysctl": _sysctls(host),
         "devices": nodes,
@@ -146,6 +147,11 @@ def _linux(
     if (filter := _seccomp(host, security, context, tuple(granted))) is not None:
         linux["seccomp"] = filter
     return linux
+
+
+def _cgroup_path(parent: str, container_id: str) -> str:
+    """From the hierarchy's root, whatever way up a relative parent tries to take."""
+    return posixpath.join(posixpath.normpath("/" + parent.lstrip("/")), container_id)
 
 
 def _namespaces(host: HostConfig, shared: SharedNamespaces) -> list[oci.Namespace]:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from sampan.containers import modes
 from sampan.containers.container import Container
 from sampan.containers.launch_errors import StartFailure, start_failure
+from sampan.containers.links import parse_link
 from sampan.containers.log_options import shim_log
 from sampan.containers.mounts import Mounting
 from sampan.containers.services import Services
@@ -289,23 +290,21 @@ def sandbox_request(services: Services, container: Container) -> SandboxRequest:
         dns_search=tuple(host.dns_search or settings.dns_search),
         dns_options=tuple(host.dns_options or settings.dns_options),
         extra_hosts=tuple(host.extra_hosts or ()),
-        links=_links(services, host.links or ()),
+        links=_links(services, record.name, host.links or ()),
     )
 
 
 def _links(
-    services: Services, links: list[str] | tuple[()]
+    services: Services, name: str, links: list[str] | tuple[()]
 ) -> tuple[tuple[ContainerName, str, tuple[str, ...]], ...]:
     found = []
     for link in links:
-        target, _, alias = link.partition(":")
+        target, alias = parse_link(link)
         try:
             other = services.registry.get(target)
         except NotFound as error:
             raise NotFound(f"could not get container for {target}: {error}") from None
         if not other.state.alive:
-            raise Conflict(f"Cannot link to a non running container: /{other.name} AS {alias or other.name}")
-        found.append(
-            (container_name(other), alias or other.name, tuple(other.record.config.exposed_ports or ()))
-        )
+            raise Conflict(f"Cannot link to a non running container: /{other.name} AS /{name}/{alias}")
+        found.append((container_name(other), alias, tuple(other.record.config.exposed_ports or ())))
     return tuple(found)

@@ -85,7 +85,7 @@ def validate_host_config(
         capabilities.normalise(host.cap_drop, option="CapDrop") if host.cap_drop is not None else None
     )
     if host.isolation not in ("", "default"):
-        raise InvalidParameter(f"invalid isolation '{host.isolation}' on linux")
+        raise InvalidParameter(f"invalid isolation ({host.isolation}): linux only supports 'default'")
     if any(not key for key in host.annotations or ()):
         raise InvalidParameter("invalid Annotations: the empty string is not permitted as an annotation key")
     warnings = validate_resources(host, features, update=update)
@@ -168,6 +168,8 @@ def _port_bindings(bindings: dict[str, list[PortBinding] | None] | None) -> None
     for port, host_ports in (bindings or {}).items():
         parse_port(port)
         for binding in host_ports or ():
+            if binding.host_ip and not _is_address(binding.host_ip):
+                raise InvalidParameter(f'invalid JSON: ParseAddr("{binding.host_ip}"): unable to parse IP')
             if binding.host_port and not _PORT.match(binding.host_port):
                 raise InvalidParameter(f'invalid port specification: "{binding.host_port}"')
             if binding.host_port:
@@ -248,6 +250,8 @@ def _device_requests(host: HostConfig) -> None:
             names = ", ".join(request.device_ids or ())
             raise InvalidParameter(f"CDI device injection failed: unresolvable CDI devices {names}")
         wanted = request.capabilities or []
+        if not request.driver and ["gpu"] in wanted:
+            raise InvalidParameter("failed to discover GPU vendor from CDI: no known GPU vendor found")
         raise InvalidParameter(
             f'could not select device driver "{request.driver}" with capabilities: '
             + "[" + " ".join("[" + " ".join(group) + "]" for group in wanted) + "]"
