@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from parity import scenario
-from parity.__main__ import load_base_image, recorded
+from parity.__main__ import recorded
 from parity.compare import compare, known_differences
 from parity.playing import play
 from running_engine import RunningEngine
@@ -23,11 +23,10 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture(scope="module")
 def socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The socket of an engine with the base image, for all files."""
+    """The socket of an engine for all files."""
     engine = RunningEngine(Path(tmp_path_factory.mktemp("parity-engine")))
     engine.start()
     try:
-        load_base_image(str(engine.socket))
         yield str(engine.socket)
     finally:
         engine.close()
