@@ -9,6 +9,7 @@ load up to `_MOST`, and the surplus leaves when nothing has been started for a w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import select
 from collections import deque
@@ -28,6 +29,8 @@ SHIM_ENTRY = "sampan.runtime.shim.main:main"
 
 _MOST = 12
 """Spares kept under load."""
+_BREATH_SECONDS = 0.02
+"""How long a shim that came back waits before it parks, while there are others."""
 _SURPLUS_SECONDS = 3.0
 """How long spares beyond the usual number wait for work."""
 
@@ -99,6 +102,8 @@ class ShimPool:
         self._spares: deque[Spare] = deque()
         self._arriving: set[asyncio.Task[None]] = set()
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._hurry = asyncio.Event()
+        """Somebody waits for a spare."""
         self._count = 0
         self._surplus: asyncio.TimerHandle | None = None
         self._closed = False
@@ -121,6 +126,7 @@ class ShimPool:
                 return None
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(waiter)
+            self._hurry.set()
             await waiter
 
     @property
@@ -176,6 +182,8 @@ class ShimPool:
             if not waiter.done():
                 waiter.set_result(None)
                 break
+        if not self._waiting:
+            self._hurry.clear()
         if len(self._spares) > self._size and self._surplus is None and not self._closed:
             loop = asyncio.get_running_loop()
             self._surplus = loop.call_later(_SURPLUS_SECONDS, self._drop_surplus)
@@ -219,11 +227,16 @@ class ShimPool:
         return Spare(child, connection, sandbox, mounts)
 
     async def _park_again(self, child: Child, connection: Connection) -> Spare:
-        mounts = self.mounts.generation
         try:
+            if self._spares:
+                # Nobody needs this one yet, but somebody waits for the end of the life that it has just closed: parking would
+                # take the processor from that.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._hurry.wait(), _BREATH_SECONDS)
+            mounts = self.mounts.generation
             _, descriptors = await connection.call("park", {"cgroup": self._next_cgroup()})
         except BaseException:
-            await _end(Spare(child, connection, None, mounts))
+            await _end(Spare(child, connection, None, 0))
             raise
         return Spare(child, connection, Sandbox(*descriptors), mounts)
 
