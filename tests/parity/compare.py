@@ -13,6 +13,8 @@ DIFFERENCES = Path(__file__).parents[2] / "docs" / "differences.md"
 
 def compare(theirs: list[dict[str, Any]], ours: list[dict[str, Any]]) -> list[str]:
     """Lines for a person: `-` is the peer's, `+` is Sampan's. [] when equal."""
+    if [each["step"] for each in theirs] != [each["step"] for each in ours]:
+        return ["  the steps are others than when it was recorded: record it again"]
     lines: list[str] = []
     for their, our in zip(theirs, ours, strict=False):
         if their != our:

@@ -20,7 +20,9 @@ _RULES: list[tuple[str, re.Pattern[str]]] = [
 _ADDRESS = re.compile(r"\b(10|172|192)\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})\b")
 _PLAIN: list[tuple[re.Pattern[str], str]] = [
     (
-        re.compile(r"\b(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d  ?(?:\d\d:\d\d|\d{4})(?![:\d])"),
+        re.compile(
+            r"\b(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d  ?(?:\d\d:\d\d|\d{4})(?![:\d])"
+        ),
         "<ls time>",
     ),
     (
