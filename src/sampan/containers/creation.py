@@ -216,7 +216,10 @@ class Creation:
         container.record.mounts = await self._mounting.create(container, mounts)
         point("create.volumes-made")
         if endpoints:
-            await services.networks.configure(container_name(container), endpoints)
+            try:
+                await services.networks.configure(container_name(container), endpoints)
+            except InvalidParameter as error:
+                raise InvalidParameter(f"invalid config for network {', '.join(endpoints)}: {error}") from None
         point("create.endpoints-stored")
         await services.registry.add(container)
         point("create.row-written")

@@ -88,8 +88,12 @@ class Inspection:
                 f"/{target}:/{record.name}/{alias}"
                 for target, alias in map(parse_link, record.host_config.links)
             ]
-        if version >= (1, 44):
-            document["Config"].pop("MacAddress", None)
+        document["Config"].pop("MacAddress", None)
+        if version < (1, 44):
+            mode = record.host_config.network_mode
+            primary = document["NetworkSettings"]["Networks"].get(mode, {})
+            if mac := primary.get("MacAddress"):
+                document["Config"]["MacAddress"] = mac
         return document
 
     @staticmethod

@@ -85,8 +85,9 @@ class Resolver:
         if chosen is None and platform is None:
             raise NotFound(f"image {text} has no complete content for any platform on this engine")
         if chosen is None:
+            name = text if _SHORT_ID.fullmatch(text) else record.familiar()
             raise NotFound(
-                f"image with reference {text} was found but does not provide the specified platform ({platform})"
+                f"image with reference {name} was found but does not provide the specified platform ({platform})"
             )
         return chosen
 

@@ -113,17 +113,23 @@ def _interface_name(network: NetworkState, settings: EndpointSettings, taken: se
     return f"{prefix}{number}"
 
 
+def by_priority(settings: Mapping[str, EndpointSettings | None]) -> list[str]:
+    """Names of networks, the one that is to lead outside first: highest gateway priority, then the name."""
+    return sorted(settings, key=lambda name: (-(each.gw_priority if (each := settings[name]) else 0), name))
+
+
 def gateways(
     endpoints: Mapping[str, Endpoint], settings: Mapping[str, EndpointSettings]
 ) -> dict[int, Endpoint]:
     """The endpoint that leads outside, by family: highest gateway priority, then the network's name. Internal ones never do."""
-    order = sorted(
-        endpoints.values(),
-        key=lambda endpoint: (
-            -settings.get(endpoint.network.name, EndpointSettings()).gw_priority,
-            endpoint.network.name,
-        ),
-    )
+    order = [
+        endpoint
+        for name in by_priority(
+            {each.network.name: settings.get(each.network.name) for each in endpoints.values()}
+        )
+        for endpoint in endpoints.values()
+        if endpoint.network.name == name
+    ]
     found: dict[int, Endpoint] = {}
     for version in (4, 6):
         for endpoint in order:
@@ -177,7 +183,6 @@ def describe(
     if network is not None:
         shown.network_id = network.record.id
     if endpoint is None:
-        shown.mac_address = ""
         return shown
     record = endpoint.network.record
     shown.network_id, shown.endpoint_id, shown.mac_address = record.id, endpoint.id, endpoint.mac
