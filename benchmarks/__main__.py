@@ -52,11 +52,16 @@ def main() -> int:
         raise SystemExit(f"no such row: {', '.join(sorted(unknown))}")
     if os.geteuid() != 0:
         raise SystemExit("the benchmarks start two engines: they need root")
+    with ExitStack() as stack:
+        done = _run(_arena(stack, options), wanted, options)
+    return 0 if all(row["passed"] for row in done) else 1
+
+
+def _run(arena: Arena, wanted: list[str], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measure, print and write; the engines are still up, so an end that takes long or fails loses nothing."""
     began = time.time()
     load_before = os.getloadavg()
-    with ExitStack() as stack:
-        arena = _arena(stack, options)
-        done = [_measured(row, arena) for row in ROWS if row.key in wanted]
+    done = [_measured(row, arena) for row in ROWS if row.key in wanted]
     result = {
         "peer": options.peer,
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
@@ -72,9 +77,10 @@ def main() -> int:
     print(report.table(done, options.peer))
     print(
         f"\n{os.cpu_count()} CPUs, kernel {os.uname().release}; load average {load_before[0]:.1f} before, "
-        f"{os.getloadavg()[0]:.1f} after; {result['seconds']} s; {options.output}/results.json, ratios.svg"
+        f"{os.getloadavg()[0]:.1f} after; {result['seconds']} s; {options.output}/results.json, ratios.svg",
+        flush=True,
     )
-    return 0 if all(row["passed"] for row in done) else 1
+    return done
 
 
 def _arena(stack: ExitStack, options: argparse.Namespace) -> Arena:
