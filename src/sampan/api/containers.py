@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -15,7 +17,7 @@ from sampan.containers.creation import CreateRequest
 from sampan.containers.listing import ListRequest
 from sampan.engineapi.container import ContainerConfig, HostConfig, UpdateRequest
 from sampan.engineapi.network import EndpointSettings
-from sampan.errors import Cancelled, Forbidden, InvalidParameter
+from sampan.errors import Cancelled, Forbidden, InvalidParameter, NotModified, SampanError
 from sampan.names import platform as platforms
 
 router = Router()
@@ -58,7 +60,7 @@ async def list_containers(call: Call) -> web.StreamResponse:
 
 @router.post("/containers/create")
 async def create(call: Call) -> web.StreamResponse:
-    body = await call.body(CreateBody)
+    body = await call.body(CreateBody, required=True)
     config = ContainerConfig(**{name: getattr(body, name) for name in ContainerConfig.__struct_fields__})
     if config == ContainerConfig():
         raise InvalidParameter("config cannot be empty in order to create a container")
@@ -126,23 +128,24 @@ async def start(call: Call) -> web.StreamResponse:
 
 @router.post("/containers/{name:any}/stop")
 async def stop(call: Call) -> web.StreamResponse:
-    await call.engine.containers.lifecycle.stop(
-        container_of(call), timeout=_timeout(call), signal=_signal(call)
-    )
+    container, timeout = container_of(call), _timeout(call)
+    with _blamed(call, "stop"):
+        await call.engine.containers.lifecycle.stop(container, timeout=timeout, signal=_signal(call))
     return empty(204)
 
 
 @router.post("/containers/{name:any}/restart")
 async def restart(call: Call) -> web.StreamResponse:
-    await call.engine.containers.lifecycle.restart(
-        container_of(call), timeout=_timeout(call), signal=_signal(call)
-    )
+    container, timeout = container_of(call), _timeout(call)
+    with _blamed(call, "restart"):
+        await call.engine.containers.lifecycle.restart(container, timeout=timeout, signal=_signal(call))
     return empty(204)
 
 
 @router.post("/containers/{name:any}/kill")
 async def kill(call: Call) -> web.StreamResponse:
-    await call.engine.containers.lifecycle.kill(container_of(call), call.query.text("signal"))
+    with _blamed(call, "kill"):
+        await call.engine.containers.lifecycle.kill(container_of(call), call.query.text("signal"))
     return empty(204)
 
 
@@ -160,9 +163,8 @@ async def unpause(call: Call) -> web.StreamResponse:
 
 @router.post("/containers/{name:any}/resize")
 async def resize(call: Call) -> web.StreamResponse:
-    await call.engine.containers.lifecycle.resize(
-        container_of(call), call.query.integer("h"), call.query.integer("w")
-    )
+    rows, columns = call.query.dimension("h", "height"), call.query.dimension("w", "width")
+    await call.engine.containers.lifecycle.resize(container_of(call), rows, columns)
     return empty(200)
 
 
@@ -217,6 +219,7 @@ async def remove(call: Call) -> web.StreamResponse:
     removal, query = call.engine.containers.removal, call.query
     if query.boolean("link"):
         await removal.remove_link(call.fields["name"])
+        return empty(204)
     await removal.remove(container_of(call), force=query.boolean("force"), volumes=query.boolean("v"))
     return empty(204)
 
@@ -228,6 +231,17 @@ async def checkpoints(call: Call) -> web.StreamResponse:
     """As a dockerd without experimental features; the file system's state can be kept with `docker commit`."""
     container_of(call)
     raise Forbidden("checkpoints are not supported: Sampan cannot save the memory of running processes")
+
+
+@contextmanager
+def _blamed(call: Call, verb: str) -> Iterator[None]:
+    """Errors begin with what failed and the name that the client used."""
+    try:
+        yield
+    except NotModified:
+        raise
+    except SampanError as error:
+        raise type(error)(f"cannot {verb} container: {call.fields['name']}: {error}") from error
 
 
 def _timeout(call: Call) -> int | None:

@@ -17,7 +17,7 @@ import msgspec
 from sampan.containers import modes
 from sampan.containers.container import Container
 from sampan.containers.host import app_armor_enabled, host_features
-from sampan.containers.links import DEPRECATED
+from sampan.containers.links import DEPRECATED, parse_link
 from sampan.containers.log_options import log_path, merge_log_config
 from sampan.containers.merge import command, image_defaults, merge_image
 from sampan.containers.record import ContainerRecord, MountRecord, RunState
@@ -104,6 +104,13 @@ class Creation:
         host.log_config = merge_log_config(host.log_config, settings.log_driver, settings.log_opts)
         warnings = validate_host_config(host, host_features(), settings.runtimes)
         self._adapt(host)
+        for link in host.links or ():
+            target, _ = parse_link(link)
+            try:
+                self._services.registry.get(target)
+            except NotFound as error:
+                # Not as NotFound: the client would take the image for missing, and pull it.
+                raise InvalidParameter(f"could not get container for {target}: {error}") from None
         if host.links and host.network_mode == "bridge":
             warnings.append(DEPRECATED)
         return warnings
