@@ -25,7 +25,7 @@ from sampan.containers.security import parse_security_options
 from sampan.containers.starting import container_name
 from sampan.containers.validate import validate_config, validate_host_config, validate_network_conflicts
 from sampan.engineapi.network import EndpointSettings
-from sampan.errors import Conflict, InvalidParameter, SampanError
+from sampan.errors import Conflict, InvalidParameter, NotFound, SampanError
 from sampan.faults import point
 from sampan.names import platform as platforms
 from sampan.names.names import new_id, random_name
