@@ -18,7 +18,7 @@ from running_engine import RunningEngine
 
 PEER = "dockerd"
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
