@@ -32,6 +32,10 @@ _PLAIN: list[tuple[re.Pattern[str], str]] = [
         r"<duration>\1",
     ),
     (re.compile(r"(:|->|=|\b)(3[2-9]\d{3}|[45]\d{4}|60\d{3})\b(?=->|/|$|\n|\s)"), r"\1<port>"),
+    (
+        re.compile(r"invalid JSON: (?:json: cannot unmarshal|Expected `)[^\"\\\n]*"),
+        "invalid JSON: <wrong type>",
+    ),
     (re.compile(r"\b(?:pid|Pid)\W+\d+"), "pid <n>"),
     # How runc called mount(2), down to a descriptor's number; what failed stands before and after it.
     (re.compile(r"mount src=\S+, dst=\S+, dstFd=\S+, flags=[A-Z_|]+(?:, data=[^:]*)?: "), ""),

@@ -45,18 +45,20 @@ class Call:
         self.fields = fields
         self.query = Query(request.rel_url.raw_query_string)
 
-    async def body(self, shape: type[T], *, optional: bool = False) -> T:
-        """The JSON body as `shape`; with `optional`, no body at all is an empty object.
+    async def body(self, shape: type[T], *, required: bool = False) -> T:
+        """The JSON body as `shape`; no body at all is an empty object, unless it is `required`.
 
         Raises `InvalidParameter` naming the field at fault, also for a wrong content type.
         """
         data = await self.read_body()
-        if not data.strip() and optional:
-            data = b"{}"
-        elif self.request.content_type != "application/json":
-            given = self.request.headers.get("Content-Type", "")
+        given = self.request.headers.get("Content-Type", "")
+        if not data and not required and not given:
+            return decode(b"{}", shape)
+        if not given:
+            raise InvalidParameter("malformed Content-Type header (): mime: no media type")
+        if self.request.content_type != "application/json":
             raise InvalidParameter(f"unsupported Content-Type header ({given}): must be 'application/json'")
-        return decode(data, shape)
+        return decode(data if data or required else b"{}", shape)
 
     async def read_body(self) -> bytes:
         """The whole body. Raises `InvalidParameter` beyond `MAX_BODY`."""

@@ -25,15 +25,16 @@ async def create(call: Call) -> web.StreamResponse:
     config = await call.body(ExecConfig)
     if call.version < (1, 42):
         config.console_size = None
-    exec = call.engine.containers.execs.create(container_of(call), config)
+    attaching.parse_detach_keys(config.detach_keys)
+    exec = await call.engine.containers.execs.create(container_of(call), config, call.fields["name"])
     return json({"Id": exec.id}, 201)
 
 
 @router.post("/exec/{id}/start")
 async def start(call: Call) -> web.StreamResponse:
     execs = call.engine.containers.execs
+    request = await call.body(ExecStart)
     exec = execs.get(call.fields["id"])
-    request = await call.body(ExecStart, optional=True)
     console = None
     if call.version >= (1, 42) and request.console_size and any(request.console_size):
         console = (request.console_size[0], request.console_size[1])
@@ -81,7 +82,8 @@ async def _ended(exec: Exec) -> None:
 @router.post("/exec/{id}/resize")
 async def resize(call: Call) -> web.StreamResponse:
     execs = call.engine.containers.execs
-    await execs.resize(execs.get(call.fields["id"]), call.query.integer("h"), call.query.integer("w"))
+    rows, columns = call.query.dimension("h", "height"), call.query.dimension("w", "width")
+    await execs.resize(execs.get(call.fields["id"]), rows, columns)
     return empty(200)
 
 
@@ -107,7 +109,7 @@ def _document(exec: Exec) -> dict[str, Any]:
         "OpenStdin": config.attach_stdin,
         "OpenStderr": config.attach_stderr,
         "OpenStdout": config.attach_stdout,
-        "CanRemove": exec.exit_code is not None,
+        "CanRemove": False,
         "ContainerID": exec.container.id,
         "DetachKeys": config.detach_keys,
         "Pid": exec.pid,

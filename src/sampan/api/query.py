@@ -8,6 +8,8 @@ from urllib.parse import parse_qsl
 from sampan.engineapi.filters import Filters
 from sampan.errors import InvalidParameter
 
+_MAX_DIMENSION = 0xFFFF
+"""Of a terminal; the kernel keeps 16 bits."""
 _FALSE = frozenset({"", "0", "no", "false", "none"})
 
 
@@ -45,6 +47,15 @@ class Query:
             return int(text)
         except ValueError:
             raise InvalidParameter(f'strconv.Atoi: parsing "{text}": invalid syntax') from None
+
+    def dimension(self, name: str, what: str) -> int:
+        """One side of a terminal's size, which must be given. Raises `InvalidParameter`."""
+        text = self.text(name)
+        if not text.removeprefix("-").isdigit() or not text.isascii():
+            raise InvalidParameter(f'invalid resize {what} "{text}": invalid syntax')
+        if not 0 <= int(text) < 1 << 32:
+            raise InvalidParameter(f'invalid resize {what} "{text}": value out of range')
+        return min(int(text), _MAX_DIMENSION)
 
     def filters(self) -> Filters:
         """The `filters` parameter. Raises `InvalidParameter`."""

@@ -105,10 +105,11 @@ class _WebSocketClient:
 
 @router.get("/containers/{name:any}/logs")
 async def logs(call: Call) -> web.StreamResponse:
-    query, container = call.query, container_of(call)
+    query = call.query
     stdout, stderr = query.boolean("stdout"), query.boolean("stderr")
     if not (stdout or stderr):
-        raise InvalidParameter("Bad parameters: you must choose at least one stream")
+        raise InvalidParameter("must specify at least one of 'stdout' or 'stderr'")
+    container = container_of(call)
     request = LogRequest(
         stdout=stdout,
         stderr=stderr,

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import TYPE_CHECKING
 
 from sampan.cgroups.interface import CgroupError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def read(path: str) -> str:
@@ -63,6 +67,24 @@ def write(path: str, value: str | int) -> None:
         raise CgroupError(
             f'failed to write "{value}": write {path}: {_reason(error)}', error.errno
         ) from error
+
+
+def write_each(path: str, values: Iterable[str]) -> None:
+    """`write` for several values of one file, which is opened once."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise CgroupError(f"open {path}: {_reason(error)}", error.errno) from error
+    try:
+        for value in values:
+            try:
+                os.write(fd, value.encode())
+            except OSError as error:
+                raise CgroupError(
+                    f'failed to write "{value}": write {path}: {_reason(error)}', error.errno
+                ) from error
+    finally:
+        os.close(fd)
 
 
 def _reason(error: OSError) -> str:

@@ -10,7 +10,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from sampan.cgroups.devices import fold
-from sampan.cgroups.files import read_int, read_optional, write
+from sampan.cgroups.files import read_int, read_optional, write, write_each
 from sampan.cgroups.interface import CgroupError
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ def apply_devices(paths: Mapping[str, str], rules: Iterable[DeviceCgroup]) -> No
     allow, deny = directory + "/devices.allow", directory + "/devices.deny"
     write(allow if devices.allow_all else deny, "a")
     exceptions = deny if devices.allow_all else allow
-    for key, access in devices.exceptions.items():
-        write(exceptions, f"{key} {access}")
+    if devices.exceptions:
+        write_each(exceptions, [f"{key} {access}" for key, access in devices.exceptions.items()])
 
 
 def _directory(paths: Mapping[str, str], controller: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from sampan.containers.container import Container, WaitingAttach
-from sampan.errors import Conflict, InvalidParameter
+from sampan.errors import Conflict, SystemFailure
 
 if TYPE_CHECKING:
     from sampan.runtime.interface import AttachStream
@@ -37,7 +37,7 @@ class ClientStream(Protocol):
 
 
 def parse_detach_keys(text: str) -> bytes:
-    """`ctrl-p,ctrl-q` or `a,b` as bytes. Raises `InvalidParameter`."""
+    """`ctrl-p,ctrl-q` or `a,b` as bytes. Raises `SystemFailure`, as dockerd does."""
     if not text:
         return DEFAULT_DETACH_KEYS
     keys = bytearray()
@@ -51,7 +51,7 @@ def parse_detach_keys(text: str) -> bytes:
         elif symbol in _CONTROL:
             keys.append(_CONTROL[symbol])
         else:
-            raise InvalidParameter(f"Invalid detach keys ({text}) provided")
+            raise SystemFailure(f"Invalid escape keys ({text}) provided")
     return bytes(keys)
 
 

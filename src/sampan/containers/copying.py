@@ -45,7 +45,7 @@ class CopyIn(NamedTuple):
     no_overwrite: bool
     """Refuse to replace a directory by something else, or the other way round."""
     copy_ids: bool
-    """Keep the archive's owners; else everything belongs to the container's user."""
+    """Everything is to belong to the container's user, where it has one; else the archive's owners are kept."""
 
 
 class OutgoingArchive(NamedTuple):
@@ -63,18 +63,18 @@ class Copying:
 
     async def stat(self, container: Container, path: str) -> dict[str, Any]:
         """What HEAD /archive puts into X-Docker-Container-Path-Stat. Raises `NotFound` in dockerd's words."""
-        found = await self._run(container, "stat_job", {"path": _absolute(path)}, ())
+        found = await self._run(container, "stat_job", _place(path), ())
         return go_stat(found)
 
     async def copy_out(self, container: Container, path: str) -> OutgoingArchive:
         """`path` as a tar whose entries begin with its last name. Raises `NotFound`."""
-        archive = await self._pack(container, _absolute(path), None)
+        archive = await self._pack(container, _place(path), None)
         self._services.publish(container, "archive-path")
         return archive
 
     async def export(self, container: Container) -> OutgoingArchive:
         """The whole root as a tar, without what is mounted in it: volumes are not exported."""
-        archive = await self._pack(container, "/", "", bare=True)
+        archive = await self._pack(container, _place("/"), "", bare=True)
         self._services.publish(container, "export")
         return archive
 
@@ -82,12 +82,12 @@ class Copying:
         """Unpack a tar into a directory. Raises `NotFound`, `InvalidParameter`, `Forbidden` for a read-only root."""
         record = container.record
         args = {
-            "path": _absolute(request.path),
+            **_place(request.path),
             "no_overwrite": request.no_overwrite,
             "read_only": record.host_config.readonly_rootfs,
         }
-        if request.copy_ids:
-            args["owner"] = self._owner(container)
+        if request.copy_ids and record.config.user:
+            args["user"] = record.config.user
         reader, writer = os.pipe2(os.O_CLOEXEC)
         feed = asyncio.create_task(_feed(writer, body))
         try:
@@ -106,16 +106,8 @@ class Copying:
         )
         return without_mount_points(found, [mount.destination for mount in container.record.mounts])
 
-    def _owner(self, container: Container) -> list[int] | None:
-        user = container.record.config.user.partition(":")
-        if not user[0]:
-            return [0, 0]
-        if user[0].isdigit():
-            return [int(user[0]), int(user[2]) if user[2].isdigit() else 0]
-        return None
-
     async def _pack(
-        self, container: Container, path: str, name: str | None, *, bare: bool = False
+        self, container: Container, place: dict[str, str], name: str | None, *, bare: bool = False
     ) -> OutgoingArchive:
         """Start the worker and wait for the stat that precedes its first byte."""
         loop = asyncio.get_running_loop()
@@ -126,7 +118,7 @@ class Copying:
                 ready.set_result(report)
 
         reader, writer = os.pipe2(os.O_CLOEXEC)
-        args = {"path": path, "name": name}
+        args = {**place, "name": name}
         job = asyncio.create_task(self._run(container, "pack_job", args, (writer,), progress, bare=bare))
         await asyncio.sleep(0)
         done, _ = await asyncio.wait((job, ready), return_when=asyncio.FIRST_COMPLETED)
@@ -134,7 +126,7 @@ class Copying:
         if job in done and not ready.done():
             os.close(reader)
             job.result()  # raises what went wrong
-            raise NotFound(f"Could not find the file {path} in container {container.name}")
+            raise NotFound(f"Could not find the file {place['given']} in container {container.name}")
         return OutgoingArchive(go_stat(ready.result()), _drain(reader, job))
 
     async def _run(
@@ -159,8 +151,8 @@ class Copying:
             await asyncio.wait({container.monitor}, timeout=_EXIT_PATIENCE)
             view = await self._view(container, bare=bare)
             return await self._services.workers.run(target, {"view": view, **args}, fds, progress)
-        except NotFound as error:
-            raise NotFound(f"{error} {container.name}") from None
+        except NotFound:
+            raise NotFound(f"Could not find the file {args['given']} in container {container.name}") from None
 
     async def _view(self, container: Container, *, bare: bool = False) -> dict[str, Any]:
         services = self._services
@@ -222,11 +214,11 @@ def go_mode(mode: int) -> int:
     return bits
 
 
-def _absolute(path: str) -> str:
-    """Raises `InvalidParameter` for an empty path; a relative one is meant from the root, as dockerd takes it."""
+def _place(path: str) -> dict[str, str]:
+    """A path for a job, and as it was given. Raises `InvalidParameter` for an empty one; a relative one begins at the root."""
     if not path:
-        raise InvalidParameter("bad parameter: 'path' cannot be empty")
-    return path if path.startswith("/") else "/" + path
+        raise InvalidParameter("bad parameter: path cannot be empty")
+    return {"path": path if path.startswith("/") else "/" + path, "given": path}
 
 
 async def _drain(reader: int, job: asyncio.Task[Any]) -> AsyncIterator[bytes]:

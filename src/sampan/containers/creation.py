@@ -226,7 +226,9 @@ class Creation:
             try:
                 await services.networks.configure(container_name(container), endpoints)
             except InvalidParameter as error:
-                raise InvalidParameter(f"invalid config for network {', '.join(endpoints)}: {error}") from None
+                raise InvalidParameter(
+                    f"invalid config for network {', '.join(endpoints)}: {error}"
+                ) from None
         point("create.endpoints-stored")
         await services.registry.add(container)
         point("create.row-written")

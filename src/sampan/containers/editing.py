@@ -64,10 +64,7 @@ class Editing:
         if container.state.removing or container.state.status == "dead":
             raise Conflict('container is marked for removal and cannot be "update".')
         async with container.lock:
-            try:
-                warnings = self._check(host, request)
-            except InvalidParameter as error:
-                raise InvalidParameter(str(error)) from None
+            warnings = self._check(container, request)
             before = {name: getattr(host, name) for name in _UPDATABLE}
             policy = host.restart_policy
             self._apply(host, request)
@@ -86,34 +83,25 @@ class Editing:
         return warnings
 
     @staticmethod
-    def _check(host: HostConfig, request: UpdateRequest) -> list[str]:
-        """Against the limits in force: a new memory limit must fit the old swap limit, and the other way round."""
+    def _check(container: Container, request: UpdateRequest) -> list[str]:
+        """Against the limits in force: a new memory limit must fit the old swap limit, and the other way round.
+
+        What is wrong by itself is an invalid parameter, what does not fit the container a conflict. Warnings are about the
+        request alone.
+        """
+        features = host_features()
         if request.restart_policy.name:
             validate_restart_policy(request.restart_policy)
-            if host.auto_remove and request.restart_policy.name != "no":
-                raise InvalidParameter(
-                    "Restart policy cannot be updated because AutoRemove is enabled for the container"
-                )
-        if request.nano_cpus > 0 and (host.cpu_period > 0 or host.cpu_quota > 0):
-            raise InvalidParameter(
-                "Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set"
-                if host.cpu_period > 0
-                else "Conflicting options: Nano CPUs cannot be updated as CPU Quota has already been set"
-            )
-        if host.nano_cpus > 0 and (request.cpu_period > 0 or request.cpu_quota > 0):
-            raise InvalidParameter(
-                "Conflicting options: CPU Period cannot be updated as NanoCPUs has already been set"
-                if request.cpu_period > 0
-                else "Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set"
-            )
-        if request.memory > 0 and request.memory_swap == 0 and 0 < host.memory_swap < request.memory:
-            raise InvalidParameter(
-                "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"
-            )
-        combined = Resources()
-        for name in _UPDATABLE:
-            setattr(combined, name, _new(host, request, name))
-        return validate_resources(combined, host_features(), update=True)
+        warnings = validate_resources(request, features, update=True)
+        try:
+            _check_against(container.record.host_config, request)
+            combined = Resources()
+            for name in _UPDATABLE:
+                setattr(combined, name, _new(container.record.host_config, request, name))
+            validate_resources(combined, features, update=True)
+        except InvalidParameter as error:
+            raise Conflict(f"Cannot update container {container.id}: {error}") from None
+        return warnings
 
     @staticmethod
     def _apply(host: HostConfig, request: UpdateRequest) -> None:
@@ -121,6 +109,30 @@ class Editing:
             setattr(host, name, _new(host, request, name))
         if request.restart_policy.name:
             host.restart_policy = request.restart_policy
+
+
+def _check_against(host: HostConfig, request: UpdateRequest) -> None:
+    """Raises `InvalidParameter` where the request cannot stand beside what the container has."""
+    if host.auto_remove and request.restart_policy.name not in ("", "no"):
+        raise InvalidParameter(
+            "Restart policy cannot be updated because AutoRemove is enabled for the container"
+        )
+    if request.nano_cpus > 0 and (host.cpu_period > 0 or host.cpu_quota > 0):
+        raise InvalidParameter(
+            "Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set"
+            if host.cpu_period > 0
+            else "Conflicting options: Nano CPUs cannot be updated as CPU Quota has already been set"
+        )
+    if host.nano_cpus > 0 and (request.cpu_period > 0 or request.cpu_quota > 0):
+        raise InvalidParameter(
+            "Conflicting options: CPU Period cannot be updated as NanoCPUs has already been set"
+            if request.cpu_period > 0
+            else "Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set"
+        )
+    if request.memory and not request.memory_swap and request.memory > host.memory_swap:
+        raise InvalidParameter(
+            "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"
+        )
 
 
 def _new(host: HostConfig, request: Resources, name: str) -> object:

@@ -6,16 +6,18 @@ An exec is made (`create`), started once (`start`), and can be inspected until i
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from sampan.containers import capabilities
 from sampan.containers.container import Container
-from sampan.containers.launch_errors import exec_message
+from sampan.containers.launch_errors import exec_failure
 from sampan.containers.security import parse_security_options
 from sampan.containers.spec import capability_sets, environment, merge_environment
 from sampan.errors import Conflict, InvalidParameter, NotFound, SampanError, SystemFailure
 from sampan.names.names import new_id
+from sampan.runtime.container import users
 from sampan.runtime.interface import ExecLaunch, LaunchError
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from sampan.oci.runtime import Process
     from sampan.runtime.interface import AttachStream, ExecHandle, ExitStatus
 
+_START_PATIENCE = 10.0
+"""Seconds, as dockerd's."""
 _KEPT_AFTER_END = 300.0
 """Seconds for which an ended exec can still be inspected."""
 
@@ -40,6 +44,8 @@ class Exec:
         self.exit_code: int | None = None
         self.pid = 0
         self.handle: ExecHandle | None = None
+        self.launched = asyncio.Event()
+        """Its process exists, or could not be made."""
         self.ended = asyncio.Event()
         self.ended_at = 0.0
 
@@ -61,6 +67,7 @@ class Exec:
         self.pid = 0
         self.ended_at = time.monotonic()
         self.container.execs.pop(self.id, None)
+        self.launched.set()
         self.ended.set()
 
 
@@ -79,11 +86,17 @@ class Execs:
         self._all: dict[str, Exec] = {}
         self._waits: set[asyncio.Task[None]] = set()
 
-    def create(self, container: Container, config: ExecConfig) -> Exec:
-        """Raises `Conflict` when the container does not run, `InvalidParameter` without a command."""
+    async def create(self, container: Container, config: ExecConfig, name: str) -> Exec:
+        """`name` is what the client calls the container.
+
+        Raises `Conflict` when the container does not run, `InvalidParameter` without a command or for a user that the
+        container does not have.
+        """
         if not config.cmd:
             raise InvalidParameter("No exec command specified")
-        check_can_exec(container)
+        check_can_exec(container, name)
+        if config.user:
+            await asyncio.to_thread(_check_user, container, config.user)
         self._forget_old()
         exec = Exec(container, config)
         self._all[exec.id] = exec
@@ -115,34 +128,37 @@ class Execs:
         services.publish(container, f"exec_start: {exec.command}", {"execID": exec.id})
         assert container.shim is not None
         try:
+            if exec.config.working_dir and not exec.config.working_dir.startswith("/"):
+                raise LaunchError("Cwd must be an absolute path", "other")
             launch = await self._launch(exec, console)
             handle, stream = await container.shim.exec(launch, attach=attach)
         except LaunchError as error:
-            exec.finish(
-                126 if error.kind in ("permission", "format") else 127 if error.kind == "not-found" else 126
-            )
-            kind = InvalidParameter if error.kind in ("permission", "not-found") else SystemFailure
-            raise kind(exec_message(str(error))) from error
+            failure = exec_failure(error)
+            exec.finish(failure.exit_code)
+            raise failure from error
         except SampanError:
             exec.finish(126)
             raise
         exec.handle = handle
         exec.pid = handle.pid
         exec.running = True
+        exec.launched.set()
         task = asyncio.create_task(self._await_end(exec, handle))
         self._waits.add(task)
         task.add_done_callback(self._waits.discard)
         return StartedExec(exec, stream)
 
     async def resize(self, exec: Exec, rows: int, columns: int) -> None:
-        """Raises `NotFound` while it does not run."""
+        """Clients resize while the exec is about to start: this waits for it. Raises `SystemFailure` when it does not come."""
+        try:
+            async with asyncio.timeout(_START_PATIENCE):
+                await exec.launched.wait()
+        except TimeoutError:
+            raise SystemFailure("timeout waiting for exec session ready") from None
         if exec.handle is None or not exec.running:
-            raise (
-                NotFound(f"exec process is not started: {exec.id}")
-                if not exec.started
-                else Conflict(f"exec command {exec.id} is not running")
-            )
-        await exec.handle.resize(rows, columns)
+            raise Conflict(f"exec command {exec.id} is not running")
+        if exec.config.tty:
+            await exec.handle.resize(rows, columns)
 
     async def _await_end(self, exec: Exec, handle: ExecHandle) -> None:
         try:
@@ -217,7 +233,22 @@ def build_process(
     return process
 
 
-def check_can_exec(container: Container) -> None:
+def _check_user(container: Container, user: str) -> None:
+    """Raises `InvalidParameter` for a user or group that the container's own files do not have. In a thread."""
+    assert container.shim is not None
+    try:
+        root = os.open(f"/proc/{container.shim.init_pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return  # it has just ended: the start will say so
+    try:
+        users.resolve(root, user, [])
+    except LaunchError as error:
+        raise InvalidParameter(str(error)) from None
+    finally:
+        os.close(root)
+
+
+def check_can_exec(container: Container, name: str = "") -> None:
     """Raises `Conflict` in dockerd's words unless the container runs and is not paused."""
     state = container.state
     if not state.running or container.shim is None:
@@ -225,4 +256,4 @@ def check_can_exec(container: Container) -> None:
             raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
         raise Conflict(f"container {container.id} is not running")
     if state.status == "paused":
-        raise Conflict(f"container {container.id} is paused, unpause the container before exec")
+        raise Conflict(f"Container {name or container.id} is paused, unpause the container before exec")

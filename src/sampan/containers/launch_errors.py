@@ -125,13 +125,28 @@ def _within_init(message: str) -> str:
     return _INIT + message if message.startswith(_STEPS_OF_INIT) else message
 
 
-def exec_message(message: str) -> str:
+def exec_failure(error: LaunchError) -> StartFailure:
     """The same for a process that should run in a running container."""
+    text = str(error)
+    message = _exec_message(text)
+    if error.kind == "not-found" or ": no such file or directory" in text:
+        return InvalidStart(message, 127)
+    if ": not a directory" in text:
+        return InvalidStart(message + _WRONG_KIND, 127)
+    if text.endswith("is a directory"):
+        return InvalidStart(message + ": permission denied", 126)
+    if error.kind == "permission":
+        return InvalidStart(message, 126)
+    return FailedStart(message, 126 if error.kind == "format" else 128)
+
+
+def _exec_message(message: str) -> str:
     if message.startswith("OCI runtime"):
         return message
+    process = "" if message.startswith("Cwd must be") else _PROCESS
     message = message.removeprefix(_PROCESS)
     tail = "" if message.endswith(": unknown") else ": unknown"
-    return f"OCI runtime exec failed: exec failed: {_PROCESS}{message}{tail}"
+    return f"OCI runtime exec failed: exec failed: {process}{message}{tail}"
 
 
 def _program(message: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sampan.containers.container import Container, Exit
 from sampan.containers.signals import parse_signal
-from sampan.errors import Conflict, InvalidParameter, NotModified, SampanError
+from sampan.errors import Conflict, NotModified, SampanError, SystemFailure
 from sampan.faults import point
 from sampan.runtime.interface import Shim
 
@@ -72,9 +72,7 @@ class Lifecycle:
         if not await _within(gone, None if timeout < 0 else float(timeout)):
             await self._signal(container, shim, int(signals.SIGKILL), resume=True)
             if not await _within(gone, _KILL_PATIENCE):
-                raise SampanError(
-                    f"cannot stop container: {container.name}: tried to kill container, but did not receive an exit event"
-                )
+                raise SampanError("tried to kill container, but did not receive an exit event")
 
     async def _mark_stopped(self, container: Container) -> Shim | None:
         """Store that the user stopped it, before any signal; ends a restart loop. The shim to signal, if there is a process."""
@@ -94,9 +92,7 @@ class Lifecycle:
         """Send a signal; with KILL wait until it is gone. Raises `Conflict` when it does not run."""
         number = parse_signal(signal or "KILL")
         if not container.state.running:
-            raise Conflict(
-                f"cannot kill container: {container.name}: container {container.id} is not running"
-            )
+            raise Conflict(f"container {container.id} is not running")
         if number == signals.SIGKILL:
             await self.kill_and_wait(container)
             return
@@ -162,7 +158,7 @@ class Lifecycle:
         async with container.lock:
             state = container.state
             if state.status != "paused" or container.shim is None:
-                raise Conflict(f"Container {container.id} is not paused")
+                raise SystemFailure(f"Container {container.id} is not paused")
             await container.shim.resume()
             state.status = "running"
             await self._services.registry.save_state(container)
@@ -172,9 +168,9 @@ class Lifecycle:
         """The size of its terminal. Raises `Conflict` unless it runs."""
         shim = container.shim
         if shim is None or not container.state.alive:
-            raise Conflict(f"Container {container.id} is not running")
-        if rows < 0 or columns < 0 or rows > 65535 or columns > 65535:
-            raise InvalidParameter(f"invalid terminal size: {rows}x{columns}")
+            raise Conflict(f"container {container.id} is not running")
+        if not container.record.config.tty:
+            return  # as dockerd, which lets the runtime ignore it
         await shim.resize(rows, columns)
         self._services.publish(container, "resize", {"height": str(rows), "width": str(columns)})
 

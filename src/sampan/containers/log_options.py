@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sampan.engineapi.container import LogConfig
-from sampan.errors import InvalidParameter
+from sampan.errors import InvalidParameter, SystemFailure
 from sampan.names.units import parse_memory
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ _FILE_OPTIONS = frozenset(
 )
 _OPTIONS = {"json-file": _FILE_OPTIONS, "local": _FILE_OPTIONS, "none": frozenset[str]()}
 _TRUE = frozenset({"1", "t", "true"})
+_FALSE = frozenset({"0", "f", "false"})
+_FIELD = re.compile(r"{{\s*\.(\w+)\s*}}")
+_GO_SPELLINGS = frozenset({"T", "TRUE", "True", "F", "FALSE", "False"})
 
 
 def merge_log_config(given: LogConfig, default_driver: str, default_options: Mapping[str, str]) -> LogConfig:
@@ -29,36 +33,44 @@ def merge_log_config(given: LogConfig, default_driver: str, default_options: Map
     if driver == default_driver:
         options = {**default_options, **options}
     if driver not in DRIVERS:
-        raise InvalidParameter(f"logger: no log driver named '{driver}' is registered")
+        raise InvalidParameter(f'error looking up logging plugin {driver}: plugin "{driver}" not found')
     for name in options:
         if name not in _OPTIONS[driver]:
-            raise InvalidParameter(f"unknown log opt '{name}' for {driver} log driver")
-    _check(driver, options)
+            where = f"log driver {driver}" if driver == "local" else f"{driver} log driver"
+            raise InvalidParameter(f"unknown log opt '{name}' for {where}")
+    _check(options)
     return LogConfig(type=driver, config=options)
 
 
-def _check(driver: str, options: Mapping[str, str]) -> None:
+def _check(options: Mapping[str, str]) -> None:
     mode = options.get("mode", "")
     if mode not in ("", "blocking", "non-blocking"):
         raise InvalidParameter(f"logger: logging mode not supported: {mode}")
     if "max-buffer-size" in options and mode != "non-blocking":
         raise InvalidParameter("logger: max-buffer-size option is only supported with 'mode=non-blocking'")
-    if "max-size" in options:
-        _size(options["max-size"])
-    count = options.get("max-file")
-    if count is not None and (not count.isdigit() or int(count) < 1):
-        raise InvalidParameter("max-file cannot be less than 1")
-    if driver == "json-file" and count not in (None, "1") and options.get("max-size", "-1") == "-1":
-        raise InvalidParameter("max-file cannot be set when max-size is not set or is unlimited")
+    if "max-buffer-size" in options:
+        try:
+            parse_memory(options["max-buffer-size"])
+        except InvalidParameter as error:
+            raise InvalidParameter(f"error parsing option max-buffer-size: {error}") from None
 
 
 def _size(text: str) -> int:
-    if text == "-1":
-        return -1
-    try:
-        return parse_memory(text)
-    except InvalidParameter as error:
-        raise InvalidParameter(f"invalid value for max-size: {error}") from None
+    return -1 if text == "-1" else parse_memory(text)
+
+
+def _count(text: str) -> int:
+    if not text.removeprefix("-").isdigit():
+        raise InvalidParameter(f'strconv.Atoi: parsing "{text}": invalid syntax')
+    if int(text) < 1:
+        raise InvalidParameter("max-file cannot be less than 1")
+    return int(text)
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in _TRUE | _FALSE or (text != text.lower() and text not in _GO_SPELLINGS):
+        raise InvalidParameter(f'strconv.ParseBool: parsing "{text}": invalid syntax')
+    return text.lower() in _TRUE
 
 
 def log_path(record: ContainerRecord, directory: Path) -> Path:
@@ -69,7 +81,19 @@ def log_path(record: ContainerRecord, directory: Path) -> Path:
 
 
 def shim_log(record: ContainerRecord, directory: Path) -> ShimLog:
-    """What the shim has to know to write the log."""
+    """What the shim has to know to write the log.
+
+    Raises `SystemFailure` for options whose values the driver cannot use: dockerd finds them out at the start only.
+    """
+    try:
+        return _shim_log(record, directory)
+    except InvalidParameter as error:
+        raise SystemFailure(
+            f"failed to create task for container: failed to initialize logging driver: {error}"
+        ) from None
+
+
+def _shim_log(record: ContainerRecord, directory: Path) -> ShimLog:
     config = record.host_config.log_config
     options = config.config or {}
     local = config.type == "local"
@@ -77,9 +101,11 @@ def shim_log(record: ContainerRecord, directory: Path) -> ShimLog:
         "driver": "none" if config.type == "none" else "local" if local else "json-file",
         "path": str(log_path(record, directory)),
         "max_size": _size(options.get("max-size", "20m" if local else "-1")),
-        "max_file": int(options.get("max-file", "5" if local else "1")),
-        "compress": options.get("compress", "true" if local else "false").lower() in _TRUE,
+        "max_file": _count(options.get("max-file", "5" if local else "1")),
+        "compress": _boolean(options.get("compress", "true" if local else "false")),
     }
+    if not local and log["compress"] and (log["max_file"] < 2 or log["max_size"] < 0):
+        raise InvalidParameter("compress cannot be true when max-file is less than 2 or max-size is not set")
     if attrs := extra_attributes(record):
         log["attrs"] = attrs
     return log
@@ -87,8 +113,6 @@ def shim_log(record: ContainerRecord, directory: Path) -> ShimLog:
 
 def extra_attributes(record: ContainerRecord) -> dict[str, str]:
     """What log-opts `labels`, `env`, their `-regex` forms and `tag` add to each line."""
-    import re
-
     options = record.host_config.log_config.config or {}
     found: dict[str, str] = {}
     labels = record.config.labels or {}
@@ -98,14 +122,21 @@ def extra_attributes(record: ContainerRecord) -> dict[str, str]:
             if name in source:
                 found[name] = source[name]
         if pattern := options.get(f"{kind}-regex"):
-            found.update({name: value for name, value in source.items() if re.search(pattern, name)})
+            try:
+                found.update({name: value for name, value in source.items() if re.search(pattern, name)})
+            except re.error as error:
+                raise InvalidParameter(f"error parsing regexp: {_go_regexp_error(error, pattern)}") from None
     if tag := options.get("tag"):
         found["tag"] = _tag(tag, record)
     return found
 
 
+def _go_regexp_error(error: re.error, pattern: str) -> str:
+    return f"missing closing ): `{pattern}`" if "missing )" in error.msg else f"{error.msg}: `{pattern}`"
+
+
 def _tag(template: str, record: ContainerRecord) -> str:
-    """The fields of dockerd's tag templates that name the container or its image."""
+    """The fields of dockerd's tag templates that name the container or its image. Raises `InvalidParameter` for others."""
     for field, value in (
         ("{{.ID}}", record.id[:12]),
         ("{{.FullID}}", record.id),
@@ -116,4 +147,12 @@ def _tag(template: str, record: ContainerRecord) -> str:
         ("{{.DaemonName}}", "docker"),
     ):
         template = template.replace(field, value)
+    if found := _FIELD.search(template):
+        at = found.start() + 2
+        raise InvalidParameter(
+            f'template: log-tag:1:{at}: executing "log-tag" at <.{found[1]}>:'
+            f" can't evaluate field {found[1]} in type *logger.Info"
+        )
+    if "{{" in template:
+        raise InvalidParameter("template: log-tag:1: unclosed action")
     return template

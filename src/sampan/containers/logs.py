@@ -39,7 +39,7 @@ class Logs:
     def read(self, container: Container, request: LogRequest) -> AsyncIterator[bytes]:
         """The bytes for the client; with `follow`, until the container stops.
 
-        Raises at once, not on iteration: `InvalidParameter` for times and counts that are none, `NotSupported` when the log driver
+        Raises at once, not on iteration: `InvalidParameter` for times that are none, `NotSupported` when the log driver
         keeps nothing to read.
         """
         record, now = container.record, self._services.clock()
@@ -51,8 +51,8 @@ class Logs:
             LogReader(driver, str(log_path(record, self._services.directory(record.id)))),
             request,
             tail=_tail(request.tail),
-            since=parse_timestamp(request.since, now) if request.since not in ("", "0") else 0,
-            until=parse_timestamp(request.until, now) if request.until not in ("", "0") else None,
+            since=_time("since", request.since, now) or 0,
+            until=_time("until", request.until, now),
         )
 
     async def _entries(
@@ -91,8 +91,16 @@ def _tail(text: str) -> int | None:
     """None for everything. Like dockerd, whatever is no number means all."""
     if text in ("", "all"):
         return None
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def _time(name: str, text: str, now: int) -> int | None:
+    """Nanoseconds since the epoch; None when nothing was asked."""
+    if text in ("", "0"):
+        return None
     try:
-        count = int(text)
-    except ValueError:
-        raise InvalidParameter(f'strconv.Atoi: parsing "{text}": invalid syntax') from None
-    return count if count >= 0 else None
+        return parse_timestamp(text, now)
+    except InvalidParameter:
+        raise InvalidParameter(
+            f'invalid value for "{name}": invalid timestamp "{text}": invalid seconds "{text}": invalid syntax'
+        ) from None

@@ -5,6 +5,7 @@ Light on purpose: a worker is a fork of the zygote and imports this module itsel
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -12,8 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 from sampan.containers.root_view import open_root
-from sampan.errors import Conflict, Forbidden, InvalidParameter, NotFound
+from sampan.errors import Conflict, Forbidden, InvalidParameter, NotFound, SystemFailure
 from sampan.linux import path as paths
+from sampan.runtime.container import users
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -29,14 +31,15 @@ def pack_job(args: dict[str, Any], fds: list[int], report: Report) -> dict[str, 
 
     root = open_root(args["view"])
     path = args["path"]
-    if path != "/":
-        found = _stat(root, path)
-        report(found)
-        path = _followed(root, path)
-    else:
-        report(_stat(root, "/"))
-    job = {"path": path} if args.get("name") is None else {"path": path, "name": args["name"]}
-    return pack(job, [fds[0], root], report)
+    found = _stat(root, path)
+    report(found)
+    name = args["name"] if args["name"] is not None else found["name"]
+    # What ends in a slash or a dot is the directory that a link leads to, not the link.
+    return pack(
+        {"path": path.rstrip("/") + "/." if path.endswith("/") else path, "name": name},
+        [fds[0], root],
+        report,
+    )
 
 
 def unpack_job(args: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
@@ -49,9 +52,12 @@ def unpack_job(args: dict[str, Any], fds: list[int], report: Report) -> dict[str
         raise InvalidParameter("extraction point is not a directory")
     if args["read_only"] and os.fstat(directory).st_dev == os.fstat(root).st_dev:
         raise Forbidden("container rootfs is marked read-only")
-    job: dict[str, Any] = {"path": _followed(root, args["path"]), "no_overwrite": args["no_overwrite"]}
-    if args.get("owner"):
-        job["owner"] = args["owner"]
+    if os.fstatvfs(directory).f_flag & os.ST_RDONLY:
+        raise Forbidden("mounted volume is marked read-only")
+    job: dict[str, Any] = {"path": args["path"], "no_overwrite": args["no_overwrite"]}
+    if args.get("user"):
+        identity = users.resolve(root, args["user"], [])
+        job["owner"] = [identity.uid, identity.gid]
     return unpack(job, [fds[0], root], report)
 
 
@@ -85,40 +91,42 @@ def _open(root: int, path: str) -> int:
     except FileNotFoundError:
         raise NotFound(f"Could not find the file {path} in container") from None
     except NotADirectoryError:
-        raise InvalidParameter(f"not a directory: {path}") from None
+        raise InvalidParameter(f"lstat {path}: not a directory") from None
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise SystemFailure(f"evalSymlinksInScope: too many links in {path}") from None
         raise Conflict(f"{path}: {(error.strerror or '').lower()}") from None
 
 
 def _open_itself(root: int, path: str) -> int:
     """Like `_open`, but a link at the end is meant itself."""
     parent, _, name = path.rstrip("/").rpartition("/")
-    directory = _open(root, parent or "/")
+    try:
+        directory = paths.open_in_root(root, parent or "/", os.O_PATH)
+    except OSError:
+        return _open(root, path)  # which says it of the whole path
     try:
         return os.open(name or ".", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError:
         raise NotFound(f"Could not find the file {path} in container") from None
     except NotADirectoryError:
-        raise InvalidParameter(f"not a directory: {path}") from None
+        raise InvalidParameter(f"lstat {path}: not a directory") from None
     finally:
         os.close(directory)
 
 
 def _stat(root: int, path: str) -> dict[str, Any]:
     """A trailing slash or `/.` says that the path must be a directory, and that a link is to be followed."""
-    follow = path.endswith(("/", "/."))
-    clean = "/" + path.strip("/")
-    if clean.endswith("/."):
-        clean = clean[:-2] or "/"
-    found = _open(root, clean) if follow or clean == "/" else _open_itself(root, clean)
+    follow = path.endswith(("/", "/.", "/.."))
+    clean = path.rstrip("/") or "/"
+    found = _open(root, path) if follow else _open_itself(root, clean)
     try:
         status = os.fstat(found)
-        if follow and not stat.S_ISDIR(status.st_mode):
-            raise InvalidParameter(f"not a directory: {path}")
         target = ""
         if stat.S_ISLNK(status.st_mode):
-            target = _resolved(root, clean, os.readlink("", dir_fd=found))
+            target = _target(root, clean, os.readlink("", dir_fd=found))
         return {
+            # The last part as it was written: clients ask for `/dir/.` when they mean what is in it.
             "name": os.path.basename(clean) or "/",
             "size": status.st_size,
             "mode": status.st_mode,
@@ -129,12 +137,11 @@ def _stat(root: int, path: str) -> dict[str, Any]:
         os.close(found)
 
 
-def _resolved(root: int, path: str, link: str) -> str:
-    """Where a link leads inside the container, as an absolute path there; lexical when its target is missing."""
+def _target(root: int, path: str, link: str) -> str:
+    """Where a link leads inside the container, as an absolute path there. Raises `SystemFailure` for a circle of links."""
+    try:
+        os.close(paths.open_in_root(root, path, os.O_PATH))
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise SystemFailure(f"evalSymlinksInScope: too many links in {path}") from None
     return os.path.normpath(os.path.join(os.path.dirname(path), link))
-
-
-def _followed(root: int, path: str) -> str:
-    """The path for the archive job: without the `/.` by which clients say "the directory's content"."""
-    clean = "/" + path.strip("/")
-    return clean[:-2] or "/" if clean.endswith("/.") else clean

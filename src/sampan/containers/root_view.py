@@ -74,9 +74,9 @@ def _open_bare_root(pid: int) -> int:
 
 
 def _mount_if_possible(root: int, entry: Mount) -> None:
-    """A bind or volume onto its place; left out when the place does not exist yet (the container never ran)."""
+    """A bind or volume onto its place, which is made when the container never ran; left out where that cannot be."""
     try:
-        target = paths.open_in_root(root, entry["destination"], os.O_PATH)
+        target = _place(root, entry)
     except OSError:
         return
     try:
@@ -91,3 +91,13 @@ def _mount_if_possible(root: int, entry: Mount) -> None:
         return
     finally:
         os.close(target)
+
+
+def _place(root: int, entry: Mount) -> int:
+    """Where the mount goes: a directory is made for a directory, as the runtime would at the start."""
+    try:
+        return paths.open_in_root(root, entry["destination"], os.O_PATH)
+    except FileNotFoundError:
+        if not os.path.isdir(entry["source"]):
+            raise
+        return paths.make_directories(root, entry["destination"])

@@ -17,6 +17,9 @@ from sampan.errors import InvalidParameter
 
 T = TypeVar("T")
 
+_INT64 = 1 << 63
+"""What Go's int64, SQLite and the kernel's files hold."""
+
 Words = typing.Annotated[list[str], msgspec.Meta(title="words")]
 """A command as Docker's `strslice` reads it: a list of strings, or one string that stands for a list of one."""
 
@@ -27,12 +30,21 @@ def decode(data: bytes, shape: type[T]) -> T:
     Raises `InvalidParameter` naming the field and what was wrong with it.
     """
     if not data.strip():
-        raise InvalidParameter("invalid JSON: got EOF while reading request body")
+        raise InvalidParameter("invalid JSON: EOF")
     try:
         document = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidParameter(f"invalid JSON: {error}") from error
-    return convert(document, shape)
+        raise InvalidParameter(_malformed(str(error))) from error
+    return convert({} if document is None else document, shape)
+
+
+def _malformed(reason: str) -> str:
+    """Go's words for what is no JSON document, where msgspec says the same."""
+    if "truncated" in reason:
+        return "invalid JSON: unexpected EOF"
+    if "trailing characters" in reason:
+        return "unexpected content after JSON"
+    return f"invalid JSON: {reason}"
 
 
 def convert(document: object, shape: type[T]) -> T:
@@ -63,6 +75,8 @@ def _fold(value: Any, shape: Any) -> Any:
         return value if element is None else [_fold(item, element) for item in value]
     if isinstance(value, str) and Words in _members_raw(shape):
         return [value]
+    if isinstance(value, int) and not -_INT64 <= value < _INT64:
+        raise InvalidParameter(f"invalid JSON: Expected `int64`, got `{value}`")
     return value
 
 

@@ -28,17 +28,17 @@ class Filters:
         try:
             document = msgspec.json.decode(text)
         except (msgspec.DecodeError, RecursionError) as error:
-            raise InvalidParameter(f"invalid filter: {error}") from error
+            raise InvalidParameter("invalid filter") from error
         if document is None:
             return cls()
         if not isinstance(document, dict):
-            raise InvalidParameter("invalid filter: it must be a JSON object")
+            raise InvalidParameter("invalid filter")
         values: dict[str, list[str]] = {}
         for name, items in document.items():
             if isinstance(items, dict):
                 items = [value for value, wanted in items.items() if wanted]
             if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-                raise InvalidParameter(f"invalid filter: the values of '{name}' must be strings")
+                raise InvalidParameter("invalid filter")
             values[name] = items
         return cls(values)
 
@@ -70,7 +70,7 @@ class Filters:
         truth = {"1": True, "true": True, "t": True, "0": False, "false": False, "f": False}
         found = {truth.get(value.lower()) for value in values}
         if len(found) != 1 or None in found:
-            raise InvalidParameter(f"invalid value for filter '{name}': {', '.join(values)}")
+            raise InvalidParameter(f"invalid filter '{name}=[{' '.join(values)}]'")
         return bool(found.pop())
 
     def exact(self, name: str, value: str) -> bool:

@@ -33,8 +33,8 @@ class ImageData(msgspec.Struct, rename="pascal"):
 
     platform: Platform
     size: UnpackedSize
-    containers: list[str]
-    """Ids of the containers that were created from it."""
+    containers: list[str] | None
+    """Ids of the containers that were created from it; None when there are none."""
 
 
 class AttestationData(msgspec.Struct, rename="pascal"):

@@ -136,8 +136,9 @@ def wire_network(network: Network, version: tuple[int, int], *, inspect: bool) -
     """The network as dockerd prints it: for `inspect` with its containers, and since API 1.52 with IPAM figures."""
     built: dict[str, Any] = msgspec.to_builtins(network)
     for pool in built["IPAM"]["Config"] or ():
-        if not pool["AuxiliaryAddresses"]:
-            del pool["AuxiliaryAddresses"]
+        for optional in ("IPRange", "Gateway", "AuxiliaryAddresses"):
+            if not pool[optional]:
+                del pool[optional]
     if inspect or version < (1, 52):
         built["Containers"] = built["Containers"] or {}
     else:

@@ -21,9 +21,6 @@ from sampan.oci.image import ContainerConfig, Healthcheck
 
 _SHELL = ["/bin/sh", "-c"]
 
-_REFUSED = frozenset({"ADD", "ARG", "COPY", "FROM", "MAINTAINER", "RUN", "SHELL"})
-"""Instructions of a Dockerfile that a change cannot be."""
-
 _SIGNAL = re.compile(r"[1-9]|[1-5][0-9]|6[0-4]|RTMIN(\+([0-9]|1[0-5]))?|RTMAX(-([0-9]|1[0-4]))?")
 _FLAG = re.compile(r"--([a-z-]+)(?:=(\S*))?\s+")
 
@@ -31,48 +28,44 @@ _FLAG = re.compile(r"--([a-z-]+)(?:=(\S*))?\s+")
 def apply_changes(config: ContainerConfig, changes: Iterable[str]) -> ContainerConfig:
     """A copy of `config` with the instructions applied in order.
 
-    Raises `InvalidParameter` in dockerd's words, with the line, for an instruction that is unknown, not
+    Raises `InvalidParameter` in dockerd's words, for an instruction that is unknown, not
     allowed here or malformed.
     """
     lines = list(_instructions("\n".join(changes)))
-    for number, name, _ in lines:
-        if name in _REFUSED:
-            raise InvalidParameter(f"{name} is not a valid change command")
+    for name, _ in lines:
         if name not in _APPLY:
-            raise InvalidParameter(f"dockerfile parse error on line {number}: unknown instruction: {name}")
+            raise InvalidParameter(f"{name} is not a valid change command")
     changed = msgspec.convert(msgspec.to_builtins(config), ContainerConfig)
     command_given = False
-    for number, name, rest in lines:
-        try:
-            if not rest:
-                raise InvalidParameter(f"{name} requires {_ARGUMENTS.get(name, 'at least one argument')}")
-            _APPLY[name](changed, rest)
-        except InvalidParameter as error:
-            raise InvalidParameter(f"dockerfile parse error on line {number}: {error}") from error
+    for name, rest in lines:
+        if not rest:
+            raise InvalidParameter(f"{name} requires {_ARGUMENTS.get(name, 'at least one argument')}")
+        _APPLY[name](changed, rest)
         command_given = command_given or name == "CMD"
         if name == "ENTRYPOINT" and not command_given:
             changed.cmd = None  # the old command was an argument of the old entrypoint
     return changed
 
 
-def _instructions(text: str) -> Iterator[tuple[int, str, str]]:
-    """(line number, upper-case instruction, arguments) of each logical line."""
-    pending, start = "", 0
-    for number, line in enumerate(text.splitlines(), start=1):
+def _instructions(text: str) -> Iterator[tuple[str, str]]:
+    """(upper-case instruction, arguments) of each logical line."""
+    pending = ""
+    for line in text.splitlines():
         if line.lstrip().startswith("#"):
             continue
-        if not pending:
-            start = number
         if line.rstrip().endswith("\\"):
             pending += line.rstrip()[:-1]
             continue
         whole, pending = (pending + line).strip(), ""
         if whole:
-            name, _, rest = whole.replace("\t", " ").partition(" ")
-            yield start, name.upper(), rest.strip()
+            yield _instruction(whole)
     if pending.strip():
-        name, _, rest = pending.strip().partition(" ")
-        yield start, name.upper(), rest.strip()
+        yield _instruction(pending.strip())
+
+
+def _instruction(line: str) -> tuple[str, str]:
+    name, _, rest = line.replace("\t", " ").partition(" ")
+    return name.upper(), rest.strip()
 
 
 def _json_words(text: str) -> list[str] | None:

@@ -12,6 +12,7 @@ import msgspec
 
 from sampan.content.interface import Lease, content_resource, snapshot_resource
 from sampan.errors import InvalidParameter
+from sampan.faults import point
 from sampan.images.changes import apply_changes
 from sampan.images.inspection import IMAGE_FIELDS
 from sampan.images.interface import CommitRequest, ResolvedImage
@@ -90,6 +91,7 @@ async def commit(parts: Parts, unpacker: Unpacker, container_id: str, request: C
         if base is not None:
             await unpacker.ensure(base.manifest, base.config, lease)
         layer, diff_id = await _diff(parts, container_id, lease)
+        point("commit.layer-stored")
         if diff_id:
             layers.append(layer)
             diff_ids.append(diff_id)
@@ -105,7 +107,7 @@ async def commit(parts: Parts, unpacker: Unpacker, container_id: str, request: C
         platform = base.platform if base else platforms.local()
         image = ImageConfig(
             created=now,
-            author=request.author,
+            author=request.author or (base.config.author if base else ""),
             architecture=platform.architecture,
             variant=platform.variant,
             os=platform.os,
@@ -114,7 +116,9 @@ async def commit(parts: Parts, unpacker: Unpacker, container_id: str, request: C
             history=[*_history(base), step],
         )
         new = NewImage(image, layers, str(reference) if reference else "", base.id if base else "")
+        point("commit.layer-unpacked")
         record = await create_from(parts, new, lease)
+        point("commit.image-written")
     if reference is not None:
         await parts.publish_for("tag", record, reference.familiar())
     return record.id

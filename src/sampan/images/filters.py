@@ -39,7 +39,7 @@ class RecordFilter:
         if values := filters.get("until"):
             if len(values) > 1:
                 raise InvalidParameter("more than one until filter specified")
-            compiled._until = parse_timestamp(values[0], time.time_ns())
+            compiled._until = _until(values[0])
         for name, bounds in (("before", compiled._before), ("since", compiled._since)):
             for text in filters.get(name):
                 created = await created_ns(parts, await parts.resolver.record(text))
@@ -87,6 +87,13 @@ class RecordFilter:
                 if self._filters.labels(labels) and self._filters.labels_absent(labels):
                     return True
         return False
+
+
+def _until(text: str) -> int:
+    try:
+        return parse_timestamp(text, time.time_ns())
+    except InvalidParameter as error:
+        raise InvalidParameter(f"invalid value for 'until' filter: {error}") from error
 
 
 async def created_ns(parts: Parts, record: ImageRecord) -> int | None:

@@ -73,9 +73,9 @@ async def import_image(
         )
         new = NewImage(image, [layer], str(reference) if reference else "")
         record = await create_from(parts, new, lease)
-    await parts.publish_for("import", record, record.id)
     if reference is not None:
         await parts.publish_for("tag", record, reference.familiar())
+    await parts.publish_for("import", record, record.id)
     return record.id
 
 

@@ -74,7 +74,7 @@ class _Intake:
             if entry.kind != DIRECTORY:
                 self._take(tar, stream, entry)
         if count == 0 and stream.size == 0:
-            raise InvalidParameter("the archive is empty")
+            raise InvalidParameter("unrecognized image format")
         while stream.read():  # what tar pads an archive with; the sender is still writing it
             pass
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from sampan.content.interface import Lease
 from sampan.engineapi.image import ProgressDetail, StreamMessage
 from sampan.errors import NotFound
+from sampan.faults import point
 from sampan.images.documents import ImageManifest, choose_manifest
 from sampan.images.intake import receive
 from sampan.images.parts import Parts
@@ -21,6 +22,7 @@ from sampan.images.unpacking import Progress, Unpacker
 from sampan.names import platform as platforms
 from sampan.names.digest import short
 from sampan.names.platform import Platform
+from sampan.names.reference import parse_normalized
 from sampan.oci.image import INDEX_TYPES, MANIFEST_TYPES, Descriptor
 
 Report = Callable[[StreamMessage], None]
@@ -44,11 +46,13 @@ async def load(
     async with parts.content.leases.hold("load") as lease:
         received = Received(parts.content, lease)
         await receive(received, parts.content, lease, body)
+        point("load.received")
         images = await received.images()
         for image in images:
             await _complete(
                 parts, unpacker, image, wanted, lease, _layer_progress(report) if progress else None
             )
+        point("load.unpacked")
         for image in images:
             await _publish(parts, image, report)
 
@@ -64,11 +68,11 @@ async def _complete(
     """Note what refers to what, and unpack the platforms that this machine or the caller wants."""
     await _refer_all(parts, image.target, 0)
     manifests = await parts.documents.manifests(image.target)
-    label = image.name or image.target.digest
+    label = parse_normalized(image.name).familiar() if image.name else image.target.digest
     for platform in wanted:
         if choose_manifest(manifests, platform) is None:
             raise NotFound(
-                f"image {label} was loaded, but doesn't provide the requested platform ({platform})"
+                f"image {label} was loaded, but doesn't provide the requested platform ([{platform}])"
             )
     for each in _to_unpack(manifests, wanted):
         assert each.manifest is not None and each.config is not None  # it is complete
@@ -116,6 +120,7 @@ async def _publish(parts: Parts, image: NamedTarget, report: Report) -> None:
     )
     if image.name or not await parts.records.of(target.digest):
         await parts.records.put(image.name or dangling_name(target.digest), target)
+    point("load.name-written")
     record = (await parts.records.of(target.digest))[0]
     if image.name:
         named = await parts.records.get(image.name)

@@ -41,7 +41,7 @@ def _summary(manifest: ImageManifest, size: Size, containers: list[str]) -> Mani
         available=manifest.available,
         size=ManifestSize(content=size.content, total=size.total),
         kind=manifest.kind,
-        image_data=ImageData(oci_platform(manifest.platform), UnpackedSize(size.unpacked), containers)
+        image_data=ImageData(oci_platform(manifest.platform), UnpackedSize(size.unpacked), containers or None)
         if image and manifest.platform
         else UNSET,
         attestation_data=AttestationData(manifest.attests) if manifest.kind == "attestation" else UNSET,

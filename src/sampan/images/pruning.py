@@ -39,7 +39,6 @@ async def prune(parts: Parts, collection: Collection, filters: Filters) -> Prune
     parts.documents.forget()
     gone = [each.id for each in collected.removed if each.kind == "content" and each.id in present]
     items.extend(DeleteItem(deleted=digest) for digest in gone)
-    parts.events.publish("image", "prune", "", {"reclaimed": str(collected.bytes)})
     return PruneReport(items or None, collected.bytes)
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from sampan.content.interface import ContentStore, Lease, content_resource
 from sampan.errors import InvalidParameter
 from sampan.names.digest import Digest
-from sampan.names.reference import parse_normalized
+from sampan.names.reference import Reference, parse_normalized
 from sampan.oci.image import (
     ANNOTATION_IMAGE_NAME,
     ANNOTATION_REF_NAME,
@@ -79,9 +79,7 @@ class Received:
         if "manifest.json" in self:
             entries = parse_archive_manifest(await self._document("manifest.json"))
             return [named for entry in entries for named in await self._docker_image(entry)]
-        raise InvalidParameter(
-            "unrecognized image format: the archive has neither an index.json nor a manifest.json"
-        )
+        raise InvalidParameter("unrecognized image format")
 
     async def _oci_images(self) -> list[NamedTarget]:
         index = parse_index(await self._document("index.json"), "index.json")
@@ -96,6 +94,8 @@ class Received:
         return found
 
     async def _docker_image(self, entry: ArchiveImage) -> list[NamedTarget]:
+        if self._resolve(entry.config) not in self:
+            raise InvalidParameter(f'image config "{entry.config}" not found')
         config_data = await self._document(entry.config)
         config = parse_config(config_data, entry.config)
         if len(config.rootfs.diff_ids) != len(entry.layers):
@@ -116,7 +116,7 @@ class Received:
             data, lease=self._lease, references=[content_resource(each.checked_digest) for each in parts]
         )
         target = describe(data, DOCKER_MANIFEST)
-        names = [str(parse_normalized(tag).with_default_tag()) for tag in entry.repo_tags or []]
+        names = [_normalized(tag) for tag in entry.repo_tags or []]
         return [NamedTarget(target, name) for name in names or [""]]
 
     async def _layer(self, path: str) -> Descriptor:
@@ -128,7 +128,7 @@ class Received:
         elif name in self.stored:
             stored = self.stored[name]
         else:
-            raise InvalidParameter(f"manifest.json names the layer {path}, which is not in the archive")
+            raise InvalidParameter(f'failed to resolve layers: layer "{path}" not found')
         return Descriptor(media_type=_layer_type(stored.start), digest=stored.digest, size=stored.size)
 
     async def _document(self, path: str) -> bytes:
@@ -154,12 +154,23 @@ async def refer(content: ContentStore, digest: str, parts: Iterable[Descriptor])
     await content.add_references(Digest(digest), [content_resource(part.checked_digest) for part in parts])
 
 
+def _normalized(tag: str) -> str:
+    """The name that a docker-archive's tag means; one with a digest has no tag. Raises `InvalidParameter`."""
+    try:
+        reference = parse_normalized(tag)
+    except InvalidParameter as error:
+        raise InvalidParameter(f'normalize image ref "{tag}": {error}') from error
+    return str(
+        Reference(reference.name, "", reference.digest) if reference.digest else reference.with_default_tag()
+    )
+
+
 def _canonical(name: str) -> str:
     """The name in an index's annotation; one that is no reference is no name, as dockerd has it."""
     if not name:
         return ""
     try:
-        return str(parse_normalized(name).with_default_tag())
+        return _normalized(name)
     except InvalidParameter:
         return ""
 

@@ -43,11 +43,14 @@ class _Removal:
                 return use
         return None
 
-    def check(self, image_id: str, force: bool) -> None:
-        """Raise `Conflict` when a container stands in the way of deleting the image itself."""
+    def check_running(self, image_id: str) -> None:
+        """Raise `Conflict` when a running container uses the image: nothing overrides that."""
         if use := self.user(image_id, running=True):
             reason = f"image is being used by running container {short(use.container_id)}"
             raise _conflict(short(image_id), reason, forcible=False)
+
+    def check_stopped(self, image_id: str, force: bool) -> None:
+        """Raise `Conflict` when a stopped container uses the image, unless forced."""
         if not force and (use := self.user(image_id, running=False)):
             reason = f"image is being used by stopped container {short(use.container_id)}"
             raise _conflict(short(image_id), reason)
@@ -97,9 +100,10 @@ async def remove(parts: Parts, text: str, *, force: bool = False, prune: bool = 
     records = lineage.records(record.id)
     ancestors = lineage.ancestors(record.id) if prune else []
     if record.is_dangling or is_id_prefix(record.id, text):
+        removal.check_running(record.id)
         if not force and len(_same_name(records, records[0])) != len(records):
             raise _conflict(short(record.id), "image is referenced in multiple repositories")
-        removal.check(record.id, force)
+        removal.check_stopped(record.id, force)
         await removal.delete(record.id)
         await removal.prune_ancestors(ancestors)
         return removal.items

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+from functools import cache
 from typing import NamedTuple
 
 from sampan.linux.libc import checked, failure, libc, libc_holding_gil, syscall, syscall_number
@@ -203,6 +204,7 @@ def set_name(name: str) -> None:
     checked(libc.prctl(PR_SET_NAME, buffer, 0, 0, 0))
 
 
+@cache
 def boot_id() -> str:
     """Identifies this boot of the kernel."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:

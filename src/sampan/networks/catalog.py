@@ -9,6 +9,7 @@ import time
 
 from sampan.engineapi.network import IPAM, IPAMConfig, NetworkCreateRequest
 from sampan.errors import Conflict, Forbidden, InvalidParameter, NotFound, NotSupported, SystemFailure
+from sampan.faults import point
 from sampan.firewall.rules import BridgeRules
 from sampan.names.names import new_id
 from sampan.netlink import links
@@ -182,9 +183,12 @@ class Catalog:
             state = _state(record)
             try:
                 await self._raise_link(state)
+                point("network-create.link-made")
                 await self._add(record, state)
+                point("network-create.row-written")
                 await self.apply_rules()
             except BaseException:
+                point("network-create.rules-set")
                 self._networks.pop(record.id, None)
                 await self._database.write(lambda cx: rows.drop_network(cx, record.id))
                 await self._lower_link(record)
@@ -199,7 +203,7 @@ class Catalog:
         async with self._changing:
             if state.endpoints:
                 raise Forbidden(
-                    f"error while removing network: network {record.name} id {record.id} has active endpoints"
+                    f"error while removing network: network {record.name} has active endpoints"
                     f" ({_users(state)})"
                 )
             users = [other.name for other in self.all() if other.record.config_from == record.name]
@@ -209,7 +213,9 @@ class Catalog:
                 )
             self._networks.pop(record.id, None)
             await self._database.write(lambda cx: rows.drop_network(cx, record.id))
+            point("network-remove.row-deleted")
             await self.apply_rules()
+            point("network-remove.rules-set")
             await self._lower_link(record)
 
     async def apply_rules(self) -> None:
@@ -225,6 +231,8 @@ class Catalog:
     async def _new_record(self, request: NetworkCreateRequest) -> NetworkRecord:
         if any(state.name == request.name for state in self._networks.values()):
             raise Conflict(f"network with name {request.name} already exists")
+        if request.config_only and request.config_from and request.config_from.network:
+            raise Forbidden("a configuration network cannot depend on another configuration network")
         request = self._with_config_from(request)
         driver = request.driver or "bridge"
         if driver == "overlay":
@@ -233,9 +241,9 @@ class Catalog:
                 " swarm and try again."
             )
         if driver not in drivers.DRIVERS:
-            raise NotFound(
-                f'could not find plugin {driver} in v1 plugin registry: plugin "{driver}" not found'
-            )
+            raise NotFound(f'plugin "{driver}" not found')
+        if request.scope == "swarm":
+            raise Forbidden("cannot create a swarm scoped network when swarm is not active")
         if request.scope not in ("", "local"):
             raise NotSupported(f"networks of scope {request.scope} need Swarm, which Sampan does not have")
         if request.ipam and request.ipam.driver not in ("", "default"):
@@ -272,7 +280,7 @@ class Catalog:
             return request
         source = self.get(request.config_from.network)
         if source is None or not source.record.config_only:
-            raise InvalidParameter(f'failed to find configuration network "{request.config_from.network}"')
+            raise NotFound(f'configuration network "{request.config_from.network}" does not exist')
         if (request.ipam and request.ipam.config) or request.options:
             raise Forbidden(
                 "user-specified configurations are not supported if the network depends on a configuration network"
@@ -292,6 +300,8 @@ class Catalog:
         others = self._subnets()
         for version in versions:
             configs = [each for each in given if ipaddress.ip_network(each.subnet).version == version]
+            if record.driver == "bridge" and len(configs) > 1:
+                raise InvalidParameter("bridge driver doesn't support multiple subnets")
             for config in configs:
                 ipam.check_overlap(ipaddress.ip_network(config.subnet), others)
                 record.pools.append(_complete(config, record))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
-from itertools import zip_longest
 
 from sampan.engineapi.network import IPAM, ConfigReference, IPAMConfig, Network
 from sampan.names.times import format_rfc3339_nano
@@ -32,21 +30,7 @@ def describe_network(state: NetworkState) -> Network:
 
 
 def describe_pools(record: NetworkRecord) -> list[IPAMConfig] | None:
-    """The address configuration as the API shows it: what the user gave, else what was chosen."""
-    if not record.pools and not record.ipam.config:
+    """The address configuration as the API shows it: IPv4 first, with the subnets and gateways that were chosen."""
+    if not record.pools:
         return None
-    given: Mapping[int, list[IPAMConfig]] = _by_version(record.ipam.config or [])
-    chosen = _by_version(record.pools)
-    shown: list[IPAMConfig] = []
-    for version in (4, 6):
-        user, made = given.get(version, []), chosen.get(version, [])
-        shown += [one or other for one, other in zip_longest(user, made) if one or other]
-    return shown
-
-
-def _by_version(configs: Iterable[IPAMConfig]) -> dict[int, list[IPAMConfig]]:
-    found: dict[int, list[IPAMConfig]] = {}
-    for config in configs:
-        if config.subnet:
-            found.setdefault(ipaddress.ip_network(config.subnet).version, []).append(config)
-    return found
+    return sorted(record.pools, key=lambda pool: ipaddress.ip_network(pool.subnet).version)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from sampan.engineapi.network import EndpointSettings, Network, NetworkCreateRequest
 from sampan.errors import Forbidden, InvalidParameter, NotFound, SampanError, SystemFailure
 from sampan.events import EventBus
+from sampan.faults import point
 from sampan.firewall.rules import LinkRules
 from sampan.names.names import new_id
 from sampan.networks import endpoints as ep
@@ -161,6 +162,7 @@ class NetworkService:
         try:
             if sandbox is not None and attachment.live is not None:
                 await self._plug(attachment, attachment.live, state, sandbox)
+                point("connect.plugged")
         except BaseException:
             del attachment.settings[state.name]
             raise
@@ -176,13 +178,16 @@ class NetworkService:
         if attachment is None or state.name not in attachment.settings:
             if force:
                 return
-            raise SystemFailure(f"container {container.id} is not connected to network {state.name}")
+            raise SystemFailure(f"container {container.id} is not connected to the network {state.name}")
         if state.record.driver == "host":
-            raise Forbidden("container cannot be disconnected from host network")
+            raise Forbidden(
+                "cannot disconnect container from host network - container was created in host network mode"
+            )
         live = attachment.live
         del attachment.settings[state.name]
         if live is not None and state.record.id in live.endpoints:
             await self._unplug(attachment, live, state, sandbox)
+            point("disconnect.unplugged")
         await self._store_settings(container.id)
 
     def endpoints(self, container_id: str) -> dict[str, EndpointSettings]:
@@ -243,7 +248,10 @@ class NetworkService:
         """Addresses, names of interfaces, host ports: in memory only."""
         container = attachment.container
         settings: dict[str, EndpointSettings] = {}
-        for reference, each in attachment.settings.items():
+        for reference in ep.by_priority(
+            attachment.settings
+        ):  # the one that leads outside gets eth0, as in Docker
+            each = attachment.settings[reference]
             state = self._catalog.find(reference)
             check_endpoint(each, state.name, state.record.ipam.config or [])
             settings[state.name] = each
@@ -269,9 +277,12 @@ class NetworkService:
             )
         )
         try:
+            point("join.addresses-taken")
             await self._make_links(live, leading, extra)
+            point("join.linked")
         finally:
             await stored
+        point("join.row-written")
         await self._publisher.relay(live, leading)
         if request.sandbox is not None:
             await self._finish_sandbox(attachment, live, request.sandbox)
@@ -329,6 +340,7 @@ class NetworkService:
             endpoint.network.release(endpoint)
         if live.request.links:
             await self._kernel.set_links(self._link_rules(None))
+        point("leave.ports-closed")
         await self._database.write(lambda cx: rows.drop_sandbox(cx, container), durable=False)
 
     async def forget(self, container_id: str) -> None:

@@ -31,7 +31,7 @@ def check_ipam(ipam: IPAM | None, ipv6: bool) -> None:
     for config in (ipam.config if ipam else None) or ():
         faults += _pool_faults(config, ipv6)
     if faults:
-        raise InvalidParameter("invalid network config:\n" + "\n".join(faults))
+        raise InvalidParameter("invalid network config:\n" + _listed(faults))
 
 
 def _pool_faults(config: IPAMConfig, ipv6: bool) -> list[str]:
@@ -102,15 +102,20 @@ def check_endpoint(settings: EndpointSettings, name: str, pools: Iterable[IPAMCo
     wanted = [text for text in (ipam.ipv4_address, ipam.ipv6_address) if text]
     if not is_user_defined(name):
         if wanted:
-            faults.append("user specified IP address is supported on user defined networks only")
+            faults.append("user-specified IP address is supported on user-defined networks only")
         if settings.aliases:
-            faults.append("network-scoped alias is supported only for containers in user defined networks")
+            faults.append("network-scoped aliases are only supported for user-defined networks")
     faults += _wanted_faults(ipam, pools)
     if settings.mac_address and not _MAC.fullmatch(settings.mac_address):
         raise InvalidParameter(f"invalid MAC address {settings.mac_address}")
     faults += _sysctl_faults((settings.driver_opts or {}).get(SYSCTLS, ""))
     if faults:
-        raise InvalidParameter("invalid endpoint settings:\n" + "\n".join(faults))
+        raise InvalidParameter("invalid endpoint settings:\n" + _listed(faults))
+
+
+def _listed(faults: Sequence[str]) -> str:
+    """One fault as it is, several as a list."""
+    return faults[0] if len(faults) == 1 else "\n".join(f"* {fault}" for fault in faults)
 
 
 def _wanted_faults(ipam: EndpointIPAMConfig, pools: Iterable[IPAMConfig] | None) -> list[str]:
@@ -136,11 +141,7 @@ def _outside(address: ipaddress.IPv4Address | ipaddress.IPv6Address, pools: Sequ
     subnets = [subnet for subnet in subnets if subnet.version == address.version]
     if any(address in subnet for subnet in subnets):
         return ""
-    if subnets:
-        return f"no configured subnet or ip-range contain the IP address {address}"
-    return (
-        "user specified IP address is supported only when connecting to networks with user configured subnets"
-    )
+    return f"no configured subnet contains IP address {address}"
 
 
 def _sysctl_faults(text: str) -> list[str]:

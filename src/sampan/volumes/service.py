@@ -17,6 +17,7 @@ from sampan.engineapi.filters import Filters
 from sampan.engineapi.volume import UsageData, Volume, VolumesPruned
 from sampan.errors import Conflict, InvalidParameter, NotFound, SampanError, SystemFailure
 from sampan.events import EventBus
+from sampan.faults import point
 from sampan.names.names import check_volume_name, new_id
 from sampan.store import Database
 from sampan.volumes import local, records
@@ -135,8 +136,10 @@ class VolumeService:
         )
         # The directory is empty: should a power loss take it but not the row, `mount` makes it anew and nothing is lost.
         await asyncio.to_thread(_make_directories, self._root / name)
+        point("volume-create.directory-made")
         durable = ANONYMOUS_LABEL not in (labels or {})
         await self._database.write(lambda cx: records.put_volume(cx, record), durable=durable)
+        point("volume-create.row-written")
         self._records[name] = record
         return record
 
@@ -224,6 +227,7 @@ class VolumeService:
         if record.needs_mount:
             await asyncio.to_thread(_unmount_if_mounted, self._data(name))
         await self._database.write(lambda cx: records.begin_removal(cx, name), durable=True)
+        point("volume-remove.row-marked")
         del self._records[name]
         self._users.pop(name, None)
         await self._remove_directory(name)
@@ -231,6 +235,7 @@ class VolumeService:
 
     async def _remove_directory(self, name: str) -> None:
         await asyncio.to_thread(_move_to_trash, self._root, name)
+        point("volume-remove.moved-away")
         await self._database.write(lambda cx: records.drop_volume(cx, name), durable=False)
 
     def _empty_trash(self) -> None:

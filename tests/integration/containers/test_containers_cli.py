@@ -56,7 +56,7 @@ def test_large_output_is_whole(engine: RunningEngine) -> None:
         (("--user", "odd", "busybox", "true"), "unable to find user odd: no matching entries in passwd file"),
         (("--network", "host", "--sysctl", "net.ipv4.ip_forward=1", "busybox", "true"), "not allowed in host network namespace"),
         (("--runtime", "odd", "busybox", "true"), "unknown or invalid runtime name: odd"),
-        (("--log-driver", "odd", "busybox", "true"), "no log driver named 'odd' is registered"),
+        (("--log-driver", "odd", "busybox", "true"), 'error looking up logging plugin odd: plugin "odd" not found'),
     ],
 )  # fmt: skip
 def test_mistakes(engine: RunningEngine, arguments: tuple[str, ...], message: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from sampan.containers.attach import DetachFilter, parse_detach_keys
 from sampan.containers.copying import go_mode, without_mount_points
 from sampan.containers.health import evaluate, probe_arguments
-from sampan.containers.launch_errors import InvalidStart, exec_message, start_failure
+from sampan.containers.launch_errors import InvalidStart, exec_failure, start_failure
 from sampan.containers.listing import status_text
 from sampan.containers.merge import merge_image
 from sampan.containers.record import HealthRecord, ProbeResult, RunState
@@ -17,7 +19,7 @@ from sampan.containers.restart_policy import Decision, after_exit, at_engine_sta
 from sampan.containers.signals import parse_signal
 from sampan.containers.spec import merge_environment
 from sampan.engineapi.container import ContainerConfig, HealthConfig, RestartPolicy
-from sampan.errors import InvalidParameter
+from sampan.errors import InvalidParameter, SystemFailure
 from sampan.runtime.interface import LaunchError
 
 SECOND = 1_000_000_000
@@ -96,7 +98,7 @@ def test_probe_commands() -> None:
 def test_detach_keys() -> None:
     assert parse_detach_keys("") == b"\x10\x11"
     assert parse_detach_keys("ctrl-a,b,ctrl-[") == b"\x01b\x1b"
-    with pytest.raises(InvalidParameter):
+    with pytest.raises(SystemFailure):
         parse_detach_keys("ctrl-$")
 
 
@@ -151,9 +153,24 @@ def test_start_errors_have_dockers_words_and_codes() -> None:
         'unable to start container process: error during container init: exec: "x": executable file not found in $PATH: unknown'
     )
     assert start_failure(LaunchError('exec: "/x": permission denied', "permission")).exit_code == 126
-    assert exec_message("x").startswith(
-        "OCI runtime exec failed: exec failed: unable to start container process: x"
-    )
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind", "code", "end"),
+    [
+        ('exec: "x": executable file not found in $PATH', "not-found", 127, "in $PATH: unknown"),
+        ('exec: "/etc": is a directory', "permission", 126, "is a directory: unknown: permission denied"),
+        ('exec: "/etc/passwd": permission denied', "permission", 126, "permission denied: unknown"),
+        ('chdir to cwd ("/x") set in config.json failed: no such file or directory', "other", 127, ": unknown"),
+        ("Cwd must be an absolute path", "other", 128, "exec failed: Cwd must be an absolute path: unknown"),
+    ],
+)  # fmt: skip
+def test_why_an_exec_fails(
+    reason: str, kind: Literal["not-found", "permission", "format", "other"], code: int, end: str
+) -> None:
+    failure = exec_failure(LaunchError(reason, kind))
+    assert failure.exit_code == code
+    assert str(failure).startswith("OCI runtime exec failed: exec failed: ") and str(failure).endswith(end)
 
 
 def test_a_wrong_user_is_the_engines_own_message() -> None:
@@ -165,7 +182,7 @@ def test_a_wrong_user_is_the_engines_own_message() -> None:
 def test_signals() -> None:
     assert [parse_signal(text) for text in ("KILL", "sigterm", "9", "RTMIN+1")] == [9, 15, 9, 35]
     for bad in ("", "0", "ODD", "99"):
-        with pytest.raises(InvalidParameter, match="invalid signal"):
+        with pytest.raises(InvalidParameter, match=r"invalid signal|does not support signal 99"):
             parse_signal(bad)
 
 

@@ -75,9 +75,9 @@ def test_one_change_may_hold_several_lines() -> None:
     ("text", "message"),
     [
         ("RUN make", "RUN is not a valid change command"),
-        ("FROB x", "dockerfile parse error on line 1: unknown instruction: FROB"),
-        ("CMD", "dockerfile parse error on line 1: CMD requires at least one argument"),
-        ("ENV A", "dockerfile parse error on line 1: ENV must have two arguments"),
+        ("FROB x", "FROB is not a valid change command"),
+        ("CMD", "CMD requires at least one argument"),
+        ("ENV A", "ENV must have two arguments"),
         ("USER a b", "USER requires exactly one argument"),
         ("EXPOSE 99999", "invalid containerPort: 99999"),
         ("STOPSIGNAL NOPE", "invalid signal: NOPE"),

@@ -201,13 +201,12 @@ def _mount_and_send(channel: socket.socket, fstype: str, source: str, options: M
     try:
         process.unshare(process.CLONE_NEWNS)
         mnt.mount(None, "/", None, mnt.MS_REC | mnt.MS_PRIVATE)
-        mnt.mount("sampan", "/tmp", "tmpfs")
         data, directory = _page_of_options(options.data)
-        os.mkdir("/tmp/root")
         os.chdir(directory)
         flags = mnt.MS_RDONLY if options.read_only else 0
-        mnt.mount(source or "none", "/tmp/root", fstype, flags, data)
-        sockets.send(channel, {}, [mnt.clone_mount("/tmp/root")])
+        # Onto /proc: a directory that every host has and in which no layer can lie.
+        mnt.mount(source or "none", "/proc", fstype, flags, data)
+        sockets.send(channel, {}, [mnt.clone_mount("/proc")])
     except Exception as error:
         sockets.send(channel, to_message(error))
 

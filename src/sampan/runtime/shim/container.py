@@ -87,7 +87,8 @@ class Container:
 
     def close(self) -> None:
         """End whatever is left, and remove cgroup and records. Blocks until the kernel has let go."""
-        self.runtime.kill_all()
+        if self.init.running or not self.runtime.private_pids:
+            self.runtime.kill_all()
         if self.init.running:
             self.init.reap()
         self.init.dispose()

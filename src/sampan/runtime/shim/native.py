@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from sampan.seccomp import Program
 
 
+_ALONE_SECONDS = 0.05
+"""How long an empty cgroup may still be busy with those who have just left it."""
+
+
 class NativeRuntime:
     """The OCI runtime of one container. `create` raises LaunchError with everything taken back."""
 
@@ -104,7 +108,13 @@ class NativeRuntime:
         if self.sandbox is not None:
             self.sandbox.close()
             self.sandbox = None
-        self.cgroup.delete()
+        try:
+            # The kernel ended whatever lived in the container's pid namespace: looking for more in nine hierarchies can wait
+            # until removing them shows that there is some.
+            self.cgroup.delete(timeout=_ALONE_SECONDS)
+        except CgroupError:
+            self.kill_all()
+            self.cgroup.delete()
 
     def _take_parked(self) -> Stub:
         assert self._parked is not None
