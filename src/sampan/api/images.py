@@ -13,11 +13,11 @@ from sampan.api.call import Call
 from sampan.api.errors import message_of
 from sampan.api.router import Router
 from sampan.engineapi.filters import Filters
-from sampan.engineapi.image import ErrorDetail, ImageSummary, StreamMessage
+from sampan.engineapi.image import ErrorDetail, StreamMessage
 from sampan.errors import InvalidParameter, NotSupported
 from sampan.images.attestations import attestations
 from sampan.images.importing import ImportRequest, fetch
-from sampan.images.listing import ListOptions
+from sampan.images.listing import ListOptions, in_words_of
 from sampan.names import platform as platforms
 from sampan.names.platform import Platform
 from sampan.names.reference import Reference, parse_normalized
@@ -46,7 +46,7 @@ async def list_images(call: Call) -> web.StreamResponse:
         )
     )
     for summary in summaries:
-        _as_of(summary, call.version)
+        in_words_of(summary, call.version)
     return responses.json(summaries)
 
 
@@ -159,15 +159,6 @@ async def remove_image(call: Call) -> web.StreamResponse:
         call.fields["name"], force=call.query.boolean("force"), prune=not call.query.boolean("noprune")
     )
     return responses.json(items)
-
-
-def _as_of(summary: ImageSummary, version: tuple[int, int]) -> None:
-    """What older versions say differently."""
-    if version < (1, 43):
-        summary.repo_tags = summary.repo_tags or ["<none>:<none>"]
-        summary.repo_digests = summary.repo_digests or ["<none>@<none>"]
-    if version < (1, 44):
-        summary.virtual_size = summary.size
 
 
 async def _save(call: Call, names: list[str]) -> web.StreamResponse:

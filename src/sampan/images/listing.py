@@ -77,6 +77,15 @@ async def disk_usage(parts: Parts) -> ImagesDiskUsage:
     return ImagesDiskUsage(len(active), len(items), total - needed, total, items)
 
 
+def in_words_of(summary: ImageSummary, version: tuple[int, int]) -> None:
+    """What older API versions say differently, put into the summary."""
+    if version < (1, 43):
+        summary.repo_tags = summary.repo_tags or ["<none>:<none>"]
+        summary.repo_digests = summary.repo_digests or ["<none>@<none>"]
+    if version < (1, 44):
+        summary.virtual_size = summary.size
+
+
 def usage_fields(usage: ImagesDiskUsage, version: tuple[int, int], verbose: bool) -> dict[str, Any]:
     """The fields of `/system/df`: a summary since API 1.52, with its items when `verbose`; the bare list until then.
 
@@ -86,7 +95,10 @@ def usage_fields(usage: ImagesDiskUsage, version: tuple[int, int], verbose: bool
     if version >= (1, 52):
         fields["ImageUsage"] = usage if verbose else msgspec.structs.replace(usage, items=UNSET)
     if version < (1, 52) or (version == (1, 52) and not verbose):
-        fields |= {"LayersSize": usage.total_size, "Images": usage.items if usage.items is not UNSET else []}
+        items = [] if usage.items is UNSET else usage.items
+        for item in items:
+            in_words_of(item, version)
+        fields |= {"LayersSize": usage.total_size, "Images": items}
     return fields
 
 

@@ -241,7 +241,7 @@ HOSTILE = {
     "truncated gzip": (lambda: truncated(gzip.compress(simple())), "damaged gzip stream"),
     "not a tar": (lambda: b"x" * 5000, "invalid tar header"),
     "no image": (lambda: tar({"file": b"x"}), "unrecognized image format"),
-    "empty": (lambda: b"", "the archive is empty"),
+    "empty": (lambda: b"", "unrecognized image format"),
     "leads out": (lambda: with_members((tarfile.TarInfo("../up"), b"x")), "'../up'"),
     "absolute": (lambda: with_members((tarfile.TarInfo("/etc/x"), b"x")), "'/etc/x'"),
     "device": (lambda: with_members(member("null", tarfile.CHRTYPE)), "'null'"),

@@ -81,7 +81,7 @@ def test_endpoints(name: str, endpoint: EndpointSettings, message: str) -> None:
 
 
 def test_a_wanted_address_needs_a_subnet_of_the_users() -> None:
-    with pytest.raises(InvalidParameter, match="no configured subnet contains IP address 10.0.0.5"):
+    with pytest.raises(InvalidParameter, match=r"no configured subnet contains IP address 10.0.0.5"):
         check_endpoint(settings(ipam_config=EndpointIPAMConfig("10.0.0.5")), "n", [])
     check_endpoint(settings(ipam_config=EndpointIPAMConfig("10.0.0.5")), "n", None)
 
