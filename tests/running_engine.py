@@ -135,6 +135,28 @@ class RunningEngine:
             )
         return done
 
+    def shell(self, script: str, directory: Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run a shell script in `directory` whose `docker` talks to this engine."""
+        return subprocess.run(
+            ["bash", "-c", script],
+            cwd=directory,
+            env={**os.environ, "DOCKER_HOST": self.host},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def wait_dead(self, timeout: float) -> bool:
+        """True when the engine's process has ended, or does within `timeout` seconds."""
+        assert self._process is not None
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     def remove_everything(self) -> None:
         """Remove all containers, own networks and volumes (images stay)."""
         with self.client() as engine:

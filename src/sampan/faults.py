@@ -4,7 +4,7 @@ Between two steps that change something outside the process (a row, a directory,
 `point("create.row-written")`. A process whose environment says `SAMPAN_FAULT_POINT=create.row-written` kills itself there,
 so that the next start finds exactly that much done. In production it is one comparison of two strings.
 
-The points are listed in docs/design/recovery.md; tests/integration/faults kills an engine at each of them.
+The points are listed in docs/design/recovery.md; tests/faults kills an engine at each of them.
 """
 
 from __future__ import annotations

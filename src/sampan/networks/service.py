@@ -444,7 +444,9 @@ class NetworkService:
                 continue
             endpoint = Endpoint(state, each.endpoint, each.interface, each.host_name, each.mac)
             endpoint.claim(each.addresses)
-            settings = attachment.settings.get(state.name, EndpointSettings())
+            # An engine that was killed while it connected a running container had plugged the interface in already:
+            # the connection is there, only its settings were not stored.
+            settings = attachment.settings.setdefault(state.name, EndpointSettings())
             if state.resolves:
                 endpoint.network_names = ep.dns_names(request.container, settings)
             live.endpoints[state.record.id] = state.endpoints[request.container.id] = endpoint
