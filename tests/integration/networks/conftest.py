@@ -62,23 +62,17 @@ def namespace() -> Iterator[Callable[[], Namespace]]:
         each.close()
 
 
-def _bridges_and_tables() -> tuple[str, str]:
-    links = subprocess.run(
-        ["ip", "-o", "link", "show", "type", "bridge"], capture_output=True, text=True, check=True
-    )
-    rules = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True)
-    return "\n".join(line.split(":")[1] for line in links.stdout.splitlines()), rules.stdout
+def _marked(marks: set[str]) -> list[str]:
+    """Links and tables of the engines with these marks; the machine may have others."""
+    links = subprocess.run(["ip", "-d", "-o", "link", "show"], capture_output=True, text=True, check=True)
+    tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True)
+    lines = [*links.stdout.splitlines(), *tables.stdout.splitlines()]
+    return [line for line in lines if any(f"sampan-{mark}" in line for mark in marks)]
 
 
 @pytest.fixture(autouse=True)
 def nothing_left(tmp_path: Path) -> Iterator[None]:
-    """Bridges and rules after the test are those before it (of engines that stand below this test's directory)."""
-    before = _bridges_and_tables()
+    """No link and no table of an engine that had its state below this test's directory."""
     yield
-    after = _bridges_and_tables()
-    assert after[0].split() == [name for name in after[0].split() if name in before[0].split()]
-    assert [line for line in after[1].splitlines() if line.startswith("table inet sampan-")] == [
-        line
-        for line in after[1].splitlines()
-        if line.startswith("table inet sampan-") and line in before[1].splitlines()
-    ]
+    roots = [tmp_path, *(entry for entry in tmp_path.iterdir() if entry.is_dir())]
+    assert _marked({NetworkOptions(data_root=root).mark for root in roots}) == []
