@@ -8,8 +8,11 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-GRACE_SECONDS = 20.0
-"""A dying network namespace keeps its host end of a veth for a while."""
+from owners import Owners
+
+GRACE_SECONDS = 120.0
+"""Longer than whatever the kernel clears away by itself: namespaces wait for their last socket (an orphaned connection has 100 s,
+tcp_orphan_retries), cgroups for their last process. Reached only when something is left over."""
 
 MARK = "SAMPAN_TEST_SESSION"
 """In the environment of every process that the tests start (an engine keeps SAMPAN_ variables)."""
@@ -26,10 +29,10 @@ class Machine(NamedTuple):
     processes: frozenset[str]
     files: frozenset[str]
 
-    def beyond(self, before: Machine) -> list[str]:
-        """What is here now and was not before, one line each."""
+    def beyond(self, before: Machine) -> list[tuple[str, str]]:
+        """(kind, item) of what is here now and was not before."""
         return [
-            f"{kind[:-1] if kind.endswith('s') else kind}: {item}"
+            (kind, item)
             for kind, now, then in zip(self._fields, self, before, strict=True)
             for item in sorted(now - then)
         ]
@@ -48,12 +51,21 @@ def take() -> Machine:
     )
 
 
-def wait_for(before: Machine) -> list[str]:
-    """What is left over after a bounded wait; empty when all is gone."""
-    deadline = time.monotonic() + GRACE_SECONDS
-    while (left := take().beyond(before)) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return left
+def wait_for(before: Machine, grace: float = GRACE_SECONDS) -> list[str]:
+    """What the session left over after a bounded wait, one line each with who holds it; empty when all is gone.
+
+    What a living process of somebody else has is not ours: other engines, or a developer, may be at work beside the tests.
+    """
+    deadline = time.monotonic() + grace
+    while found := take().beyond(before):
+        owners = Owners(f"{MARK}={os.environ.get(MARK, '')}")
+        found = [each for each in found if not owners.somebody_elses(*each)]
+        if not found:
+            break
+        if time.monotonic() >= deadline:
+            return [f"{kind}: {owners.describe(kind, item)}" for kind, item in found]
+        time.sleep(0.5)
+    return []
 
 
 def _listing(path: str) -> list[str]:

@@ -79,9 +79,9 @@ def _drop_other_addresses(host: NetlinkSocket, index: int, wanted: Sequence[Inte
 
 
 def remove_strays(host: NetlinkSocket, mark: str, known: Collection[str]) -> None:
-    """Remove bridges that carry our mark and belong to no network: an engine was killed while it made or removed one."""
+    """Remove links that carry our mark and are none of the known: an engine was killed while it made or removed one."""
     for link in links.all_links(host):
-        if link.alias == mark and link.kind == "bridge" and link.name not in known:
+        if link.alias == mark and link.name not in known:
             host.execute([links.delete(link.number)], tolerate=[errno.ENODEV])
 
 

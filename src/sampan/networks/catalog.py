@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import logging
 import time
+from collections.abc import Iterable
 
 from sampan.engineapi.network import IPAM, IPAMConfig, NetworkCreateRequest
 from sampan.errors import Conflict, Forbidden, InvalidParameter, NotFound, NotSupported, SystemFailure
@@ -152,10 +153,7 @@ class Catalog:
         return await self._kernel.run(work)
 
     async def raise_links(self) -> None:
-        """Make every network's link exist, and no other. One that cannot is logged; a container that joins it says why."""
-        known = {state.record.interface for state in self.all()}
-        mark = f"sampan-{self._options.mark}"
-        await self._kernel.run(lambda host: bridge.remove_strays(host, mark, known))
+        """Make every network's link exist. One that cannot is logged; a container that joins it says why."""
         for state in self.all():
             try:
                 await self._raise_link(state)
@@ -163,6 +161,11 @@ class Catalog:
                 log.error("network %s: %s", state.name, error)
                 if state.name == "bridge":
                     raise
+
+    async def remove_strays(self, alive: Iterable[str]) -> None:
+        """Remove every link of ours but the networks' and these: what a killed engine was making, removing or done with."""
+        known = {*alive, *(state.record.interface for state in self.all())}
+        await self._kernel.run(lambda host: bridge.remove_strays(host, self._options.link_mark, known))
 
     async def lower_links(self) -> None:
         """Remove every link that is ours."""
@@ -343,7 +346,9 @@ class Catalog:
             plan = drivers.bridge_plan(state, self._options)
             state.index, state.isolated_ports = await self._kernel.ensure_bridge(plan)
         elif record.driver in ("macvlan", "ipvlan") and record.interface:
-            state.index, made = await self._kernel.run(lambda host: _ensure_parent(host, record))
+            state.index, made = await self._kernel.run(
+                lambda host: _ensure_parent(host, record, self._options.link_mark)
+            )
             record.owned = record.owned or made
 
     async def _lower_link(self, record: NetworkRecord) -> None:
@@ -377,20 +382,21 @@ def _complete(config: IPAMConfig, record: NetworkRecord) -> IPAMConfig:
     return IPAMConfig(config.subnet, config.ip_range, gateway, config.auxiliary_addresses)
 
 
-def _ensure_parent(host: NetlinkSocket, record: NetworkRecord) -> tuple[int, bool]:
+def _ensure_parent(host: NetlinkSocket, record: NetworkRecord, mark: str) -> tuple[int, bool]:
     """Index of the link below a macvlan or ipvlan network, and whether we made it (`eth0.50`, or a dummy where none is named)."""
     link = links.find(host, record.interface)
     if link is not None:
         return link.number, False
     below, dot, tag = record.interface.rpartition(".")
     if dot and tag.isascii() and tag.isdigit() and (parent := links.find(host, below)) is not None:
-        host.execute([links.create_vlan(record.interface, parent=parent.number, vlan=int(tag))])
+        creation = links.create_vlan(record.interface, parent=parent.number, vlan=int(tag))
     elif "parent" not in record.options:
-        host.execute([links.create_dummy(record.interface)])
+        creation = links.create_dummy(record.interface)
     else:
         raise InvalidParameter(
             f"invalid subinterface vlan name {record.interface}, example formatting is eth0.10"
         )
+    host.execute([creation, links.set_alias(record.interface, mark)])
     made = links.find(host, record.interface)
     if made is None:
         raise SystemFailure(f"interface {record.interface} did not appear")

@@ -112,7 +112,7 @@ def bridge_plan(state: NetworkState, options: NetworkOptions) -> BridgePlan:
         mtu=mtu(state.record.options),
         route_localnet=options.iptables,
         icc=boolean(state.record.options, ICC, True),
-        mark=f"sampan-{options.mark}" if state.record.owned else "",
+        mark=options.link_mark if state.record.owned else "",
     )
 
 

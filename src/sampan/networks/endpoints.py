@@ -152,8 +152,8 @@ def default_routes(leading: Mapping[int, Endpoint]) -> list[DefaultRoute]:
     return found
 
 
-def plan(endpoint: Endpoint, *, published: bool) -> InterfacePlan:
-    """The endpoint's interface, as the kernel is to make it; `published`: ports of the container lead there."""
+def plan(endpoint: Endpoint, *, published: bool, mark: str = "") -> InterfacePlan:
+    """The endpoint's interface, as the kernel is to make it; `published`: ports of the container lead there; `mark`: see there."""
     record = endpoint.network.record
     mode = flag = ""
     if record.driver == "macvlan":
@@ -164,6 +164,7 @@ def plan(endpoint: Endpoint, *, published: bool) -> InterfacePlan:
         driver=record.driver,
         name=endpoint.interface,
         host_name=endpoint.host_name,
+        mark=mark,
         parent=endpoint.network.index,
         mac=endpoint.mac or None,
         addresses=endpoint.addresses,
@@ -173,6 +174,11 @@ def plan(endpoint: Endpoint, *, published: bool) -> InterfacePlan:
         isolated=endpoint.network.isolated_ports,
         hairpin=published and record.driver == "bridge",
     )
+
+
+def host_links(endpoints: Iterable[Endpoint]) -> list[str]:
+    """Names of our ends of the endpoints' veth pairs."""
+    return [endpoint.host_name for endpoint in endpoints if endpoint.host_name]
 
 
 def describe(

@@ -51,6 +51,11 @@ class NetworkOptions:
         return hashlib.sha256(str(self.data_root).encode()).hexdigest()[:8]
 
     @property
+    def link_mark(self) -> str:
+        """The alias of every link that this engine makes on the host: what a start after kill -9 knows them by."""
+        return f"sampan-{self.mark}"
+
+    @property
     def default_bridge(self) -> str:
         """Interface of the network `bridge`: `sampan0` for the engine at the standard place, another for each further one."""
         if self.bridge:

@@ -34,6 +34,8 @@ class InterfacePlan:
     """In the container: eth0…"""
     host_name: str
     """Our end of a veth pair. Never used twice."""
+    mark: str = ""
+    """Says whose our end is, for a start after kill -9."""
     parent: int
     """Index of the bridge, or of the link below a macvlan or ipvlan."""
     mac: str | None
@@ -77,7 +79,7 @@ def attach(
     """
     with NetlinkSocket.adopt(sandbox.route_fd) as inner:
         try:
-            host.execute([_creation(plan, sandbox.netns_fd) for plan in plans])
+            host.execute([request for plan in plans for request in _creation(plan, sandbox.netns_fd)])
             host.execute([_port(host, plan) for plan in plans if plan.isolated or plan.hairpin])
             return _configure(inner, plans, routes)
         except SystemFailure:
@@ -85,12 +87,16 @@ def attach(
             raise
 
 
-def _creation(plan: InterfacePlan, netns: int) -> Request:
+def _creation(plan: InterfacePlan, netns: int) -> list[Request]:
     if plan.driver == "macvlan":
-        return links.create_macvlan(plan.name, parent=plan.parent, mode=plan.mode, netns=netns, mac=plan.mac)
+        return [
+            links.create_macvlan(plan.name, parent=plan.parent, mode=plan.mode, netns=netns, mac=plan.mac)
+        ]
     if plan.driver == "ipvlan":
-        return links.create_ipvlan(plan.name, parent=plan.parent, mode=plan.mode, flag=plan.flag, netns=netns)
-    return links.create_veth(
+        return [
+            links.create_ipvlan(plan.name, parent=plan.parent, mode=plan.mode, flag=plan.flag, netns=netns)
+        ]
+    veth = links.create_veth(
         plan.host_name,
         peer=plan.name,
         peer_netns=netns,
@@ -98,6 +104,7 @@ def _creation(plan: InterfacePlan, netns: int) -> Request:
         master=plan.parent,
         mtu=plan.mtu,
     )
+    return [veth, links.set_alias(plan.host_name, plan.mark)] if plan.mark else [veth]
 
 
 def _port(host: NetlinkSocket, plan: InterfacePlan) -> Request:
@@ -159,10 +166,16 @@ def set_default_routes(sandbox: Sandbox, routes: Sequence[DefaultRoute]) -> None
 def detach(host: NetlinkSocket, inner: NetlinkSocket, names: Sequence[tuple[str, str]]) -> None:
     """Remove interfaces, (inner name, host name) each, from a container that goes on running. Idempotent.
 
-    Not for a container that ends: its links die with the namespace, which waits for nobody.
+    Not for a container that ends: its links die with the namespace, which waits for nobody (`DepartedLinks` sees to it).
     """
     for inner_name, host_name in names:
         if host_name and (link := links.find(host, host_name)) is not None:
             host.execute([links.delete(link.number)], tolerate=[errno.ENODEV])
         elif not host_name and (link := links.find(inner, inner_name)) is not None:
             inner.execute([links.delete(link.number)], tolerate=[errno.ENODEV])
+
+
+def delete_links(host: NetlinkSocket, names: Sequence[str]) -> None:
+    """Remove links of the host by their names; those that are gone already are passed over."""
+    found = [link for name in names if (link := links.find(host, name)) is not None]
+    host.execute([links.delete(link.number) for link in found], tolerate=[errno.ENODEV])

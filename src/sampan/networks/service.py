@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sampan.engineapi.network import EndpointSettings, Network, NetworkCreateRequest
@@ -20,6 +20,7 @@ from sampan.names.names import new_id
 from sampan.networks import endpoints as ep
 from sampan.networks import filters, rows
 from sampan.networks.catalog import Catalog
+from sampan.networks.departed import DepartedLinks
 from sampan.networks.describe import describe_network
 from sampan.networks.interface import ContainerName, Joined, PortMap, SandboxRequest
 from sampan.networks.kernel import Kernel
@@ -28,7 +29,7 @@ from sampan.networks.model import Attachment, Endpoint, Live, NetworkState, Sand
 from sampan.networks.names import Names, extra_hosts
 from sampan.networks.options import NetworkOptions
 from sampan.networks.publish import Publisher, port_map
-from sampan.networks.sandbox import set_default_routes
+from sampan.networks.sandbox import InterfacePlan, set_default_routes
 from sampan.networks.sysctls import apply_sysctls
 from sampan.networks.validate import check_endpoint
 from sampan.store import Database
@@ -51,6 +52,7 @@ class NetworkService:
         self._catalog = Catalog(database, kernel, options)
         self._publisher = Publisher(options)
         self._names = Names(kernel, options)
+        self._departed = DepartedLinks(kernel)
         self._attachments: dict[str, Attachment] = {}
         self._stored: dict[str, SandboxRecord] = {}
 
@@ -302,7 +304,7 @@ class NetworkService:
             await self._kernel.run(lambda host: files({}))
             return
         published = bool(live.reservations)
-        plans = [ep.plan(each, published=published) for each in live.endpoints.values() if each.interface]
+        plans = self._plans(live.endpoints.values(), published)
         ports, live.published = live.published, []
         await self._kernel.attach(sandbox, plans, ep.default_routes(leading), ports, files)
         live.published = ports
@@ -328,8 +330,9 @@ class NetworkService:
             self._publish("disconnect", endpoint.network, container=container_id)
 
     async def _let_go(self, live: Live) -> None:
-        """Give back everything that a container holds; its interfaces die with its namespace."""
+        """Give back everything that a container holds; its interfaces die with its namespace, or are made to."""
         container = live.request.container.id
+        self._departed.add(ep.host_links(live.endpoints.values()))
         self._names.forget(live)
         self._publisher.release(live)
         published, live.published = live.published, []
@@ -358,7 +361,7 @@ class NetworkService:
         endpoint = ep.allocate(state, container, attachment.settings[state.name], taken)
         live.endpoints[state.record.id] = state.endpoints[container.id] = endpoint
         try:
-            plans = [ep.plan(endpoint, published=bool(live.reservations))] if endpoint.interface else []
+            plans = self._plans([endpoint], bool(live.reservations))
             await self._kernel.attach(sandbox, plans, [], [], lambda macs: None)
             await self._rearrange(attachment, live, sandbox)
         except BaseException:
@@ -419,6 +422,8 @@ class NetworkService:
         """See `Networks.restore`."""
         await self._catalog.raise_links()
         revived = [live for request in requests if (live := self._revive(request)) is not None]
+        alive = [name for live in revived for name in ep.host_links(live.endpoints.values())]
+        await self._catalog.remove_strays(alive)
         gone = [container for container in self._stored if not self._is_live(container)]
         await self._database.write(lambda cx: rows.drop_sandboxes(cx, gone), durable=False)
         self._stored.clear()
@@ -467,6 +472,7 @@ class NetworkService:
         for live in running:
             self._publisher.release(live)
         try:
+            await self._departed.close()
             if not running:
                 await self._kernel.remove_firewall()
                 await self._catalog.lower_links()
@@ -474,6 +480,10 @@ class NetworkService:
             await self._kernel.close()
 
     # --- small parts ---------------------------------------------------------------------------------------------------------
+
+    def _plans(self, endpoints: Iterable[Endpoint], published: bool) -> list[InterfacePlan]:
+        mark = self._options.link_mark
+        return [ep.plan(each, published=published, mark=mark) for each in endpoints if each.interface]
 
     def _host_gateways(self) -> list[str]:
         """What `host-gateway` stands for: as configured, else the default bridge's own addresses."""
