@@ -21,7 +21,7 @@ from sampan.runtime.container import users
 from sampan.runtime.interface import ExecLaunch, LaunchError
 
 if TYPE_CHECKING:
-    from sampan.containers.services import Services
+    from sampan.containers.services import ContainerSettings, Services
     from sampan.engineapi.container import ExecConfig
     from sampan.oci.runtime import Process
     from sampan.runtime.interface import AttachStream, ExecHandle, ExitStatus
@@ -176,6 +176,7 @@ class Execs:
             (config.console_size[0], config.console_size[1]) if config.console_size else None
         )
         process = build_process(
+            self._services.settings,
             exec.container,
             config.cmd or [],
             env=config.env or [],
@@ -206,6 +207,7 @@ class Execs:
 
 
 def build_process(
+    settings: ContainerSettings,
     container: Container,
     arguments: list[str],
     *,
@@ -225,7 +227,9 @@ def build_process(
         "env": merge_environment(environment(record, tty=tty), env),
         "user": {"uid": 0, "gid": 0},
         "capabilities": capability_sets(granted),
-        "noNewPrivileges": parse_security_options(host.security_opt or ()).no_new_privileges,
+        "noNewPrivileges": parse_security_options(
+            host.security_opt or (), no_new_privileges=settings.no_new_privileges
+        ).no_new_privileges,
         "oomScoreAdj": host.oom_score_adj,
     }
     if record.app_armor_profile and not privileged and record.app_armor_profile != "unconfined":

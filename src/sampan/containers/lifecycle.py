@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from sampan.containers.services import Services
     from sampan.containers.starting import Starting
 
-DEFAULT_STOP_TIMEOUT = 10
 _KILL_PATIENCE = 10.0
 """Seconds for which a killed container may take to be gone, before the engine gives up."""
 
@@ -61,7 +60,7 @@ class Lifecycle:
         number = parse_signal(signal) if signal else stop_signal(container)
         if timeout is None:
             own = container.record.config.stop_timeout
-            timeout = DEFAULT_STOP_TIMEOUT if own is None else own
+            timeout = self._services.settings.default_stop_timeout if own is None else own
         shim = await self._mark_stopped(container)
         if shim is None:
             return

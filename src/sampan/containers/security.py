@@ -22,9 +22,12 @@ class SecurityOptions(NamedTuple):
     writable_cgroups: bool | None = None
 
 
-def parse_security_options(options: Iterable[str]) -> SecurityOptions:
-    """Raises `InvalidParameter` naming the option that makes no sense."""
-    result = SecurityOptions()
+def parse_security_options(options: Iterable[str], *, no_new_privileges: bool = False) -> SecurityOptions:
+    """`no_new_privileges` is what holds when no option says otherwise.
+
+    Raises `InvalidParameter` naming the option that makes no sense.
+    """
+    result = SecurityOptions(no_new_privileges=no_new_privileges)
     for option in options:
         if option == "no-new-privileges":
             result = result._replace(no_new_privileges=True)

@@ -104,6 +104,10 @@ class ContainerService:
         """By id, name or beginning of an id. Raises `NotFound("No such container: x")`."""
         return self.registry.get(reference)
 
+    def reload(self, settings: ContainerSettings) -> None:
+        """Other defaults from now on; directories and cgroup parents are those of the start."""
+        self.services.settings = settings
+
     async def recover(self) -> None:
         """Load, adopt and repair; see `recovery`."""
         await self._recovery.recover()
@@ -147,6 +151,7 @@ class ContainerService:
 
     async def _probe_process(self, container: Container, arguments: list[str]) -> Process:
         return build_process(
+            self.services.settings,
             container,
             arguments,
             env=[],

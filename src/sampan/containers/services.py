@@ -35,6 +35,7 @@ class ContainerSettings:
     """Runtime name → argv prefix of its program; None is the native runtime."""
     default_runtime: str = "runc"
     default_shm_size: int = 64 << 20
+    default_stop_timeout: int = 10
     default_ipc_mode: str = "private"
     default_cgroupns_mode: str = ""
     default_ulimits: Sequence[Ulimit] = ()
@@ -42,6 +43,7 @@ class ContainerSettings:
     log_driver: str = "json-file"
     log_opts: Mapping[str, str] = field(default_factory=dict)
     seccomp_profile: str = ""
+    """`unconfined`, or a profile as JSON; "" is Docker's."""
     no_new_privileges: bool = False
     dns: Sequence[str] = ()
     dns_search: Sequence[str] = ()
@@ -50,11 +52,12 @@ class ContainerSettings:
     shutdown_timeout: int = 15
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Services:
     """Handed to every verb."""
 
     settings: ContainerSettings
+    """Replaced as a whole when the configuration is reloaded: read it anew at each use."""
     registry: ContainerRegistry
     events: EventBus
     images: Images

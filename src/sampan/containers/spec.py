@@ -43,6 +43,7 @@ class SpecContext(NamedTuple):
     cgroup_parent: str = "/docker"
     default_ulimits: Sequence[Ulimit] = ()
     default_init: bool = False
+    default_no_new_privileges: bool = False
     seccomp_default: str = ""
     """`unconfined`, or a profile as JSON, from the engine's configuration; "" is Docker's default."""
 
@@ -50,7 +51,9 @@ class SpecContext(NamedTuple):
 def build_spec(record: ContainerRecord, context: SpecContext) -> oci.Spec:
     """The spec. Raises `InvalidParameter` and `SystemFailure` for what only shows now (devices gone, bad profile)."""
     host = record.host_config
-    security = parse_security_options(host.security_opt or ())
+    security = parse_security_options(
+        host.security_opt or (), no_new_privileges=context.default_no_new_privileges
+    )
     granted = capabilities.effective(host.cap_add, host.cap_drop, privileged=host.privileged)
     spec: oci.Spec = {
         "ociVersion": OCI_VERSION,

@@ -189,6 +189,7 @@ class Starting:
             shm=self._mounting.shm(container, self._ipc_donor(container)),
             cgroup_parent=settings.cgroup_parent,
             default_ulimits=settings.default_ulimits,
+            default_no_new_privileges=settings.no_new_privileges,
             seccomp_default=settings.seccomp_profile,
         )
 

@@ -7,6 +7,7 @@ subject Sampan does not have are kept apart in `ACCEPTED_WITHOUT_EFFECT`: they a
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,9 @@ class AddressPool(msgspec.Struct, forbid_unknown_fields=True):
 class Ulimit(msgspec.Struct, rename={"name": "Name", "hard": "Hard", "soft": "Soft"}):
     """A resource limit of every container's processes."""
 
-    name: str
-    hard: int
-    soft: int
+    name: str = ""
+    hard: int = 0
+    soft: int = 0
 
 
 class RuntimeSpec(msgspec.Struct, rename={"runtime_args": "runtimeArgs", "runtime_type": "runtimeType"}):
@@ -160,6 +161,7 @@ class EngineConfig(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, k
     rootless: bool = False
     swarm_default_advertise_addr: str = ""
     builder: dict[str, Any] = {}
+    network_diagnostic_port: int = 0
 
     @property
     def data_path(self) -> Path:
@@ -175,43 +177,68 @@ class EngineConfig(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, k
 RELOADABLE = frozenset(
     {
         "debug",
+        "default-cgroupns-mode",
+        "default-ipc-mode",
+        "default-runtime",
+        "default-shm-size",
+        "default-stop-timeout",
+        "insecure-registries",
         "labels",
         "live-restore",
-        "insecure-registries",
         "registry-mirrors",
-        "max-concurrent-downloads",
-        "max-concurrent-uploads",
-        "max-download-attempts",
-        "shutdown-timeout",
-        "features",
-        "default-runtime",
         "runtimes",
-        "authorization-plugins",
+        "shutdown-timeout",
     }
 )
-"""Keys that SIGHUP takes over, as dockerd does; the others wait for the next start."""
+"""Keys that SIGHUP takes over when the file holds them, as dockerd does; the others wait for the next start."""
+
+ALWAYS_RELOADED = frozenset(
+    {"features", "max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts"}
+)
+"""Keys that SIGHUP sets back to their defaults when the file does not hold them."""
 
 ACCEPTED_WITHOUT_EFFECT: dict[str, str] = {
+    "authorization-plugins": "plugins are not there yet",
+    "builder": "the builder is not there yet",
+    "cdi-spec-dirs": "CDI devices are not there yet",
     "containerd": "Sampan has its own content store and shims",
     "containerd-namespace": "Sampan has its own content store and shims",
     "containerd-plugins-namespace": "Sampan has its own content store and shims",
+    "cpu-rt-period": "real-time budgets are set on the containers (--cpu-rt-period)",
+    "cpu-rt-runtime": "real-time budgets are set on the containers (--cpu-rt-runtime)",
     "cri-containerd": "Kubernetes' CRI is not there yet",
-    "authorization-plugins": "plugins are not there yet",
-    "cdi-spec-dirs": "CDI devices are not there yet",
-    "network-control-plane-mtu": "Swarm is not there yet",
-    "node-generic-resources": "Swarm is not there yet",
-    "swarm-default-advertise-addr": "Swarm is not there yet",
-    "nri-opts": "NRI is not there",
-    "userland-proxy-path": "published ports are the kernel's, no proxy program runs",
-    "cpu-rt-period": "set it on the containers",
-    "cpu-rt-runtime": "set it on the containers",
+    "init-path": "process 1 of --init is Sampan's own",
     "metrics-addr": "metrics are not there yet",
-    "selinux-enabled": "SELinux is not there yet",
-    "firewall-backend": "rules are always nftables",
-    "builder": "the builder is not there yet",
+    "network-control-plane-mtu": "Swarm is not there yet",
+    "network-diagnostic-port": "the network diagnostic server is not there",
+    "node-generic-resources": "Swarm is not there yet",
+    "nri-opts": "NRI is not there",
     "rootless": "an ordinary user's engine is not there yet",
+    "selinux-enabled": "SELinux is not there yet",
+    "storage-opts": "no storage driver has options yet",
+    "swarm-default-advertise-addr": "Swarm is not there yet",
+    "userland-proxy-path": "published ports are the kernel's, no proxy program runs",
+    "userns-remap": "remapping users for all containers is not there yet: THEY RUN AS THE HOST'S USERS",
 }
 """Keys that are read and have no effect, each with the reason that the warning gives."""
+
+
+def without_effect(config: EngineConfig) -> Iterator[str]:
+    """One warning for each thing that was asked for and that this engine does not have."""
+    defaults = EngineConfig()
+    for key, reason in ACCEPTED_WITHOUT_EFFECT.items():
+        name = key.replace("-", "_")
+        if getattr(config, name) != getattr(defaults, name):
+            yield f"{key} is accepted and has no effect: {reason}"
+    if "native.cgroupdriver=systemd" in (option.replace(" ", "").lower() for option in config.exec_opts):
+        yield "exec-opts native.cgroupdriver=systemd is accepted and has no effect: cgroups are made through cgroupfs"
+    if config.firewall_backend == "iptables":
+        yield "firewall-backend iptables is accepted and has no effect: rules are always nftables"
+    if config.features.get("containerd-snapshotter") is False:
+        yield "features containerd-snapshotter=false is accepted and has no effect: images are always kept as containerd does"
+    if config.features.get("cdi"):
+        yield "features cdi is accepted and has no effect: CDI devices are not there yet"
+
 
 NATIVE_RUNTIMES = ("runc", "io.containerd.runc.v2")
 """Names of Sampan's own OCI runtime; they are Docker's, because scripts and Compose files say them."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Self
@@ -21,7 +20,12 @@ from sampan.content.schema import CONTENT_SCHEMA
 from sampan.engine.config import EngineConfig
 from sampan.engine.identity import engine_id
 from sampan.engine.information import Information
-from sampan.engine.settings import container_settings, launcher_config, network_options
+from sampan.engine.settings import (
+    container_settings,
+    launcher_config,
+    network_options,
+    reloaded_attributes,
+)
 from sampan.events import EventBus
 from sampan.images.records import IMAGES_SCHEMA
 from sampan.images.service import ImageService
@@ -125,13 +129,11 @@ class Engine:
         """How many things the engine does at once; `docker info` calls them goroutines."""
         return len(asyncio.all_tasks())
 
-    def reload(self, config: EngineConfig, changed: list[str]) -> None:
-        """Take over a configuration whose reloadable keys changed (SIGHUP), and tell it as an event."""
+    def reload(self, config: EngineConfig) -> None:
+        """Take over a configuration whose reloadable keys may have changed (SIGHUP), and tell it as an event."""
         self.config = config
-        if changed:
-            self.events.publish(
-                "daemon", "reload", self.id, {"name": os.uname().nodename, "changed": ",".join(changed)}
-            )
+        self.containers.reload(container_settings(config))
+        self.events.publish("daemon", "reload", self.id, reloaded_attributes(config))
 
     async def stop_containers(self) -> None:
         """The first half of a shutdown: containers stop within the shutdown timeout, unless live-restore keeps them."""

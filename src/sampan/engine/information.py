@@ -30,6 +30,7 @@ from sampan.names.platform import local
 from sampan.version import __version__
 
 if TYPE_CHECKING:
+    from sampan.engine.config import EngineConfig
     from sampan.engine.engine import Engine
 
 
@@ -49,7 +50,7 @@ class Information:
             "ApiVersion": api,
             "Arch": machine,
             "BuildTime": "",
-            "Experimental": "false",
+            "Experimental": str(self._engine.config.experimental).lower(),
             "GitCommit": "",
             "GoVersion": python,
             "KernelVersion": os.uname().release,
@@ -136,7 +137,7 @@ class Information:
             containerd_commit=Commit(""),
             runc_commit=Commit(__version__),
             init_commit=Commit(__version__),
-            security_options=_security_options(config.default_cgroupns_mode, features.unified),
+            security_options=_security_options(config, features.unified),
             firewall_backend=FirewallInfo("nftables"),
             cdi_spec_dirs=config.cdi_spec_dirs,
             warnings=_warnings(features),
@@ -182,15 +183,17 @@ def _os_release() -> dict[str, str]:
     return {}
 
 
-def _security_options(cgroupns: str, v2: bool) -> list[str]:
+def _security_options(config: EngineConfig, v2: bool) -> list[str]:
     options = []
     if (
         Path("/sys/module/apparmor/parameters/enabled").exists()
         and _read("/sys/module/apparmor/parameters/enabled") == "Y"
     ):
         options.append("name=apparmor")
-    options.append("name=seccomp,profile=builtin")
-    if (cgroupns or ("private" if v2 else "host")) == "private":
+    options.append(f"name=seccomp,profile={config.seccomp_profile or 'builtin'}")
+    if config.no_new_privileges:
+        options.append("name=no-new-privileges")
+    if (config.default_cgroupns_mode or ("private" if v2 else "host")) == "private":
         options.append("name=cgroupns")
     return options
 

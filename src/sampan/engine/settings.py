@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
+from pathlib import Path
+
+from sampan.containers.host import host_features
 from sampan.containers.services import ContainerSettings
 from sampan.engine.config import NATIVE_RUNTIMES, EngineConfig
 from sampan.engineapi.container import Ulimit
+from sampan.errors import InvalidParameter, SampanError
 from sampan.networks.options import NetworkOptions
 from sampan.runtime.launcher import LauncherConfig
+from sampan.seccomp import load_profile
 
 _DEFAULT_CGROUP_PARENT = "/docker"
 
@@ -30,16 +37,18 @@ def container_settings(config: EngineConfig) -> ContainerSettings:
         runtimes=dict.fromkeys(NATIVE_RUNTIMES)
         | {name: [runtime.path, *runtime.runtime_args] for name, runtime in config.runtimes.items()},
         default_runtime=config.default_runtime,
+        default_stop_timeout=config.default_stop_timeout,
         default_shm_size=config.default_shm_size,
         default_ipc_mode=config.default_ipc_mode,
         default_cgroupns_mode=config.default_cgroupns_mode,
         default_ulimits=[
-            Ulimit(limit.name, limit.soft, limit.hard) for limit in config.default_ulimits.values()
+            Ulimit(limit.name or name, hard=limit.hard, soft=limit.soft)
+            for name, limit in config.default_ulimits.items()
         ],
         init=config.init,
         log_driver=config.log_driver,
         log_opts=config.log_opts,
-        seccomp_profile=config.seccomp_profile,
+        seccomp_profile=_seccomp_profile(config.seccomp_profile),
         no_new_privileges=config.no_new_privileges,
         dns=config.dns,
         dns_search=config.dns_search,
@@ -47,6 +56,20 @@ def container_settings(config: EngineConfig) -> ContainerSettings:
         live_restore=config.live_restore,
         shutdown_timeout=config.shutdown_timeout,
     )
+
+
+def _seccomp_profile(name: str) -> str:
+    """The text of the profile that a path names; `unconfined` and `builtin` as they are. Raises `InvalidParameter`."""
+    if name in ("", "builtin", "unconfined"):
+        return name
+    try:
+        text = Path(name).read_text()
+        load_profile(text.encode())
+    except OSError as error:
+        raise InvalidParameter(f"opening seccomp profile ({name}) failed: {error.strerror}") from error
+    except (SampanError, UnicodeDecodeError) as error:
+        raise InvalidParameter(f"decoding seccomp profile ({name}) failed: {error}") from error
+    return text
 
 
 def network_options(config: EngineConfig) -> NetworkOptions:
@@ -79,3 +102,39 @@ def network_options(config: EngineConfig) -> NetworkOptions:
         bridge_accept_fwmark=config.bridge_accept_fwmark,
         userland_proxy=config.userland_proxy,
     )
+
+
+def reloaded_attributes(config: EngineConfig) -> dict[str, str]:
+    """What dockerd's `reload` event says: everything that a reload may change, as it is now."""
+    return {
+        "name": os.uname().nodename,
+        "debug": _word(config.debug),
+        "default-cgroupns-mode": config.default_cgroupns_mode
+        or ("private" if host_features().unified else "host"),
+        "default-ipc-mode": config.default_ipc_mode,
+        "default-runtime": config.default_runtime,
+        "default-shm-size": str(config.default_shm_size),
+        "default-stop-timeout": str(config.default_stop_timeout),
+        "features": "map["
+        + " ".join(f"{key}:{_word(on)}" for key, on in sorted(config.features.items()))
+        + "]",
+        "insecure-registries": json.dumps(config.insecure_registries),
+        "labels": json.dumps(config.labels),
+        "live-restore": _word(config.live_restore),
+        "max-concurrent-downloads": str(config.max_concurrent_downloads),
+        "max-concurrent-uploads": str(config.max_concurrent_uploads),
+        "max-download-attempts": str(config.max_download_attempts),
+        "registry-mirrors": json.dumps(config.registry_mirrors),
+        "runtimes": " ".join(
+            f"{name}:{path}"
+            for name, path in [
+                *((name, "sampan-runtime") for name in NATIVE_RUNTIMES),
+                *((name, runtime.path) for name, runtime in config.runtimes.items()),
+            ]
+        ),
+        "shutdown-timeout": str(config.shutdown_timeout),
+    }
+
+
+def _word(value: bool) -> str:
+    return str(value).lower()

@@ -88,7 +88,7 @@ async def fetch(url: str) -> AsyncIterator[bytes]:
     if not address.startswith(("http://", "https://")):
         raise InvalidParameter(f"cannot import from {url}: only http and https addresses can be fetched")
     try:
-        async with aiohttp.ClientSession() as session, session.get(address) as response:
+        async with aiohttp.ClientSession(trust_env=True) as session, session.get(address) as response:
             if response.status >= 400:
                 raise SystemFailure(f"got HTTP status code >= 400: {response.status} {response.reason}")
             async for chunk in response.content.iter_any():

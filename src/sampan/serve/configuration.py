@@ -1,7 +1,8 @@
 """One configuration from two sources: the command line and `daemon.json`.
 
 As with dockerd, a key given in both is an error even when the values agree, because the loser would be silently ignored; unknown
-keys are errors; list-valued flags conflict with the file's list as a whole.
+keys are errors; list-valued flags conflict with the file's list as a whole. The words of the refusals are dockerd's: scripts look
+for them.
 """
 
 from __future__ import annotations
@@ -13,25 +14,34 @@ from typing import Any, NamedTuple
 import msgspec
 
 from sampan.engine.config import (
-    ACCEPTED_WITHOUT_EFFECT,
+    ALWAYS_RELOADED,
     NATIVE_RUNTIMES,
     RELOADABLE,
     EngineConfig,
     RuntimeSpec,
+    without_effect,
 )
 from sampan.errors import InvalidParameter
+from sampan.serve import flags, values
+from sampan.serve.validation import validate
 
 DEFAULT_FILE = Path("/etc/sampan/daemon.json")
 
-_LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
-_CHOICES = {
-    "log-level": _LOG_LEVELS,
-    "log-format": ("text", "json"),
-    "default-ipc-mode": ("private", "shareable"),
-    "default-cgroupns-mode": ("", "host", "private"),
-    "firewall-backend": ("", "iptables", "nftables"),
-    "storage-driver": ("", "overlayfs", "overlay2", "native", "vfs"),
-}
+_KNOWN = {field.encode_name for field in msgspec.structs.fields(EngineConfig)}
+_IGNORED = ("deprecated-key-path", "allow-nondistributable-artifacts", "min-api-version", "extension-config")
+"""Keys that dockerd passes over in silence."""
+_MAPS = (
+    *("default-network-opts", "log-opts", "runtimes", "default-ulimits", "features", "builder"),
+    *("nri-opts", "extension-config"),
+)
+"""Keys whose objects hold names of the user's; the keys within other objects are directives of their own."""
+_MARKS = (
+    (b"\xff\xfe", "utf-16-le"),
+    (b"\xfe\xff", "utf-16-be"),
+    (b"\xef\xbb\xbf", "utf-8"),
+)
+_FROM_FLAGS_AND_FILE = ("runtimes",)
+"""`--add-runtime` adds to the file's runtimes."""
 
 
 class Loaded(NamedTuple):
@@ -40,132 +50,180 @@ class Loaded(NamedTuple):
     config: EngineConfig
     warnings: list[str]
     file: Path
+    written: frozenset[str]
+    """The keys that the file holds."""
 
 
-def load(flags: dict[str, Any]) -> Loaded:
+def load(given: dict[str, Any]) -> Loaded:
     """Join the flags (from `sampan.serve.flags.parse`) with the file that they or the default name.
 
     Raises `InvalidParameter` in dockerd's words.
     """
-    file = Path(flags.get("config-file") or DEFAULT_FILE)
-    written = _read_file(file, must_exist="config-file" in flags)
-    known = {field.encode_name for field in msgspec.structs.fields(EngineConfig)}
-    given = {key: value for key, value in flags.items() if key in known}
-    _refuse_unknown(written, known, file)
-    _refuse_conflicts(given, written, file)
-    values = {**written, **given}
+    file = Path(given.get("config-file") or DEFAULT_FILE)
     try:
-        config = msgspec.convert(values, EngineConfig)
-    except msgspec.ValidationError as error:
-        raise InvalidParameter(
-            f"unable to configure the engine with file {file}: merged configuration validation failed: {error}"
-        ) from error
-    _validate(config)
+        written = _read_file(file, must_exist="config-file" in given)
+        from_flags = {key: value for key, value in given.items() if key in _KNOWN}
+        _refuse_unknown(written)
+        _refuse_conflicts(from_flags, written)
+        config = _converted(_merged(written, from_flags))
+        validate(config)
+    except InvalidParameter as error:
+        raise InvalidParameter(f"unable to configure the Docker daemon with file {file}: {error}") from error
     _take_runtimes(config)
-    warnings = [
-        f"{key} is accepted and has no effect: {reason}"
-        for key, reason in ACCEPTED_WITHOUT_EFFECT.items()
-        if values.get(key) not in (None, "", [], {}, False, 0)
-    ]
-    return Loaded(config, warnings, file)
+    _complete(config)
+    return Loaded(config, list(without_effect(config)), file, frozenset(written))
 
 
-def reload(current: EngineConfig, flags: dict[str, Any]) -> tuple[EngineConfig, list[str]]:
-    """The configuration after SIGHUP, and the keys that changed. Only `RELOADABLE` keys move."""
-    fresh = load(flags).config
-    changed: list[str] = []
-    values: dict[str, Any] = {}
-    for field in msgspec.structs.fields(EngineConfig):
-        value = getattr(fresh, field.name)
-        if field.encode_name in RELOADABLE and value != getattr(current, field.name):
-            changed.append(field.encode_name)
-            values[field.name] = value
-    return msgspec.structs.replace(current, **values), changed
+def reload(current: EngineConfig, given: dict[str, Any]) -> EngineConfig:
+    """The configuration after SIGHUP: of the keys that can be reloaded those that the file holds now.
+
+    Raises `InvalidParameter` for a file that a start would refuse; nothing has changed then.
+    """
+    loaded = load(given)
+    fresh = {
+        field.name: getattr(loaded.config, field.name)
+        for field in msgspec.structs.fields(EngineConfig)
+        if field.encode_name in ALWAYS_RELOADED
+        or (field.encode_name in RELOADABLE and field.encode_name in loaded.written)
+    }
+    merged = msgspec.structs.replace(current, **fresh)
+    _refuse_runtimes(merged)
+    return merged
 
 
 def _read_file(file: Path, must_exist: bool) -> dict[str, Any]:
+    """The file's keys, null ones left out; those of nested objects in dockerd's flat form."""
     try:
         data = file.read_bytes()
     except FileNotFoundError:
         if must_exist:
-            raise InvalidParameter(
-                f"unable to configure the engine with file {file}: open {file}: no such file or directory"
-            ) from None
+            raise InvalidParameter(f"open {file}: no such file or directory") from None
         return {}
     except OSError as error:
-        raise InvalidParameter(
-            f"unable to configure the engine with file {file}: {error.strerror}"
-        ) from error
+        raise InvalidParameter(f"open {file}: {(error.strerror or '').lower()}") from error
     if not data.strip():
         return {}
     try:
-        document = msgspec.json.decode(data)
-    except msgspec.DecodeError as error:
-        raise InvalidParameter(f"unable to configure the engine with file {file}: {error}") from error
+        document = msgspec.json.decode(_text(data))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidParameter(f"{error}") from error
     if not isinstance(document, dict):
-        raise InvalidParameter(f"unable to configure the engine with file {file}: it must hold a JSON object")
-    return document
+        raise InvalidParameter("it must hold a JSON object")
+    if "host-gateway-ip" in document:  # the name until version 28
+        if "host-gateway-ips" in document:
+            raise InvalidParameter(
+                "host-gateway-ip and host-gateway-ips must not both be specified in the config file"
+            )
+        document["host-gateway-ips"] = [document.pop("host-gateway-ip")]
+    return {key: value for key, value in document.items() if value is not None and key not in _IGNORED}
 
 
-def _refuse_unknown(written: dict[str, Any], known: set[str], file: Path) -> None:
-    unknown = [key for key in written if key not in known]
+def _text(data: bytes) -> str:
+    """As its byte order mark says; UTF-8 without one."""
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return data.removeprefix(mark).decode(encoding)
+    return data.decode()
+
+
+def _flat(document: dict[str, Any]) -> dict[str, Any]:
+    """Keys as directives: `{"proxies": {"http-proxy": …}}` is `http-proxy`."""
+    directives: dict[str, Any] = {}
+    for key, value in document.items():
+        if isinstance(value, dict) and key not in _MAPS:
+            directives.update(value)
+        else:
+            directives[key] = value
+    return directives
+
+
+def _refuse_unknown(written: dict[str, Any]) -> None:
+    proxies = {flag.name for flag in flags.FLAGS if flag.key.startswith("proxies.")}
+    unknown = [key for key in _flat(written) if key not in _KNOWN and key not in proxies]
     if unknown:
         raise InvalidParameter(
-            f"unable to configure the engine with file {file}: the following directives don't match any configuration option: "
-            + ", ".join(unknown)
+            "the following directives don't match any configuration option: " + ", ".join(unknown)
         )
 
 
-def _refuse_conflicts(given: dict[str, Any], written: dict[str, Any], file: Path) -> None:
-    conflicts = [
-        f"{key}: (from flag: {_go(given[key])}, from file: {_go(written[key])})"
-        for key in written
-        if key in given
-    ]
+def _refuse_conflicts(given: dict[str, Any], written: dict[str, Any]) -> None:
+    flat_flags, flat_file = _flat(given), _flat(written)
+    conflicts = []
+    for key in sorted(flat_flags):
+        if key in flat_file and key not in _FROM_FLAGS_AND_FILE:
+            flag, file = values.shown(flags.KINDS.get(key, ""), flat_flags[key]), values.as_go(flat_file[key])
+            if key.endswith("-proxy"):
+                flag, file = values.without_credentials(flag), values.without_credentials(file)
+            conflicts.append(f"{key}: (from flag: {flag}, from file: {file})")
     if conflicts:
         raise InvalidParameter(
-            f"unable to configure the engine with file {file}: the following directives are specified both as a flag and in "
-            "the configuration file: " + ", ".join(conflicts)
+            "the following directives are specified both as a flag and in the configuration file: "
+            + ", ".join(conflicts)
         )
 
 
-def _go(value: Any) -> str:
-    """A value as Go's %v prints it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return "[" + " ".join(_go(item) for item in value) + "]"
-    if isinstance(value, dict):
-        return "map[" + " ".join(f"{key}:{_go(value[key])}" for key in sorted(value)) + "]"
-    return str(value)
+def _merged(written: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Disjoint but for the members of `proxies`. dockerd takes sizes as text in the file."""
+    merged = {**written, **given}
+    if isinstance(written.get("proxies"), dict):
+        merged["proxies"] = {**written["proxies"], **given.get("proxies", {})}
+    if "default-shm-size" in written:
+        merged["default-shm-size"] = values.read_size("default-shm-size", written["default-shm-size"])
+    return merged
 
 
-def _validate(config: EngineConfig) -> None:
-    for key, choices in _CHOICES.items():
-        value = getattr(config, key.replace("-", "_"))
-        if value not in choices:
-            raise InvalidParameter(
-                f"invalid {key.replace('-', ' ')}: {value}: it must be one of {', '.join(filter(None, choices))}"
-            )
-    for label in config.labels:
-        if "=" not in label:
-            raise InvalidParameter(f"bad attribute format: {label}")
-    for name in ("max_concurrent_downloads", "max_concurrent_uploads"):
-        if getattr(config, name) < 0:
-            raise InvalidParameter(f"invalid {name.replace('_', ' ')}: {getattr(config, name)}")
-    if config.max_download_attempts < 1:
-        raise InvalidParameter(f"invalid max download attempts: {config.max_download_attempts}")
-    for path in ("data_root", "exec_root"):
-        if not os.path.isabs(getattr(config, path)):
-            setattr(config, path, os.path.abspath(getattr(config, path)))
+def _converted(document: dict[str, Any]) -> EngineConfig:
+    try:
+        return msgspec.convert(document, EngineConfig)
+    except msgspec.ValidationError as error:
+        message, _, place = str(error).partition(" - at `$.")
+        raise InvalidParameter(f"{place.rstrip('`')}: {message}" if place else message) from error
 
 
 def _take_runtimes(config: EngineConfig) -> None:
     """`--add-runtime name=path` becomes an entry of `runtimes`."""
     for text in config.add_runtimes:
         name, equals, path = text.partition("=")
+        name, path = name.strip(), path.strip()
         if not name or not equals or not path:
-            raise InvalidParameter(f"invalid runtime specification '{text}': it must be name=path")
-        if name in config.runtimes or name in NATIVE_RUNTIMES:
-            raise InvalidParameter(f"runtime '{name}' is reserved or registered twice")
+            raise InvalidParameter(f"invalid runtime argument: {text}")
+        if name in NATIVE_RUNTIMES:
+            raise InvalidParameter(f"runtime name '{name}' is reserved")
+        if name in config.runtimes:
+            raise InvalidParameter(f"runtime '{name}' was already defined")
         config.runtimes[name] = RuntimeSpec(path=path)
+    _refuse_runtimes(config)
+
+
+def _refuse_runtimes(config: EngineConfig) -> None:
+    for name, runtime in config.runtimes.items():
+        if name in NATIVE_RUNTIMES:
+            raise InvalidParameter(f"runtime name '{name}' is reserved")
+        if not runtime.path and not runtime.runtime_type:
+            raise InvalidParameter(f"runtime {name}: either a runtimeType or a path must be configured")
+        if runtime.path and runtime.runtime_type:
+            raise InvalidParameter(
+                f"runtime {name}: cannot configure both path and runtimeType for the same runtime"
+            )
+        if runtime.runtime_type:
+            raise InvalidParameter(
+                f"runtime {name}: runtimeType {runtime.runtime_type} is a containerd shim, which Sampan has no use for: give a path"
+            )
+        if runtime.options:
+            raise InvalidParameter(f"runtime {name}: options cannot be used with a path runtime")
+    if config.default_runtime not in (*NATIVE_RUNTIMES, *config.runtimes):
+        raise InvalidParameter(f"specified default runtime '{config.default_runtime}' does not exist")
+
+
+def _complete(config: EngineConfig) -> None:
+    """What follows from what was said."""
+    for path in ("data_root", "exec_root"):
+        setattr(config, path, os.path.abspath(getattr(config, path)))
+    if config.tlsverify is not None:
+        config.tls = True  # also `--tlsverify=false`
+    elif config.tls:
+        config.tlsverify = True
+    config.hosts = [host.strip() for host in config.hosts if host.strip()]
+    if not config.hosts and config.tls:
+        config.hosts = ["tcp://localhost:2376"]
+    config.labels = list(dict.fromkeys(config.labels))

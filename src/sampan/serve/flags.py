@@ -6,11 +6,11 @@ Docker's programs: `--flag=value` or `--flag value`, `--flag` alone only for boo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from sampan.errors import InvalidParameter
-from sampan.names.units import parse_memory
+from sampan.serve.values import READERS
 
 
 class Flag(NamedTuple):
@@ -65,13 +65,11 @@ FLAGS = [
         "string",
         "Default cgroup namespace (host | private)",
     ),
-    Flag(
-        "default-gateway", "default-gateway", "string", "Default gateway IPv4 address for the default bridge"
-    ),
+    Flag("default-gateway", "default-gateway", "ip", "Default gateway IPv4 address for the default bridge"),
     Flag(
         "default-gateway-v6",
         "default-gateway-v6",
-        "string",
+        "ip",
         "Default gateway IPv6 address for the default bridge",
     ),
     Flag(
@@ -92,9 +90,9 @@ FLAGS = [
         "Default container stop timeout in seconds (10)",
     ),
     Flag("default-ulimit", "default-ulimits", "ulimits", "Default ulimits for containers"),
-    Flag("dns", "dns", "list", "DNS server to use"),
+    Flag("dns", "dns", "addresses", "DNS server to use"),
     Flag("dns-opt", "dns-opts", "list", "DNS options to use"),
-    Flag("dns-search", "dns-search", "list", "DNS search domains to use"),
+    Flag("dns-search", "dns-search", "domains", "DNS search domains to use"),
     Flag("exec-opt", "exec-opts", "list", "Runtime execution options"),
     Flag("exec-root", "exec-root", "string", "Root directory for execution state files"),
     Flag("experimental", "experimental", "bool", "Enable experimental features"),
@@ -105,22 +103,25 @@ FLAGS = [
     Flag("group", "group", "string", "Group for the unix socket (docker)", "G"),
     Flag("host", "hosts", "list", "Socket(s) to listen on: unix://, tcp://, fd://", "H"),
     Flag(
-        "host-gateway-ip", "host-gateway-ips", "list", "Addresses that host-gateway in --add-host resolves to"
+        "host-gateway-ip",
+        "host-gateway-ips",
+        "addresses",
+        "Addresses that host-gateway in --add-host resolves to",
     ),
     Flag("http-proxy", "proxies.http-proxy", "string", "HTTP proxy URL to use for outgoing traffic"),
     Flag("https-proxy", "proxies.https-proxy", "string", "HTTPS proxy URL to use for outgoing traffic"),
     Flag("icc", "icc", "bool", "Enable inter-container communication for the default bridge (true)"),
     Flag("init", "init", "bool", "Run an init in the container to forward signals and reap processes"),
     Flag("init-path", "init-path", "string", "Path to the init binary"),
-    Flag("insecure-registry", "insecure-registries", "list", "Enable insecure registry communication"),
-    Flag("ip", "ip", "string", "Host IP for port publishing from the default bridge (0.0.0.0)"),
+    Flag("insecure-registry", "insecure-registries", "registries", "Enable insecure registry communication"),
+    Flag("ip", "ip", "ip", "Host IP for port publishing from the default bridge (0.0.0.0)"),
     Flag("ip-forward", "ip-forward", "bool", "Enable IP forwarding in system configuration (true)"),
     Flag("ip-forward-no-drop", "ip-forward-no-drop", "bool", "Do not set the FORWARD policy to DROP"),
     Flag("ip-masq", "ip-masq", "bool", "Enable IP masquerading for the default bridge network (true)"),
     Flag("ip6tables", "ip6tables", "bool", "Enable addition of IPv6 firewall rules (true)"),
     Flag("iptables", "iptables", "bool", "Enable addition of firewall rules (true)"),
     Flag("ipv6", "ipv6", "bool", "Enable IPv6 networking for the default bridge network"),
-    Flag("label", "labels", "list", "Set key=value labels to the engine"),
+    Flag("label", "labels", "labels", "Set key=value labels to the engine"),
     Flag("live-restore", "live-restore", "bool", "Keep containers running while the engine is stopped"),
     Flag("log-driver", "log-driver", "string", "Default driver for container logs (json-file)"),
     Flag("log-format", "log-format", "string", "Set the logging format (text | json)"),
@@ -147,10 +148,10 @@ FLAGS = [
     ),
     Flag("no-proxy", "proxies.no-proxy", "string", "Hosts or addresses for which the proxy is skipped"),
     Flag("node-generic-resource", "node-generic-resources", "list", "Advertise user-defined resource"),
-    Flag("nri-opts", "nri-opts", "map", "Node Resource Interface configuration"),
+    Flag("nri-opts", "nri-opts", "nri", "Node Resource Interface configuration"),
     Flag("pidfile", "pidfile", "string", "Path to use for the engine's PID file", "p"),
     Flag("raw-logs", "raw-logs", "bool", "Full timestamps without ANSI coloring"),
-    Flag("registry-mirror", "registry-mirrors", "list", "Preferred registry mirror"),
+    Flag("registry-mirror", "registry-mirrors", "mirrors", "Preferred registry mirror"),
     Flag("rootless", "rootless", "bool", "Enable rootless mode"),
     Flag("seccomp-profile", "seccomp-profile", "string", "Path to seccomp profile, or unconfined (builtin)"),
     Flag("selinux-enabled", "selinux-enabled", "bool", "Enable selinux support"),
@@ -183,9 +184,11 @@ PROGRAM_FLAGS = [
 ]
 """Flags of the program rather than of the engine: not in daemon.json."""
 
+KINDS = {flag.key: flag.kind for flag in FLAGS}
+"""What a key of daemon.json holds, by its flag."""
+
 _BY_NAME = {flag.name: flag for flag in FLAGS + PROGRAM_FLAGS}
 _BY_SHORT = {flag.short: flag for flag in FLAGS + PROGRAM_FLAGS if flag.short}
-_TRUTH = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False}
 
 
 def parse(arguments: list[str]) -> dict[str, Any]:
@@ -196,40 +199,46 @@ def parse(arguments: list[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     rest = iter(arguments)
     for argument in rest:
-        flag, text = _split(argument)
-        if text is None:
-            if flag.kind == "bool":
-                text = "true"
-            else:
-                text = next(rest, None)
-                if text is None:
-                    raise InvalidParameter(f"flag needs an argument: --{flag.name}")
-        _store(values, flag, text)
+        for flag, text in _split(argument):
+            if text is None:
+                text = "true" if flag.kind == "bool" else next(rest, None)
+            if text is None:
+                where = f"--{flag.name}" if argument.startswith("--") else f"'{flag.short}' in {argument}"
+                raise InvalidParameter(f"flag needs an argument: {where}")
+            _store(values, flag, text)
     return values
 
 
-def _split(argument: str) -> tuple[Flag, str | None]:
-    """The flag, and the value that is written onto it."""
+def _split(argument: str) -> Iterator[tuple[Flag, str | None]]:
+    """The flags of one word, each with the value that is written onto it: `--name=value`, or `-Dlinfo`."""
     if argument.startswith("--") and len(argument) > 2:
         name, equals, text = argument[2:].partition("=")
-        flag = _BY_NAME.get(name)
-        if flag is None:
+        if name not in _BY_NAME:
             raise InvalidParameter(f"unknown flag: --{name}")
-        return flag, text if equals else None
-    if argument.startswith("-") and len(argument) > 1:
-        flag = _BY_SHORT.get(argument[1])
+        yield _BY_NAME[name], text if equals else None
+        return
+    if not argument.startswith("-") or argument in ("-", "--"):
+        raise InvalidParameter('"sampan serve" accepts no argument(s).')
+    letters = argument[1:]
+    while letters:
+        flag = _BY_SHORT.get(letters[0])
         if flag is None:
-            raise InvalidParameter(f"unknown shorthand flag: '{argument[1]}' in {argument}")
-        text = argument[2:].removeprefix("=")
-        return flag, text or None
-    raise InvalidParameter(f'"sampan serve" accepts no arguments: {argument}')
+            raise InvalidParameter(f"unknown shorthand flag: '{letters[0]}' in {argument}")
+        rest = letters[1:]
+        if flag.kind == "bool" and not rest.startswith("="):
+            yield flag, None
+            letters = rest
+        else:
+            yield flag, rest.removeprefix("=") or None
+            return
 
 
 def _store(values: dict[str, Any], flag: Flag, text: str) -> None:
     try:
-        value = _READERS[flag.kind](text)
+        value = READERS[flag.kind](text)
     except (ValueError, InvalidParameter) as error:
-        raise InvalidParameter(f'invalid argument "{text}" for "--{flag.name}" flag: {error}') from error
+        name = f"-{flag.short}, --{flag.name}" if flag.short else f"--{flag.name}"
+        raise InvalidParameter(f'invalid argument "{text}" for "{name}" flag: {error}') from error
     if flag.key.startswith("proxies."):
         values.setdefault("proxies", {})[flag.key.partition(".")[2]] = value
     elif isinstance(value, list):
@@ -244,54 +253,12 @@ def _store(values: dict[str, Any], flag: Flag, text: str) -> None:
         values[flag.key] = value
 
 
-def _read_bool(text: str) -> bool:
-    if text.lower() not in _TRUTH:
-        raise ValueError(f'strconv.ParseBool: parsing "{text}": invalid syntax')
-    return _TRUTH[text.lower()]
-
-
-def _read_pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise ValueError("it must be key=value")
-    return key, value
-
-
-def _read_pools(text: str) -> list[dict[str, Any]]:
-    pool: dict[str, Any] = {}
-    for part in text.split(","):
-        key, value = _read_pair(part)
-        if key not in ("base", "size"):
-            raise ValueError(f"unexpected key '{key}' in '{part}'")
-        pool[key] = int(value) if key == "size" else value
-    return [pool]
-
-
-def _read_mapmap(text: str) -> dict[str, dict[str, str]]:
-    driver, pair = _read_pair(text)
-    key, value = _read_pair(pair)
-    return {driver: {key: value}}
-
-
-def _read_ulimits(text: str) -> dict[str, dict[str, Any]]:
-    name, limits = _read_pair(text)
-    soft, colon, hard = limits.partition(":")
-    return {name: {"Name": name, "Soft": int(soft), "Hard": int(hard if colon else soft)}}
-
-
-_READERS: dict[str, Callable[[str], Any]] = {
-    "string": str,
-    "bool": _read_bool,
-    "int": int,
-    "bytes": parse_memory,
-    "list": lambda text: [text],
-    "map": lambda text: dict([_read_pair(text)]),
-    "mapmap": _read_mapmap,
-    "pools": _read_pools,
-    "features": lambda text: (
-        {_read_pair(text)[0]: _read_bool(_read_pair(text)[1])} if "=" in text else {text: True}
-    ),
-    "ulimits": _read_ulimits,
+_SHOWN_KINDS = {
+    **dict.fromkeys(("addresses", "labels", "domains", "mirrors", "registries"), "list"),
+    "features": "map",
+    "nri": "nri-opts",
+    "pools": "pool-options",
+    "ulimits": "ulimit",
 }
 
 
@@ -307,10 +274,6 @@ def usage() -> str:
     ]
     for flag in sorted(FLAGS + PROGRAM_FLAGS, key=lambda flag: flag.name):
         short = f"-{flag.short}, " if flag.short else "    "
-        kind = (
-            ""
-            if flag.kind == "bool"
-            else " " + {"map": "map", "bytes": "bytes", "int": "int"}.get(flag.kind, flag.kind)
-        )
+        kind = "" if flag.kind == "bool" else " " + _SHOWN_KINDS.get(flag.kind, flag.kind)
         lines.append(f"  {short}--{flag.name + kind:<34} {flag.help}")
     return "\n".join(lines)

@@ -8,17 +8,19 @@ import sys
 from datetime import UTC, datetime
 
 _LEVELS = {
+    "trace": logging.DEBUG,
     "debug": logging.DEBUG,
     "info": logging.INFO,
     "warn": logging.WARNING,
     "error": logging.ERROR,
     "fatal": logging.CRITICAL,
+    "panic": logging.CRITICAL,
 }
 _NAMES = {"WARNING": "warning", "CRITICAL": "fatal"}
 
 
 def configure(level: str, form: str, debug: bool) -> None:
-    """Log at `level` (debug|info|warn|error|fatal), `debug` wins; `form` is text or json."""
+    """Log at `level` (panic|fatal|error|warn|info|debug|trace), `debug` wins; `form` is text or json."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if form == "json" else _Text())
     root = logging.getLogger()
@@ -29,7 +31,7 @@ def configure(level: str, form: str, debug: bool) -> None:
 
 def set_level(level: str, debug: bool) -> None:
     """Change the level of a running engine (SIGHUP)."""
-    logging.getLogger().setLevel(logging.DEBUG if debug else _LEVELS[level])
+    logging.getLogger().setLevel(logging.DEBUG if debug else _LEVELS[level.lower()])
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -13,8 +13,11 @@ import logging
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from sampan.api.routes import all_routes
 from sampan.api.server import ApiServer
@@ -31,6 +34,7 @@ from sampan.serve.surroundings import (
     leave_callers_cgroup,
     notify_supervisor,
 )
+from sampan.serve.values import without_credentials
 from sampan.version import __version__
 
 log = logging.getLogger(__name__)
@@ -40,13 +44,13 @@ IDLE_SECONDS = float(os.environ.get("SAMPAN_IDLE_SECONDS", "30"))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the program; the exit code. 0 also after SIGTERM, 125 for a wrong command line, 1 for a failed start."""
+    """Run the program; the exit code. 0 also after SIGTERM, 1 (as dockerd) for whatever is wrong."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         given = flags.parse(arguments)
     except InvalidParameter as error:
         print(f"{error}\nSee 'sampan serve --help'.", file=sys.stderr)  # noqa: T201
-        return 125
+        return 1
     if given.get("help"):
         print(flags.usage())  # noqa: T201
         return 0
@@ -59,6 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)  # noqa: T201
         return 1
     if given.get("validate"):
+        for warning in loaded.warnings:
+            print(f"warning: {warning}", file=sys.stderr)  # noqa: T201
         print("configuration OK", file=sys.stderr)  # noqa: T201
         return 0
     return _run(loaded, given)
@@ -74,12 +80,35 @@ def _run(loaded: configuration.Loaded, given: dict[str, Any]) -> int:
     engine_log.configure(config.log_level, config.log_format, config.debug)
     for warning in loaded.warnings:
         log.warning(warning)
+    _choose_proxies(config)
     try:
         asyncio.run(Program(config, given).run())
     except SampanError as error:
         log.critical("failed to start engine: %s", error)
         return 1
     return 0
+
+
+def _choose_proxies(config: EngineConfig) -> None:
+    """The configured proxies win over those of the environment, for every request that this process makes."""
+    for name, value in (
+        ("http_proxy", config.proxies.http_proxy),
+        ("https_proxy", config.proxies.https_proxy),
+        ("no_proxy", config.proxies.no_proxy),
+    ):
+        for spelling in (name.upper(), name) if value else ():
+            if os.environ.get(spelling, value) != value:
+                log.warning("overriding existing proxy variable with value from configuration: %s", spelling)
+            os.environ[spelling] = value
+
+
+def _without_credentials(config: EngineConfig) -> EngineConfig:
+    proxies = msgspec.structs.replace(
+        config.proxies,
+        http_proxy=without_credentials(config.proxies.http_proxy),
+        https_proxy=without_credentials(config.proxies.https_proxy),
+    )
+    return msgspec.structs.replace(config, proxies=proxies)
 
 
 class Program:
@@ -136,16 +165,19 @@ class Program:
         self._stop.set()
 
     def _on_reload(self) -> None:
+        notify_supervisor(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
-            fresh, changed = configuration.reload(self._config, self._given)
+            self._reload(configuration.reload(self._config, self._given))
         except SampanError as error:
             log.error("the configuration was not reloaded: %s", error)
-            return
+        notify_supervisor("READY=1")
+
+    def _reload(self, fresh: EngineConfig) -> None:
         self._config = fresh
         engine_log.set_level(fresh.log_level, fresh.debug)
-        log.info("reloaded configuration: %s", ", ".join(changed) or "nothing changed")
+        log.info("Reloaded configuration: %s", msgspec.json.encode(_without_credentials(fresh)).decode())
         if self._engine is not None:
-            self._engine.reload(fresh, changed)
+            self._engine.reload(fresh)
 
     def _say_ready(self, listeners: Listeners) -> None:
         for host in listeners.hosts:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sampan.engine.config import EngineConfig, Proxies
 from sampan.errors import InvalidParameter
 from sampan.serve import configuration, flags
 
@@ -66,6 +67,9 @@ def test_every_flag_is_in_the_usage() -> None:
         ),
         (["--feature", "a=true", "--feature", "b"], {"features": {"a": True, "b": True}}),
         (["-p", "/pid"], {"pidfile": "/pid"}),
+        (["-Dl", "warn"], {"debug": True, "log-level": "warn"}),
+        (["--nri-opts", "enable=true"], {"nri-opts": {"enable": True}}),
+        (["--registry-mirror", "https://mirror"], {"registry-mirrors": ["https://mirror/"]}),
         (["-ldebug"], {"log-level": "debug"}),
     ],
 )
@@ -80,9 +84,23 @@ def test_values(arguments: list[str], expected: dict[str, object]) -> None:
         (["-Z"], "unknown shorthand flag: 'Z' in -Z"),
         (["--mtu"], "flag needs an argument: --mtu"),
         (["--mtu", "many"], 'invalid argument "many" for "--mtu" flag'),
-        (["--debug=perhaps"], 'invalid argument "perhaps" for "--debug" flag'),
+        (["--debug=perhaps"], 'invalid argument "perhaps" for "-D, --debug" flag'),
         (["--log-opt", "novalue"], 'invalid argument "novalue" for "--log-opt" flag'),
-        (["positional"], '"sampan serve" accepts no arguments'),
+        (["-p"], "flag needs an argument: 'p' in -p"),
+        (["--dns", "here"], 'invalid argument "here" for "--dns" flag: ParseAddr("here")'),
+        (["--ip", "here"], 'invalid argument "here" for "--ip" flag: failed to parse IP: "here"'),
+        (["--label", "bare"], 'invalid argument "bare" for "--label" flag: bad attribute format: bare'),
+        (
+            ["--dns-search", "a b"],
+            'invalid argument "a b" for "--dns-search" flag: a b is not a valid domain',
+        ),
+        (["--registry-mirror", "mirror:5000"], 'invalid mirror: no scheme specified for "mirror:5000"'),
+        (["--registry-mirror", "https://a:secret@m"], 'not allowed in URI "https://a:xxxxx@m"'),
+        (["--default-address-pool", "base=10.0.0.0/8,size=x"], "invalid size value: x"),
+        (["--default-address-pool", "base=10.0.0.0/8"], "base and size are both needed"),
+        (["--feature", "x=perhaps"], 'strconv.ParseBool: parsing "perhaps": invalid syntax'),
+        (["positional"], '"sampan serve" accepts no argument(s).'),
+        (["--", "x"], '"sampan serve" accepts no argument(s).'),
     ],
 )
 def test_mistakes(arguments: list[str], message: str) -> None:
@@ -116,7 +134,48 @@ def test_file_and_flags_are_joined(tmp_path: Path) -> None:
         ),
         ('{"nonsense": 1}', [], "the following directives don't match any configuration option: nonsense"),
         ('{"mtu": "big"}', [], "mtu"),
-        ("{", [], "unable to configure the engine with file"),
+        ("{", [], "unable to configure the Docker daemon with file"),
+        ('{"dns": ["here"]}', [], 'ParseAddr("here"): unable to parse IP'),
+        ('{"labels": ["bare"]}', [], "bad attribute format: bare"),
+        ('{"labels": ["a=1", "a=2"]}', [], "conflict labels for a=2 and a=1"),
+        ('{"hosts": ["udp://x"]}', [], "invalid bind address (udp://x): unsupported proto 'udp'"),
+        ('{"hosts": ["tcp://:2375/x"]}', [], "should not contain a path element"),
+        ('{"exec-opts": ["x"]}', [], "invalid exec-opt (x): must be formatted 'opt=value'"),
+        ('{"exec-opts": ["x=y"]}', [], "invalid exec-opt (x=y): unknown option: 'x'"),
+        (
+            '{"default-ipc-mode": "x"}',
+            [],
+            'default IPC mode setting (x) is invalid; use "shareable" or "private"',
+        ),
+        (
+            '{"default-cgroupns-mode": "x"}',
+            [],
+            'invalid default cgroup namespace (x): use "host" or "private"',
+        ),
+        (
+            '{"firewall-backend": "x"}',
+            [],
+            'invalid firewall-backend: allowed values are "iptables" and "nftables"',
+        ),
+        ('{"bridge-accept-fwmark": "1/x"}', [], 'invalid firewall mask "1/x"'),
+        ('{"mtu": -1}', [], "invalid default MTU: -1"),
+        ('{"storage-driver": "zfs"}', [], 'configured driver "zfs" not available'),
+        ('{"default-runtime": "kata"}', [], "specified default runtime 'kata' does not exist"),
+        ('{"runtimes": {"runc": {"path": "/x"}}}', [], "runtime name 'runc' is reserved"),
+        ('{"runtimes": {"x": {}}}', [], "runtime x: either a runtimeType or a path must be configured"),
+        ('{"runtimes": {"x": {"path": "/x"}}}', ["--add-runtime=x=/y"], "runtime 'x' was already defined"),
+        (
+            '{"proxies": {"http-proxy": "http://u:p@a"}}',
+            ["--http-proxy", "http://u:p@b"],
+            "http-proxy: (from flag: http://xxxxx:xxxxx@b, from file: http://xxxxx:xxxxx@a)",
+        ),
+        ('{"proxies": {"ftp-proxy": "x"}}', [], "don't match any configuration option: ftp-proxy"),
+        (
+            '{"default-shm-size": "1g"}',
+            ["--default-shm-size=2g"],
+            "default-shm-size: (from flag: 2GiB, from file: 1g)",
+        ),
+        ('{"host-gateway-ip": "1.2.3.4", "host-gateway-ips": []}', [], "must not both be specified"),
         ("[]", [], "must hold a JSON object"),
         ("{}", ["--log-level=loud"], "loud"),
         ("{}", ["--label", "bare"], "bad attribute format: bare"),
@@ -133,19 +192,113 @@ def test_a_named_file_must_exist(tmp_path: Path) -> None:
         configuration.load({"config-file": str(tmp_path / "none.json")})
 
 
-def test_what_has_no_effect_is_said(tmp_path: Path) -> None:
-    warnings = load(tmp_path, '{"containerd": "/run/c.sock"}', "--userland-proxy-path=/x").warnings
-    assert [line.split()[0] for line in warnings] == ["containerd", "userland-proxy-path"]
+@pytest.mark.parametrize(
+    ("file", "key", "value"),
+    [
+        ('{"default-shm-size": "1g"}', "default_shm_size", 1 << 30),
+        ('{"debug": null}', "debug", False),
+        ('\ufeff{"mtu": 1400}', "mtu", 1400),
+        ('{"host-gateway-ip": "1.2.3.4"}', "host_gateway_ips", ["1.2.3.4"]),
+        ('{"deprecated-key-path": "/x", "mtu": 1300}', "mtu", 1300),
+        ('{"tlsverify": false, "hosts": ["tcp://:1"]}', "tls", True),
+        ('{"tls": true}', "hosts", ["tcp://localhost:2376"]),
+        ('{"proxies": {"no-proxy": "a"}}', "proxies", Proxies(no_proxy="a")),
+    ],
+)
+def test_the_file_as_dockerd_reads_it(tmp_path: Path, file: str, key: str, value: object) -> None:
+    assert getattr(load(tmp_path, file).config, key) == value
+
+
+def test_file_and_flags_each_give_a_proxy(tmp_path: Path) -> None:
+    config = load(tmp_path, '{"proxies": {"http-proxy": "http://a"}}', "--no-proxy=b").config
+    assert config.proxies == Proxies(http_proxy="http://a", no_proxy="b")
+
+
+SUBJECTS_OF_OTHERS = {
+    "authorization-plugin": "x",
+    "cdi-spec-dir": "/x",
+    "containerd": "/x",
+    "containerd-namespace": "x",
+    "containerd-plugins-namespace": "x",
+    "cpu-rt-period": "1",
+    "cpu-rt-runtime": "1",
+    "cri-containerd": "true",
+    "exec-opt": "native.cgroupdriver=systemd",
+    "firewall-backend": "iptables",
+    "init-path": "/x",
+    "metrics-addr": "127.0.0.1:1",
+    "network-control-plane-mtu": "1400",
+    "node-generic-resource": "x=y",
+    "nri-opts": "enable=true",
+    "rootless": "true",
+    "selinux-enabled": "true",
+    "storage-opt": "x=y",
+    "swarm-default-advertise-addr": "x",
+    "userland-proxy-path": "/x",
+    "userns-remap": "default",
+}
+SAMPLES = {
+    "add-runtime": "x=/x",
+    "bridge-accept-fwmark": "0x1/0x1",
+    "config-file": "",
+    "default-address-pool": "base=10.9.0.0/16,size=24",
+    "default-cgroupns-mode": "host",
+    "default-ipc-mode": "shareable",
+    "default-network-opt": "bridge=a=b",
+    "default-runtime": "runc",
+    "default-ulimit": "nofile=1:2",
+    "feature": "x",
+    "fixed-cidr-v6": "fd00::/64",
+    "host": "unix:///x",
+    "label": "a=b",
+    "log-format": "json",
+    "log-level": "warn",
+    "log-opt": "max-size=1m",
+    "registry-mirror": "https://x",
+    "storage-driver": "native",
+}
+BY_KIND = {"bool": "true", "int": "7", "bytes": "1m", "ip": "10.9.9.9", "addresses": "10.9.9.9"}
+
+
+def test_every_flag_works_or_says_that_its_subject_is_missing(tmp_path: Path) -> None:
+    for flag in flags.FLAGS:
+        value = SUBJECTS_OF_OTHERS.get(flag.name) or SAMPLES.get(flag.name) or BY_KIND.get(flag.kind, "x")
+        loaded = load(tmp_path, "", f"--{flag.name}={value}")
+        said = [warning.split()[0] for warning in loaded.warnings]
+        assert said == ([flag.key] if flag.name in SUBJECTS_OF_OTHERS else []), flag.name
+
+
+def reloaded(tmp_path: Path, before: str, after: str, *arguments: str) -> EngineConfig:
+    path = tmp_path / "daemon.json"
+    given = flags.parse(["--config-file", str(path), *arguments])
+    path.write_text(before)
+    config = configuration.load(given).config
+    path.write_text(after)
+    return configuration.reload(config, given)
 
 
 def test_reload_moves_only_what_dockerd_reloads(tmp_path: Path) -> None:
-    given = flags.parse(["--config-file", str(tmp_path / "daemon.json"), "--mtu", "1300"])
-    (tmp_path / "daemon.json").write_text('{"debug": false}')
-    config = configuration.load(given).config
-    (tmp_path / "daemon.json").write_text('{"debug": true, "bip": "10.9.0.1/24", "labels": ["x=y"]}')
-    fresh, changed = configuration.reload(config, given)
-    assert sorted(changed) == ["debug", "labels"]
+    fresh = reloaded(
+        tmp_path,
+        '{"debug": false}',
+        '{"debug": true, "bip": "10.9.0.1/24", "labels": ["x=y"]}',
+        "--mtu",
+        "1300",
+    )
     assert (fresh.debug, fresh.labels, fresh.bip, fresh.mtu) == (True, ["x=y"], "", 1300)
+
+
+def test_what_the_file_no_longer_says_stays_but_for_what_dockerd_resets(tmp_path: Path) -> None:
+    before = '{"debug": true, "shutdown-timeout": 3, "features": {"x": true}, "max-concurrent-uploads": 9}'
+    fresh = reloaded(tmp_path, before, "{}", "--label=a=b")
+    assert (fresh.debug, fresh.shutdown_timeout, fresh.labels) == (True, 3, ["a=b"])
+    assert (fresh.features, fresh.max_concurrent_uploads) == ({}, 5)
+
+
+@pytest.mark.parametrize("after", ["{", '{"labels": ["bare"]}', '{"mtu": 1}', '{"default-runtime": "none"}'])
+def test_a_reload_of_what_a_start_would_refuse_is_refused(tmp_path: Path, after: str) -> None:
+    with pytest.raises(InvalidParameter):
+        reloaded(tmp_path, "{}", after, "--mtu", "1300")
 
 
 def test_add_runtime_registers_a_runtime(tmp_path: Path) -> None:
