@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from sampan.containers.container import Container
 from sampan.containers.log_options import log_path
 from sampan.errors import InvalidParameter, NotSupported
-from sampan.logs.present import render
+from sampan.logs.present import View
 from sampan.logs.reader import LogReader
 from sampan.names.times import parse_timestamp
 
 if TYPE_CHECKING:
     from sampan.containers.services import Services
+
+
+_READERS = 8
+"""Worker processes at once; a client beyond them is served by the engine itself."""
 
 
 class LogRequest(NamedTuple):
@@ -35,6 +39,7 @@ class Logs:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._workers = services.workers.apart(_READERS)
 
     def read(self, container: Container, request: LogRequest) -> AsyncIterator[bytes]:
         """The bytes for the client; with `follow`, until the container stops.
@@ -46,43 +51,29 @@ class Logs:
         driver = record.host_config.log_config.type
         if driver == "none":
             raise NotSupported("configured logging driver does not support reading")
-        return self._entries(
-            container,
-            LogReader(driver, str(log_path(record, self._services.directory(record.id)))),
-            request,
-            tail=_tail(request.tail),
-            since=_time("since", request.since, now) or 0,
-            until=_time("until", request.until, now),
+        view = View(
+            framed=not record.config.tty,
+            stdout=request.stdout,
+            stderr=request.stderr,
+            timestamps=request.timestamps,
+            details=request.details,
+            since_ns=_time("since", request.since, now) or 0,
+            until_ns=_time("until", request.until, now),
         )
+        path = str(log_path(record, self._services.directory(record.id)))
+        reader = LogReader(driver, path, self._workers)
+        return self._read(container, reader, view, tail=_tail(request.tail), follow=request.follow)
 
-    async def _entries(
-        self,
-        container: Container,
-        reader: LogReader,
-        request: LogRequest,
-        *,
-        tail: int | None,
-        since: int,
-        until: int | None,
+    async def _read(
+        self, container: Container, reader: LogReader, view: View, *, tail: int | None, follow: bool
     ) -> AsyncIterator[bytes]:
-        follow = request.follow and container.state.running
         ended = asyncio.Event()
         watch = container.wait("not-running")
         watch.add_done_callback(lambda _: ended.set())
+        follow = follow and container.state.running
         try:
-            async for entries in reader.read(
-                tail=tail, since_ns=since, until_ns=until, follow=follow, ended=ended
-            ):
-                data = render(
-                    entries,
-                    framed=not container.record.config.tty,
-                    stdout=request.stdout,
-                    stderr=request.stderr,
-                    timestamps=request.timestamps,
-                    details=request.details,
-                )
-                if data:
-                    yield data
+            async for data in reader.read(view, tail=tail, follow=follow, ended=ended):
+                yield data
         finally:
             watch.cancel()
 

@@ -10,7 +10,9 @@ Writing (in the shim; imports nothing heavy):
 
 Reading (in the engine):
 
-`entries`    bytes of a file into entries, for both formats
+`entries`    bytes of a file into runs of entries, for both formats
+`files`      the files of one log, opened together while they rotate
+`spool`      parts of a file as a client's bytes, here or in a worker
 `reader`     tail, since, until, follow, across rotations: `LogReader(driver, path).read(…)`
-`present`    entries as a client wants them: timestamps, details, frames
+`present`    runs of entries as a client wants them: streams, times, timestamps, details, frames
 """

@@ -2,163 +2,188 @@
 
 ::
 
-    async for entries in LogReader("json-file", path).read(tail=100, follow=True, ended=container_ended):
-        response.write(render(entries, framed=True))
+    async for data in LogReader("json-file", path, workers).read(View(framed=True), follow=True, ended=container_ended):
+        await response.write(data)
 
-Nothing is polled: following waits for inotify. Between batches other tasks get their turn.
+Nothing is polled: following waits for inotify. Large parts are decoded by a worker process; small ones in steps between
+which other tasks get their turn.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
-import zlib
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from sampan.errors import SystemFailure
 from sampan.linux import inotify
+from sampan.logs import files
 from sampan.logs.entries import FORMATS
+from sampan.logs.files import LogFile
+from sampan.logs.spool import Piece, read_piece
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
-    from sampan.logs.entries import Entry, Format
+    from sampan.logs.entries import Format
+    from sampan.logs.present import View
+    from sampan.zygote.workers import Workers
 
-_CHUNK = 256 * 1024
+T = TypeVar("T")
+
+_STEP = 64 * 1024
+_WORTH_A_WORKER = 1024 * 1024
+_PIPE = 1024 * 1024
 
 
 class _Part(NamedTuple):
     """An open file of the log, and where to begin in it."""
 
-    descriptor: int
-    offset: int
+    file: LogFile
+    offset: int = 0
+    end: int | None = None
+    """What is written after it is none of ours; None: all that there will be."""
 
 
 class LogReader:
     """One container's log files. Any number of reads at once; holds nothing between them."""
 
-    def __init__(self, driver: str, path: str) -> None:
+    def __init__(self, driver: str, path: str, workers: Workers | None = None) -> None:
+        self._driver = driver
         self._format: Format = FORMATS[driver]
         self._path = path
+        self._directory = os.path.dirname(path)
+        self._workers = workers
 
     async def read(
-        self,
-        *,
-        tail: int | None = None,
-        since_ns: int = 0,
-        until_ns: int | None = None,
-        follow: bool = False,
-        ended: asyncio.Event | None = None,
-    ) -> AsyncIterator[list[Entry]]:
-        """Entries in order, in batches. `tail`: only the last so many, before the times are looked at.
+        self, view: View, *, tail: int | None = None, follow: bool = False, ended: asyncio.Event | None = None
+    ) -> AsyncIterator[bytes]:
+        """The log in order, in batches. `tail`: only the last so many entries, before the view's times are looked at.
 
         With `follow` it goes on until `ended` is set and everything written by then was read, or until an
-        entry is later than `until_ns`.
+        entry is later than `view.until_ns`.
         """
         queue = self._watch() if follow else -1
         parts: list[_Part] = []
         try:
-            parts = await asyncio.to_thread(self._open, tail)
+            parts = await _owned(_close_all, self._open, tail, follow)
             while parts:
-                descriptor, offset = parts[0]
-                last = len(parts) == 1
+                if parts[0].file.compressed:
+                    packed = parts.pop(0).file  # ours no more: unpacking closes it
+                    unpacked = await _owned(_close_all, self._unpack, packed)
+                    parts[:0] = unpacked
+                descriptor, offset, end = parts[0].file.descriptor, parts[0].offset, parts[0].end
+                following = follow and len(parts) == 1
                 while True:
                     # Asked before reading: what is written before the end is set is read after it.
-                    over = ended is None or ended.is_set()
-                    data = os.pread(descriptor, _CHUNK, offset)
-                    size = self._format.complete(data)
-                    if not size and len(data) == _CHUNK:
-                        data = os.pread(descriptor, 64 * _CHUNK, offset)  # one very long entry
-                        size = self._format.complete(data)
-                    if size:
-                        offset += size
-                        entries = self._format.decode(data[:size])
-                        wanted = [
-                            e
-                            for e in entries
-                            if e.time_ns >= since_ns and (until_ns is None or e.time_ns <= until_ns)
-                        ]
-                        if wanted:
-                            yield wanted
-                        if until_ns is not None and entries and entries[-1].time_ns > until_ns:
+                    last_look = not following or ended is None or ended.is_set()
+                    async for piece in self._pieces(view, descriptor, offset, end):
+                        offset = piece.offset
+                        if piece.data:
+                            yield piece.data
+                        if piece.over:
                             return
-                        await asyncio.sleep(0)
-                        continue
-                    if not (follow and last):
-                        break
-                    newer = self._newer_than(descriptor)
-                    if newer:
+                    if following and (newer := await self._newer(descriptor)):
                         parts.extend(newer)
+                        following = (
+                            False  # nothing is written to it any more, but it has to be read to its end
+                        )
+                    elif last_look:
                         break
-                    if os.fstat(descriptor).st_size < offset:
-                        offset = 0  # truncated: max-file is 1
-                        continue
-                    if over:
-                        return
-                    await self._changed(queue, ended)
-                os.close(descriptor)
-                parts.pop(0)
+                    elif os.fstat(descriptor).st_size < offset:
+                        offset = 0  # somebody has truncated it
+                    else:
+                        await self._changed(queue, ended)
+                os.close(parts.pop(0).file.descriptor)
         finally:
-            for part in parts:
-                os.close(part.descriptor)
+            _close_all(parts)
             if queue >= 0:
                 os.close(queue)
 
-    # --- files
+    def _unpack(self, packed: LogFile) -> list[_Part]:
+        return [_Part(packed.plain(self._directory))]
 
-    def _names(self) -> list[str]:
-        """Paths that exist, oldest first."""
-        directory, base = os.path.split(self._path)
-        numbered: dict[int, str] = {}
-        try:
-            names = os.listdir(directory)
-        except FileNotFoundError:
-            return []
-        for name in names:
-            number = name.removeprefix(base + ".").removesuffix(".gz")
-            # While a file is being compressed both forms exist: the complete one counts.
-            if (
-                name != base
-                and number.isdigit()
-                and (not name.endswith(".gz") or int(number) not in numbered)
-            ):
-                numbered[int(number)] = name
-        ordered = [numbered[number] for number in sorted(numbered, reverse=True)]
-        return [os.path.join(directory, name) for name in ordered] + ([self._path] if base in names else [])
-
-    def _open(self, tail: int | None) -> list[_Part]:
-        """The files to read, oldest first. Files older than the tail are not opened."""
-        parts: list[_Part] = []
-        missing = tail
-        for path in reversed(self._names()):
-            try:
-                descriptor = _open_plain(path)
-            except FileNotFoundError:
-                continue  # rotated away meanwhile
-            offset = 0
-            if missing is not None:
-                offset, found = self._format.tail(descriptor, missing)
-                missing -= found
-            parts.insert(0, _Part(descriptor, offset))
-            if missing is not None and missing <= 0:
-                break
+    def _open(self, tail: int | None, follow: bool) -> list[_Part]:
+        """The files to read, oldest first. Files older than the tail are not unpacked."""
+        opened = files.open_all(self._path)
+        present = os.fstat(opened[-1].descriptor).st_size if opened else 0
+        parts = self._open_tail(opened, present, tail) if tail is not None else [*map(_Part, opened)]
+        if parts and not follow:
+            parts[-1] = parts[-1]._replace(end=present)
         return parts
 
-    def _newer_than(self, descriptor: int) -> list[_Part]:
-        """Files begun after the one that is open, if it is no longer the present one."""
+    def _open_tail(self, opened: list[LogFile], present: int, missing: int) -> list[_Part]:
+        parts: list[_Part] = []
+        try:
+            while opened and (missing > 0 or not parts):
+                file = opened.pop().plain(self._directory)
+                size = os.fstat(file.descriptor).st_size if parts else present
+                offset, found = self._format.tail(file.descriptor, size, missing)
+                missing -= found
+                parts.insert(0, _Part(file, offset))
+        finally:
+            for file in opened:
+                os.close(file.descriptor)
+        return parts
+
+    async def _newer(self, descriptor: int) -> list[_Part]:
+        """The files begun after this one."""
         own = os.fstat(descriptor)
-        newer: list[_Part] = []
-        for path in reversed(self._names()):
-            try:
-                status = os.stat(path)
-                if (status.st_dev, status.st_ino) == (own.st_dev, own.st_ino):
-                    return newer
-                newer.insert(0, _Part(_open_plain(path), 0))
-            except FileNotFoundError:
-                continue
-        # Ours was compressed or removed: of what there is only the present file is surely unread.
-        for part in newer[:-1]:
-            os.close(part.descriptor)
-        return newer[-1:]
+        with contextlib.suppress(FileNotFoundError):
+            present = os.stat(self._path)
+            if (present.st_dev, present.st_ino) == (own.st_dev, own.st_ino):
+                return []
+        return await _owned(_close_all, self._open_newer, own)
+
+    def _open_newer(self, own: os.stat_result) -> list[_Part]:
+        return [_Part(file) for file in files.open_newer(self._path, own)]
+
+    # --- one file
+
+    async def _pieces(
+        self, view: View, descriptor: int, offset: int, end: int | None
+    ) -> AsyncIterator[Piece]:
+        """From `offset` to `end`, or the present end of a file: what is written meanwhile is for the next look."""
+        if end is None:
+            end = os.fstat(descriptor).st_size
+        while offset < end:
+            if end - offset >= _WORTH_A_WORKER and self._workers is not None and self._workers.free:
+                async for piece in self._spooled(self._workers, view, descriptor, offset, end):
+                    offset = piece.offset
+                    yield piece
+                return
+            piece = read_piece(self._format, view, descriptor, offset, min(_STEP, end - offset))
+            if piece.offset == offset:
+                return
+            offset = piece.offset
+            yield piece
+            await asyncio.sleep(0)
+
+    async def _spooled(
+        self, workers: Workers, view: View, descriptor: int, offset: int, end: int
+    ) -> AsyncIterator[Piece]:
+        """The same by a worker. Only the last piece tells the true offset; the others tell where it began."""
+        reading, writing = _pipe()
+        arguments = {"driver": self._driver, "view": list(view), "offset": offset, "end": end}
+        job = asyncio.ensure_future(
+            workers.run("sampan.logs.spool:spool_job", arguments, [descriptor, writing])
+        )
+        try:
+            while not job.done():
+                if data := await _read_or(reading, job):
+                    yield Piece(data, offset, False)
+            while data := _read_now(reading):
+                yield Piece(data, offset, False)
+            outcome = job.result()
+            yield Piece(b"", outcome["offset"], outcome["over"])
+        finally:
+            job.cancel()
+            os.close(reading)
+            with contextlib.suppress(asyncio.CancelledError, SystemFailure):
+                await job  # it lends our descriptors until it is over
+            os.close(writing)
 
     # --- waiting
 
@@ -166,7 +191,7 @@ class LogReader:
         queue = inotify.open_queue()
         try:
             mask = inotify.IN_MODIFY | inotify.IN_CREATE | inotify.IN_MOVED_TO | inotify.IN_MOVED_FROM
-            inotify.add_watch(queue, os.path.dirname(self._path), mask)
+            inotify.add_watch(queue, self._directory, mask)
         except BaseException:
             os.close(queue)
             raise
@@ -174,32 +199,56 @@ class LogReader:
 
     async def _changed(self, queue: int, ended: asyncio.Event | None) -> None:
         """Wait for the directory to change, or for the end."""
-        loop = asyncio.get_running_loop()
-        event: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(queue, lambda: None if event.done() else event.set_result(None))
-        end = asyncio.ensure_future(ended.wait()) if ended is not None else None
+        end = asyncio.ensure_future(ended.wait() if ended is not None else asyncio.Event().wait())
         try:
-            waited: list[asyncio.Future[Any]] = [event] if end is None else [event, end]
-            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            await _readable_or(queue, end)
         finally:
-            loop.remove_reader(queue)
-            if end is not None:
-                end.cancel()
+            end.cancel()
         inotify.read_events(queue)
 
 
-def _open_plain(path: str) -> int:
-    """A descriptor of the file's plain contents; a compressed one is unpacked into a nameless file beside it."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    if not path.endswith(".gz"):
-        return descriptor
+def _close_all(parts: list[_Part]) -> None:
+    for part in parts:
+        os.close(part.file.descriptor)
+
+
+async def _owned(release: Callable[[T], None], function: Callable[..., T], *arguments: Any) -> T:
+    """Run in a thread. When the caller is cancelled meanwhile, nobody gets what the thread makes: it is released."""
+    job = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
     try:
-        plain = os.open(os.path.dirname(path), os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        decoder = zlib.decompressobj(31)
-        while data := os.read(descriptor, _CHUNK):
-            view = memoryview(decoder.decompress(data))
-            while view:
-                view = view[os.write(plain, view) :]
-        return plain
+        return await asyncio.shield(job)
+    except asyncio.CancelledError:
+        job.add_done_callback(lambda job: None if job.exception() else release(job.result()))
+        raise
+
+
+def _pipe() -> tuple[int, int]:
+    """A large pipe whose reading end does not block."""
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(reading, False)
+    with contextlib.suppress(PermissionError):
+        fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, _PIPE)
+    return reading, writing
+
+
+def _read_now(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, _PIPE)
+    except BlockingIOError:
+        return b""
+
+
+async def _read_or(descriptor: int, other: asyncio.Future[Any]) -> bytes:
+    """What there is to read, once there is something; empty when the other one was ready first."""
+    await _readable_or(descriptor, other)
+    return _read_now(descriptor)
+
+
+async def _readable_or(descriptor: int, other: asyncio.Future[Any]) -> None:
+    loop = asyncio.get_running_loop()
+    readable: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(descriptor, lambda: None if readable.done() else readable.set_result(None))
+    try:
+        await asyncio.wait({readable, other}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        os.close(descriptor)
+        loop.remove_reader(descriptor)

@@ -1,18 +1,25 @@
 """A log file that is rotated when it has reached its size: `path` → `path.1` → `path.2`…, compressed on request.
 
 The present file's name never changes, and a reader that holds an old one open finds it complete: nothing is written
-to a file after it was renamed.
+to a file after it was renamed or removed. Names change under a lock on the directory, which readers share while they open
+the files: none is missed and none opened twice. A compressed file says in its header which file it was made of.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import struct
+import time
 import zlib
 
 from sampan.linux import process
 
 _MODE = 0o640
 _CHUNK = 256 * 1024
+_PATIENCE = 1.0
+"""Seconds that a container waits for a reader which opens the files; a stopped reader must not stop containers."""
 
 
 class RotatingFile:
@@ -37,7 +44,7 @@ class RotatingFile:
     def append(self, data: bytes) -> None:
         """Write whole entries, rotating first when the file is full. Raises OSError (a full disk)."""
         if 0 < self._max_size <= self._size:
-            self._rotate()
+            self._rotate_unless_read()
         view = memoryview(data)
         while view:
             written = os.write(self._descriptor, view)
@@ -57,21 +64,38 @@ class RotatingFile:
     def _open(self, flags: int) -> int:
         return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | flags, _MODE)
 
+    def _rotate_unless_read(self) -> None:
+        """Rotate, or put it off for an append when somebody is opening the files."""
+        self._await_compressor()
+        lock = lock_names(self._path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if lock is None and self._size < 2 * self._max_size:
+            return
+        deadline = time.monotonic() + _PATIENCE
+        while lock is None and time.monotonic() < deadline:
+            time.sleep(0.001)
+            lock = lock_names(self._path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            self._rotate()
+        finally:
+            if lock is not None:
+                os.close(lock)
+        if self._compress and self._max_file > 1:
+            self._compressor = _compress_in_child(f"{self._path}.1")
+
     def _rotate(self) -> None:
         if self._max_file < 2:
-            os.ftruncate(self._descriptor, 0)
-            self._size = 0
-            return
-        self._await_compressor()
-        suffix = ".gz" if self._compress else ""
-        for number in range(self._max_file - 2, 0, -1):
-            _rename(f"{self._path}.{number}{suffix}", f"{self._path}.{number + 1}{suffix}")
-        os.rename(self._path, f"{self._path}.1")
+            # Not truncated: who reads it keeps it to its end.
+            os.unlink(self._path)
+        else:
+            # A compression that was broken off has left the plain form of a file.
+            for suffix in ("", ".gz"):
+                _unlink(f"{self._path}.{self._max_file - 1}{suffix}")
+                for number in range(self._max_file - 2, 0, -1):
+                    _rename(f"{self._path}.{number}{suffix}", f"{self._path}.{number + 1}{suffix}")
+            os.rename(self._path, f"{self._path}.1")
         os.close(self._descriptor)
         self._descriptor = self._open(os.O_TRUNC)
         self._size = 0
-        if self._compress:
-            self._compressor = _compress_in_child(f"{self._path}.1")
 
     def _await_compressor(self) -> None:
         if self._compressor is not None:
@@ -79,11 +103,28 @@ class RotatingFile:
             self._compressor = None
 
 
-def _rename(old: str, new: str) -> None:
+def lock_names(path: str, operation: int) -> int | None:
+    """flock(2) the directory of a log; the descriptor to close, or None when LOCK_NB would have to wait."""
+    directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        fcntl.flock(directory, operation)
+    except BlockingIOError:
+        os.close(directory)
+        return None
+    except BaseException:
+        os.close(directory)
+        raise
+    return directory
+
+
+def _rename(old: str, new: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
         os.rename(old, new)
-    except FileNotFoundError:
-        pass
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def _compress_in_child(path: str) -> int:
@@ -101,14 +142,38 @@ def _compress_in_child(path: str) -> int:
         os._exit(status)
 
 
+# RFC 1952: an extra field of ours, with the inode of the file that was compressed.
+_HEADER = struct.Struct("<2sBBIBBH2sHQ")
+_EXTRA = b"SP"
+
+
 def compress(path: str) -> None:
     """Replace `path` by `path.gz`, which appears complete."""
     part = f"{path}.gz.part"
-    encoder = zlib.compressobj(6, zlib.DEFLATED, 31)
+    encoder = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
+    checksum = size = 0
     with open(path, "rb", buffering=0) as source, open(part, "wb", buffering=0) as target:
         os.fchmod(target.fileno(), _MODE)
+        inode = os.fstat(source.fileno()).st_ino
+        target.write(_HEADER.pack(b"\x1f\x8b", 8, 4, 0, 0, 3, 12, _EXTRA, 8, inode))
         while chunk := source.read(_CHUNK):
+            checksum = zlib.crc32(chunk, checksum)
+            size += len(chunk)
             target.write(encoder.compress(chunk))
-        target.write(encoder.flush())
+        target.write(encoder.flush() + struct.pack("<II", checksum, size & 0xFFFFFFFF))
+    lock = lock_names(path, fcntl.LOCK_EX)
     os.rename(part, f"{path}.gz")
     os.unlink(path)
+    if lock is not None:
+        os.close(lock)
+
+
+def inode_of_original(header: bytes) -> int | None:
+    """The inode of the file that a compressed one was made of, from its first bytes; None if it was not ours."""
+    if len(header) < _HEADER.size:
+        return None
+    fields = _HEADER.unpack_from(header)
+    return int(fields[9]) if fields[2] == 4 and fields[7] == _EXTRA else None
+
+
+HEADER_SIZE = _HEADER.size

@@ -33,6 +33,15 @@ class Workers:
         self._zygote = zygote
         self._turns = asyncio.Semaphore(limit)
 
+    def apart(self, limit: int) -> Workers:
+        """Others of the same fork server, with turns of their own: for jobs that last as long as a client likes."""
+        return Workers(self._zygote, limit)
+
+    @property
+    def free(self) -> bool:
+        """A job would begin at once."""
+        return not self._turns.locked()
+
     async def run(
         self,
         target: str,

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sampan.logs.entries import FORMATS, Entry
+from sampan.logs.entries import FORMATS, Run
 from sampan.logs.jsonfile import JsonEncoder, escape, timestamp
 from sampan.logs.lines import PIECE, LineSplitter
-from sampan.logs.present import render
+from sampan.logs.present import View, render
 from sampan.logs.reader import LogReader
 from sampan.logs.writer import LogWriter, open_writer
 
@@ -30,12 +31,24 @@ def opened(driver: str, path: Path, **options: object) -> LogWriter:
     return writer
 
 
-async def entries_of(driver: str, path: Path, **how: object) -> list[Entry]:
-    return [e async for batch in LogReader(driver, str(path)).read(**how) for e in batch]  # type: ignore[arg-type]
+def frames(data: bytes) -> list[bytes]:
+    """The payloads of a client's bytes."""
+    lines = []
+    while data:
+        length = int.from_bytes(data[4:8], "big")
+        lines.append(data[8 : 8 + length])
+        assert len(lines[-1]) == length
+        data = data[8 + length :]
+    return lines
 
 
-def read(driver: str, path: Path, **how: object) -> list[bytes]:
-    return [entry.line for entry in asyncio.run(entries_of(driver, path, **how))]
+async def lines_of(driver: str, path: Path, view: View = View(framed=True), **how: object) -> list[bytes]:  # noqa: B008
+    reading = LogReader(driver, str(path)).read(view, **how)  # type: ignore[arg-type]
+    return frames(b"".join([data async for data in reading]))
+
+
+def read(driver: str, path: Path, view: View = View(framed=True), **how: object) -> list[bytes]:  # noqa: B008
+    return asyncio.run(lines_of(driver, path, view, **how))
 
 
 @settings(max_examples=25, deadline=None)
@@ -121,14 +134,14 @@ def test_follow_sees_every_line_across_rotations_and_ends(driver: str, tmp_path:
         log = opened(driver, tmp_path / "log", max_size=1500, max_file=50)
         log.write("stdout", b"before\n")
         ended = asyncio.Event()
-        following = asyncio.create_task(entries_of(driver, tmp_path / "log", follow=True, ended=ended))
+        following = asyncio.create_task(lines_of(driver, tmp_path / "log", follow=True, ended=ended))
         for number in range(200):
             log.write("stdout", b"line %d\n" % number)
             if number % 10 == 0:
                 await asyncio.sleep(0)
         log.close()
         ended.set()
-        return [entry.line for entry in await asyncio.wait_for(following, 10)]
+        return await asyncio.wait_for(following, 10)
 
     assert asyncio.run(scenario()) == [b"before\n", *[b"line %d\n" % n for n in range(200)]]
 
@@ -137,7 +150,7 @@ def test_since_and_until(tmp_path: Path) -> None:
     encoder = JsonEncoder({})
     data = b"".join(encoder.encode("stdout", b"%d\n" % n, n * 10**9, partial=False) for n in range(10))
     (tmp_path / "log").write_bytes(data)
-    assert read("json-file", tmp_path / "log", since_ns=3 * 10**9, until_ns=5 * 10**9) == [
+    assert read("json-file", tmp_path / "log", View(framed=True, since_ns=3 * 10**9, until_ns=5 * 10**9)) == [
         b"3\n",
         b"4\n",
         b"5\n",
@@ -147,12 +160,154 @@ def test_since_and_until(tmp_path: Path) -> None:
 def test_foreign_and_broken_json_lines(tmp_path: Path) -> None:
     good = b'{"time":"2023-11-14T22:13:20Z","log":"other order\\n","stream":"stdout"}\n'
     entries = FORMATS["json-file"].decode(b"garbage\n" + good + b'{"log":"x"}\n')
-    assert [entry.line for entry in entries] == [b"other order\n"]
+    assert [run.lines for run in entries] == [[b"other order\n"]]
 
 
 def test_rendering() -> None:
-    entry = Entry("stderr", 1_700_000_000_000_000_001, b"hi\n", b'{"b":"2 3","a":"1"}')
-    assert render([entry], framed=True) == b"\x02\0\0\0\0\0\0\x03hi\n"
-    plain = render([entry], framed=False, timestamps=True, details=True)
-    assert plain == b"2023-11-14T22:13:20.000000001Z a=1,b=2+3 hi\n"
-    assert render([entry], framed=False, stderr=False) == b""
+    run = Run("stderr", 1_700_000_000_000_000_001, b'{"b":"2 3","a":"1"}', [b"hi\n", b"ho\n"])
+    assert frames(render([run], View(framed=True))) == [b"hi\n", b"ho\n"]
+    assert render([run], View(framed=True)).startswith(b"\x02\0\0\0\0\0\0\x03hi\n")
+    plain = render([run], View(framed=False, timestamps=True, details=True))
+    prefix = b"2023-11-14T22:13:20.000000001Z a=1,b=2+3 "
+    assert plain == prefix + b"hi\n" + prefix + b"ho\n"
+    assert frames(render([run], View(framed=True, timestamps=True, details=True))) == [
+        prefix + b"hi\n",
+        prefix + b"ho\n",
+    ]
+    assert render([run], View(framed=False, stderr=False)) == b""
+
+
+LINES = st.one_of(
+    st.binary(max_size=40),
+    st.sampled_from(
+        [
+            b"\\",
+            b"\\n",
+            b"a\\",
+            b'"',
+            b'","stream":"stdout","time":"x"}',
+            b"\r",
+            b"\x00",
+            b"\xe2\x80\xa8",
+            b"",
+        ]
+    ),
+    st.integers(PIECE - 2, PIECE + 2).map(lambda length: b"x" * length),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    writes=st.lists(
+        st.tuples(st.sampled_from(["stdout", "stderr"]), st.lists(LINES, max_size=12)), max_size=6
+    ),
+    attrs=st.sampled_from([{}, {"tag": 'a","stream":"b'}]),
+    driver=st.sampled_from(DRIVERS),
+)
+def test_runs_are_the_lines_one_by_one(
+    writes: list[tuple[str, list[bytes]]],
+    attrs: dict[str, str],
+    driver: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """What is decoded by the run is what a plain JSON reader finds, and what was written."""
+    path = tmp_path_factory.mktemp("log") / "log"
+    log = opened(driver, path, attrs=attrs)
+    for stream, texts in writes:
+        log.write(stream, b"".join(text + b"\n" for text in texts))
+    log.close()
+    written: dict[str, bytes] = {"stdout": b"", "stderr": b""}
+    for run in FORMATS[driver].decode(path.read_bytes()):
+        written[run.stream] += b"".join(run.lines)
+    for stream in written:
+        wanted = b"".join(t + b"\n" for s, texts in writes if s == stream for t in texts)
+        if driver == "json-file":
+            wanted = wanted.decode("utf-8", "surrogateescape").encode("utf-8", "backslashreplace")
+            wanted = re.sub(rb"\\udc[89a-f][0-9a-f]", "\ufffd".encode(), wanted)
+        assert written[stream] == wanted
+    if driver == "json-file":
+        plain = [json.loads(line) for line in path.read_bytes().splitlines()]
+        assert [line for run in FORMATS[driver].decode(path.read_bytes()) for line in run.lines] == [
+            entry["log"].encode() for entry in plain
+        ]
+        if found := FORMATS[driver].texts(path.read_bytes()):
+            assert found == ([entry["stream"] for entry in plain], [entry["log"].encode() for entry in plain])
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("compress", [False, True])
+def test_nothing_is_missed_or_read_twice_while_files_rotate(
+    driver: str, compress: bool, tmp_path: Path
+) -> None:
+    """A thread floods the log while readers begin at any moment: each sees a gapless row up to its end."""
+    count = 3000
+    log = opened(driver, tmp_path / "log", max_size=20_000, max_file=1000, compress=compress)
+
+    def flood() -> None:
+        for number in range(count):
+            log.write("stdout", b"%d\n" % number)
+        log.close()
+
+    async def scenario() -> None:
+        ended = asyncio.Event()
+        flooding = asyncio.ensure_future(asyncio.to_thread(flood))
+        followers = []
+        while not flooding.done():
+            followers.append(
+                asyncio.ensure_future(lines_of(driver, tmp_path / "log", follow=True, ended=ended))
+            )
+            seen = await lines_of(driver, tmp_path / "log")
+            assert seen == [b"%d\n" % number for number in range(len(seen))]
+            recent = await lines_of(driver, tmp_path / "log", tail=7)
+            assert len(recent) <= 7
+            assert (
+                [int(line) for line in recent] == list(range(int(recent[0]), int(recent[0]) + len(recent)))
+                if recent
+                else True
+            )
+        await flooding
+        ended.set()
+        for follower in followers:
+            assert await follower == [b"%d\n" % number for number in range(count)]
+
+    asyncio.run(asyncio.wait_for(scenario(), 120))
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_a_slow_follower_catches_up_over_rotations(compress: bool, tmp_path: Path) -> None:
+    """While it did not look, the file it reads was rotated away several times, and compressed."""
+
+    async def scenario() -> list[bytes]:
+        log = opened("json-file", tmp_path / "log", max_size=2000, max_file=100, compress=compress)
+        log.write("stdout", b"0\n")
+        ended = asyncio.Event()
+        reading = LogReader("json-file", str(tmp_path / "log")).read(
+            View(framed=True), follow=True, ended=ended
+        )
+        first = await anext(reading)
+        for number in range(1, 300):
+            log.write("stdout", b"%d\n" % number)
+        log.close()
+        ended.set()
+        return frames(first + b"".join([data async for data in reading]))
+
+    assert asyncio.run(scenario()) == [b"%d\n" % number for number in range(300)]
+
+
+def test_who_reads_the_only_file_keeps_it_when_it_is_begun_anew(tmp_path: Path) -> None:
+    async def scenario() -> list[bytes]:
+        log = opened("json-file", tmp_path / "log", max_size=1000, max_file=1)
+        log.write("stdout", b"first\n")
+        ended = asyncio.Event()
+        reading = LogReader("json-file", str(tmp_path / "log")).read(
+            View(framed=True), follow=True, ended=ended
+        )
+        seen = await anext(reading)
+        log.write("stdout", b"x" * 900 + b"\n")
+        log.write("stdout", b"in the next file\n")
+        log.close()
+        ended.set()
+        return frames(seen + b"".join([data async for data in reading]))
+
+    assert asyncio.run(scenario()) == [b"first\n", b"x" * 900 + b"\n", b"in the next file\n"]
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]
