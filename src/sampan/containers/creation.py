@@ -90,7 +90,7 @@ class Creation:
             await self._make(container, image, mounts, endpoints)
         except BaseException:
             services.registry.release_name(name, container_id)
-            await self._take_back(container_id)
+            await self._take_back(container_id, mounts)
             raise
         services.publish(container, "create")
         return Created(container_id, warnings)
@@ -230,7 +230,7 @@ class Creation:
                     f"invalid config for network {', '.join(endpoints)}: {error}"
                 ) from None
         point("create.endpoints-stored")
-        await services.registry.add(container)
+        await services.registry.add(container, lambda cx: services.volumes.keep(cx, container.id))
         point("create.row-written")
 
     def _make_directory(self, container: Container) -> None:
@@ -242,12 +242,14 @@ class Creation:
         log_path(container.record, directory).parent.mkdir(exist_ok=True)
         (directory / "hostname").write_text(f"{container.record.config.hostname}\n")
 
-    async def _take_back(self, container_id: str) -> None:
+    async def _take_back(self, container_id: str, mounts: list[MountRecord]) -> None:
+        """`mounts`: those whose volume was made have its name by now."""
+        made = [mount for mount in mounts if mount.name]
         services = self._services
         for step in (
             services.images.release_rootfs(container_id),
             services.networks.forget(container_id),
-            self._mounting.release(container_id, [], with_volumes=True),
+            self._mounting.release(container_id, made, with_volumes=True),
         ):
             try:
                 await step

@@ -299,6 +299,7 @@ class Mounting:
                     await volumes.remove(record.name)
                 except SampanError as error:
                     log.info("anonymous volume %s stays: %s", record.name, error)
+                    await volumes.spare(record.name)
 
 
 def unpin(directory: str) -> None:

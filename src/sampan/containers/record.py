@@ -79,6 +79,8 @@ class RunState(Struct, kw_only=True):
     """Stored before the signal is sent: a container that the user stopped stays stopped."""
     removing: bool = False
     """Removal has begun: recovery finishes it."""
+    removing_volumes: bool = False
+    """With its anonymous volumes (`rm -v`)."""
     pid: int = 0
     """Host pid of init while running."""
     boot_id: str = ""

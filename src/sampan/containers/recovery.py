@@ -63,6 +63,7 @@ class Recovery:
         was_running = {container.id: container.state.running for container in services.registry}
         running = await self._adopt_all()
         await self._tell_volumes()
+        await services.networks.forget_others({container.id for container in services.registry})
         await services.networks.restore([self._restore_request(c, sandbox) for c, sandbox in running])
         for container, _ in running:
             assert container.shim is not None
@@ -162,11 +163,10 @@ class Recovery:
             over = not state.running and state.started_at and container.record.host_config.auto_remove
             if not (state.removing or over or await self._lost_its_root(container)):
                 continue
+            volumes = container.record.host_config.auto_remove or (state.removing and state.removing_volumes)
             state.removing = False
             try:
-                await self._removal.remove(
-                    container, force=True, volumes=container.record.host_config.auto_remove
-                )
+                await self._removal.remove(container, force=True, volumes=volumes)
             except SampanError:
                 log.exception("%s: finishing its removal failed", container.id)
 

@@ -7,7 +7,8 @@ removed anyway. Its row, and every run state, is written with the cheap kind of 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -116,13 +117,16 @@ class ContainerRegistry:
         """Whether somebody has the name."""
         return name in self._names
 
-    async def add(self, container: Container) -> None:
-        """Store a new container whose data is in place; its name has been reserved."""
+    async def add(self, container: Container, together: Callable[[sqlite3.Connection], None]) -> None:
+        """Store a new container whose data is in place; its name has been reserved. `together` writes in the same transaction."""
         row = (container.id, container.name, _encode(container.record), _encode(container.state))
         durable = not container.record.host_config.auto_remove
-        await self._database.write(
-            lambda cx: cx.execute("insert into container values (?, ?, ?, ?)", row) and None, durable=durable
-        )
+
+        def write(cx: sqlite3.Connection) -> None:
+            cx.execute("insert into container values (?, ?, ?, ?)", row)
+            together(cx)
+
+        await self._database.write(write, durable=durable)
         self._by_id[container.id] = container
 
     async def save(self, container: Container) -> None:
@@ -142,12 +146,14 @@ class ContainerRegistry:
             lambda cx: cx.execute("update container set state = ? where id = ?", row) and None, durable=False
         )
 
-    async def remove(self, container: Container) -> None:
-        """Delete the row; afterwards nobody finds the container."""
+    async def remove(self, container: Container, together: Callable[[sqlite3.Connection], None]) -> None:
+        """Delete the row; afterwards nobody finds the container. `together` writes in the same transaction."""
         durable = not container.record.host_config.auto_remove
-        await self._database.write(
-            lambda cx: cx.execute("delete from container where id = ?", (container.id,)) and None,
-            durable=durable,
-        )
+
+        def write(cx: sqlite3.Connection) -> None:
+            cx.execute("delete from container where id = ?", (container.id,))
+            together(cx)
+
+        await self._database.write(write, durable=durable)
         self._by_id.pop(container.id, None)
         self.release_name(container.name, container.id)

@@ -49,15 +49,21 @@ class Removal:
         state = container.state
         if state.removing:
             raise Conflict(f"removal of container {container.name} is already in progress")
-        state.removing = True
+        state.removing, state.removing_volumes = True, volumes
         try:
             if state.running:
                 await self._make_stop(container, force=force)
             async with container.lock:
                 await self._remove_stopped(container, volumes=volumes)
         except BaseException:
-            state.removing = False
+            await self._give_up(container)
             raise
+
+    async def _give_up(self, container: Container) -> None:
+        """The removal has failed and was reported so: no later start finishes it."""
+        container.state.removing = False
+        if self._services.registry.by_id(container.id) is container:
+            await self._services.registry.save_state(container)
 
     async def _make_stop(self, container: Container, *, force: bool) -> None:
         if not force:
@@ -75,7 +81,9 @@ class Removal:
         services = self._services
         container.cancel_restart()
         point("remove.stopped")
-        await services.registry.remove(container)
+        mounts = container.record.mounts if volumes else ()
+        doomed = [mount.name for mount in mounts if mount.type == "volume" and mount.anonymous]
+        await services.registry.remove(container, lambda cx: services.volumes.doom(cx, container.id, doomed))
         point("remove.row-deleted")
         container.state.status = "removing"
         container.drop_waiting()

@@ -190,8 +190,8 @@ class Catalog:
                 await self._add(record, state)
                 point("network-create.row-written")
                 await self.apply_rules()
-            except BaseException:
                 point("network-create.rules-set")
+            except BaseException:
                 self._networks.pop(record.id, None)
                 await self._database.write(lambda cx: rows.drop_network(cx, record.id))
                 await self._lower_link(record)

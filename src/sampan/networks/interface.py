@@ -13,7 +13,7 @@ The network mode `container:ID` is not known here: such a container has no endpo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -170,6 +170,11 @@ class Networks(Protocol):
         ...
 
     # --- the engine's life -------------------------------------------------------------------------------------------
+
+    async def forget_others(self, containers: Collection[str]) -> None:
+        """Once, before `restore`: `containers` are all that there are. What is stored of others (their creation or removal was cut
+        short) is dropped."""
+        ...
 
     async def restore(self, requests: Sequence[SandboxRequest]) -> None:
         """Once, after opening: `requests` are the containers that still run. Bridges, rules, ports, DNS and names answer again;

@@ -76,3 +76,9 @@ def drop_container(cx: sqlite3.Connection, container: str) -> None:
     """Forget a container entirely."""
     drop_sandbox(cx, container)
     cx.execute("delete from network_endpoint where container = ?", (container,))
+
+
+def drop_containers(cx: sqlite3.Connection, containers: Iterable[str]) -> None:
+    """Forget these containers entirely."""
+    for container in containers:
+        drop_container(cx, container)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sampan.engineapi.network import EndpointSettings, Network, NetworkCreateRequest
@@ -351,6 +351,14 @@ class NetworkService:
         await self.leave(container_id)
         if self._attachments.pop(container_id, None) is not None:
             await self._database.write(lambda cx: rows.drop_container(cx, container_id), durable=False)
+
+    async def forget_others(self, containers: Collection[str]) -> None:
+        """See `Networks.forget_others`."""
+        strangers = [container for container in self._attachments if container not in containers]
+        for container in strangers:
+            del self._attachments[container]
+        if strangers:
+            await self._database.write(lambda cx: rows.drop_containers(cx, strangers), durable=False)
 
     # --- while it runs ---------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ Errors are Docker's: `NotFound("get x: no such volume")`, `Conflict("remove x: v
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -56,9 +57,23 @@ class Volumes(Protocol):
     ) -> Volume:
         """Make a volume, or give the one of that name (its options and labels stay as they are).
 
-        Without a name it is anonymous: 64 hex digits and the label of such. `container` refers to it at once.
+        Without a name it is anonymous: 64 hex digits and the label of such. `container` refers to it at once; an anonymous one
+        is removed by the next start unless `keep` has said that the container came to be.
         Raises InvalidParameter (name, options), Conflict (the name belongs to another driver), NotFound (no such driver).
         """
+        ...
+
+    def keep(self, cx: sqlite3.Connection, container: str) -> None:
+        """Within the transaction that makes the container's row: the volumes made for it stay."""
+        ...
+
+    def doom(self, cx: sqlite3.Connection, container: str, names: Iterable[str]) -> None:
+        """Within the transaction that deletes the container's row: these volumes are to go too, by `remove` or by the next start,
+        unless somebody else uses them (`spare`)."""
+        ...
+
+    async def spare(self, name: str) -> None:
+        """Undo `doom` for a volume that somebody else uses."""
         ...
 
     async def inspect(self, name: str) -> Volume: ...

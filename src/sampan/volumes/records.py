@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from sampan.store import Schema
@@ -16,7 +17,8 @@ VOLUMES_SCHEMA = Schema(
             name text primary key, driver text not null, created_ns integer not null, options text, labels text,
             removing integer not null default 0
         ) strict, without rowid;
-        """
+        """,
+        "alter table volume add column goes_with text not null default ''",
     ],
 )
 
@@ -53,12 +55,39 @@ def load_removing(cx: sqlite3.Connection) -> list[str]:
     return [name for (name,) in cx.execute("select name from volume where removing")]
 
 
-def put_volume(cx: sqlite3.Connection, record: VolumeRecord) -> None:
-    """Add a volume."""
+def put_volume(cx: sqlite3.Connection, record: VolumeRecord, goes_with: str = "") -> None:
+    """Add a volume. `goes_with`: the container that is being made, without which nobody wants it."""
     cx.execute(
-        "insert into volume (name, driver, created_ns, options, labels) values (?, ?, ?, ?, ?)",
-        (record.name, record.driver, record.created_ns, _dump(record.options), _dump(record.labels)),
+        "insert into volume (name, driver, created_ns, options, labels, goes_with) values (?, ?, ?, ?, ?, ?)",
+        (
+            record.name,
+            record.driver,
+            record.created_ns,
+            _dump(record.options),
+            _dump(record.labels),
+            goes_with,
+        ),
     )
+
+
+def keep_volumes(cx: sqlite3.Connection, container: str) -> None:
+    """The container is there: what was made for it stays."""
+    cx.execute("update volume set goes_with = '' where goes_with = ?", (container,))
+
+
+def doom_volumes(cx: sqlite3.Connection, container: str, names: Iterable[str]) -> None:
+    """The container goes, and these are to go with it."""
+    cx.executemany("update volume set goes_with = ? where name = ?", [(container, name) for name in names])
+
+
+def load_doomed(cx: sqlite3.Connection) -> list[str]:
+    """Names of volumes whose container was never finished, or is gone."""
+    return [name for (name,) in cx.execute("select name from volume where goes_with != '' and not removing")]
+
+
+def spare_volumes(cx: sqlite3.Connection, names: Iterable[str]) -> None:
+    """Somebody else uses these: they stay."""
+    cx.executemany("update volume set goes_with = '' where name = ?", [(name,) for name in names])
 
 
 def begin_removal(cx: sqlite3.Connection, name: str) -> None:

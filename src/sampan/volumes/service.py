@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import secrets
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -83,6 +84,28 @@ class VolumeService:
         for record in self._records.values():
             if record.needs_mount and not self._mounted_by.get(record.name):
                 await asyncio.to_thread(_unmount_if_mounted, self._data(record.name))
+        await self._remove_doomed()
+
+    async def _remove_doomed(self) -> None:
+        """Finish what an engine that was killed owed: anonymous volumes of containers that never came to be, or are gone."""
+        doomed = await self._database.read(records.load_doomed)
+        used = [name for name in doomed if self._users.get(name)]
+        if used:
+            await self._database.write(lambda cx: records.spare_volumes(cx, used), durable=False)
+        for name in set(doomed) - set(used):
+            await self.remove(name, force=True)
+
+    def keep(self, cx: sqlite3.Connection, container: str) -> None:
+        """See the interface."""
+        records.keep_volumes(cx, container)
+
+    def doom(self, cx: sqlite3.Connection, container: str, names: Iterable[str]) -> None:
+        """See the interface."""
+        records.doom_volumes(cx, container, names)
+
+    async def spare(self, name: str) -> None:
+        """See the interface."""
+        await self._database.write(lambda cx: records.spare_volumes(cx, [name]), durable=False)
 
     def drivers(self) -> list[str]:
         """See the interface."""
@@ -107,7 +130,8 @@ class VolumeService:
         async with self._locked(name):
             record = self._records.get(name)
             if record is None:
-                record = await self._create(name, driver, options, labels)
+                goes_with = container if anonymous else ""
+                record = await self._create(name, driver, options, labels, goes_with)
                 self._publish("create", record)
             elif driver and driver != record.driver:
                 _check_driver(name, driver)
@@ -119,7 +143,12 @@ class VolumeService:
         return self._volume(record)
 
     async def _create(
-        self, name: str, driver: str, options: Mapping[str, str] | None, labels: Mapping[str, str] | None
+        self,
+        name: str,
+        driver: str,
+        options: Mapping[str, str] | None,
+        labels: Mapping[str, str] | None,
+        goes_with: str,
     ) -> VolumeRecord:
         _check_driver(name, driver)
         try:
@@ -138,7 +167,7 @@ class VolumeService:
         await asyncio.to_thread(_make_directories, self._root / name)
         point("volume-create.directory-made")
         durable = ANONYMOUS_LABEL not in (labels or {})
-        await self._database.write(lambda cx: records.put_volume(cx, record), durable=durable)
+        await self._database.write(lambda cx: records.put_volume(cx, record, goes_with), durable=durable)
         point("volume-create.row-written")
         self._records[name] = record
         return record
