@@ -30,7 +30,7 @@ _QUOTED = re.compile(r'exec: "?([^":]+)"?')
 class StartFailure(errors.SampanError):
     """A start that failed: `exit_code` is what `docker inspect` shows afterwards, `reason` one line for a person."""
 
-    def __init__(self, message: str, exit_code: int, reason: str = "") -> None:
+    def __init__(self, message: str, exit_code: int = 128, reason: str = "") -> None:
         super().__init__(message)
         self.exit_code = exit_code
         self.reason = reason

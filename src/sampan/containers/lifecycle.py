@@ -120,7 +120,8 @@ class Lifecycle:
             return  # it has just ended by itself; the monitor knows
         if resume and container.state.status == "paused":
             await shim.resume()
-            container.state.status = "running"
+            if container.state.status == "paused":  # its end may have been told already
+                container.state.status = "running"
         self._services.publish(container, "kill", {"signal": str(number)})
 
     async def restart(self, container: Container, *, timeout: int | None = None, signal: str = "") -> None:

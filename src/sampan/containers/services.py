@@ -40,6 +40,8 @@ class ContainerSettings:
     default_cgroupns_mode: str = ""
     default_ulimits: Sequence[Ulimit] = ()
     init: bool = False
+    init_path: str = ""
+    """Process 1 of `--init` with a foreign runtime; "" is docker-init or tini."""
     log_driver: str = "json-file"
     log_opts: Mapping[str, str] = field(default_factory=dict)
     seccomp_profile: str = ""

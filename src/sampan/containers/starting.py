@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from sampan.containers import modes
 from sampan.containers.container import Container
+from sampan.containers.init_program import run_under_init
 from sampan.containers.launch_errors import StartFailure, start_failure
 from sampan.containers.links import parse_link
 from sampan.containers.log_options import shim_log
@@ -176,9 +177,14 @@ class Starting:
             "user": config.user,
             "groups": list(host.group_add or ()),
         }
-        program = settings.runtimes.get(host.runtime or settings.default_runtime)
+        name = host.runtime or settings.default_runtime
+        if name not in settings.runtimes:  # it was when the container was created
+            raise InvalidParameter(f"unknown or invalid runtime name: {name}")
+        program = settings.runtimes[name]
         if program:
             launch["runtime"] = list(program)
+            if launch["init"]:
+                launch["spec"] = run_under_init(spec, settings.init_path)
         return launch
 
     def _context(self, container: Container, mounts: list[Mount], shared: SharedNamespaces) -> SpecContext:

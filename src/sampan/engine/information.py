@@ -129,7 +129,10 @@ class Information:
                 "runc": RuntimeInfo("sampan-runtime"),
                 "io.containerd.runc.v2": RuntimeInfo("sampan-runtime"),
             }
-            | {name: RuntimeInfo(runtime.path) for name, runtime in config.runtimes.items()},
+            | {
+                name: RuntimeInfo(runtime.path, runtime.runtime_args or None)
+                for name, runtime in config.runtimes.items()
+            },
             default_runtime=config.default_runtime,
             swarm=SwarmInfo(),
             live_restore_enabled=config.live_restore,

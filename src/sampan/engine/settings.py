@@ -46,6 +46,7 @@ def container_settings(config: EngineConfig) -> ContainerSettings:
             for name, limit in config.default_ulimits.items()
         ],
         init=config.init,
+        init_path=config.init_path,
         log_driver=config.log_driver,
         log_opts=config.log_opts,
         seccomp_profile=_seccomp_profile(config.seccomp_profile),

@@ -97,10 +97,11 @@ class SwarmInfo(Struct, rename={"node_id": "NodeID"}):
     remote_managers: list[Any] | None = field(name="RemoteManagers", default=None)
 
 
-class RuntimeInfo(Struct):
+class RuntimeInfo(Struct, omit_defaults=True):
     """One OCI runtime that containers can ask for."""
 
     path: str
+    runtime_args: list[str] | None = field(default=None, name="runtimeArgs")
 
 
 class FirewallInfo(Struct, rename="pascal"):

@@ -189,6 +189,11 @@ def set_child_subreaper() -> None:
     prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
+def unset_child_subreaper() -> None:
+    """Leave orphaned descendants to the next ancestor that takes them."""
+    prctl(PR_SET_CHILD_SUBREAPER, 0)
+
+
 def set_no_new_privileges() -> None:
     prctl(PR_SET_NO_NEW_PRIVS, 1)
 

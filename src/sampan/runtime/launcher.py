@@ -17,7 +17,7 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sampan.cgroups import DEFAULT_PARENT, CgroupError, detect
-from sampan.errors import NotSupported, SystemFailure
+from sampan.errors import SystemFailure
 from sampan.linux import process
 from sampan.runtime.pool import ShimPool, Spare
 from sampan.runtime.shim import record
@@ -94,9 +94,8 @@ class Launcher:
         self, launch: ContainerLaunch, *, configure: Callable[[Sandbox], Awaitable[None]] | None = None
     ) -> ShimHandle:
         """See `runtime.interface.Launcher`."""
-        if launch.get("runtime"):
-            raise NotSupported("containers of a foreign OCI runtime (--runtime) are not supported yet")
-        launch = await self._with_compiled_filter(launch)
+        if not launch.get("runtime"):
+            launch = await self._with_compiled_filter(launch)
         _make_bundle(launch["bundle"])
         spare = await self._pool.take() if self._is_usual(launch) else None
         if spare is None:
@@ -208,6 +207,7 @@ class Launcher:
         namespaces = linux.get("namespaces", [])
         return (
             launch["private_network"]
+            and not launch.get("runtime")
             and not any(namespace.get("path") for namespace in namespaces)
             and {namespace["type"] for namespace in namespaces} <= _USUAL_NAMESPACES
             and {namespace["type"] for namespace in namespaces} >= _USUAL_NAMESPACES - {"cgroup"}

@@ -14,6 +14,9 @@ imports nothing after the fork: it goes on working when the package it came from
 `streams`             pipes and terminals between a process and us
 `pump`                output to log and attached clients, input from them
 `record`              state and exit status as files in the bundle
-`foreign`             driving runc or another OCI runtime binary
+`native`              the container, made by our own runtime
+`foreign`             … or by runc or another OCI runtime's program (`sampan.runtime.foreign`)
+`execs`               further processes: `docker exec`, health probes
+`foreign_execs`       … by another runtime
 ====================  =====================================================================================
 """

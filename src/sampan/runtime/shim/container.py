@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from sampan.linux import process
 from sampan.logs.writer import open_writer
 from sampan.runtime.interface import ExitStatus, LaunchError
-from sampan.runtime.shim import native, record
+from sampan.runtime.shim import record
+from sampan.runtime.shim.foreign import ForeignRuntime
+from sampan.runtime.shim.native import NativeRuntime
 from sampan.runtime.shim.protocol import Refused
 from sampan.runtime.shim.pump import Pump
 from sampan.runtime.shim.streams import Streams
@@ -39,7 +41,11 @@ class Container:
         self._streams = Streams(launch["stdio"])
         try:
             self._log = _open_log(launch)
-            self.runtime = native.NativeRuntime(site, launch, parked)
+            self.runtime: NativeRuntime | ForeignRuntime = (
+                ForeignRuntime(loop, site, launch)
+                if launch.get("runtime")
+                else NativeRuntime(site, launch, parked)
+            )
             console = self.runtime.create(self._streams.theirs)
             if console is not None:
                 self._streams.set_console(console)
@@ -52,6 +58,8 @@ class Container:
         self._pump = Pump(loop, self._streams, self._log)
         self.init = Supervised(loop, self.runtime.pid, self.runtime.pidfd, self._streams, self._pump)
         self.init.on_exit = self._ended
+        if isinstance(self.runtime, ForeignRuntime):
+            self.init.signal = self.runtime.kill
         self.init.on_told = self._close_log
         self._start_time = process.start_time(self.init.pid)
         record.write(self.bundle, record.STATE, self.describe() | {"boot_id": process.boot_id()})
@@ -67,6 +75,12 @@ class Container:
             "init_start_time": self._start_time,
             "cgroup": self.runtime.cgroup.path,
         }
+
+    @property
+    def native(self) -> NativeRuntime:
+        """The runtime of a container that we have made ourselves."""
+        assert isinstance(self.runtime, NativeRuntime)
+        return self.runtime
 
     @property
     def pump(self) -> Pump:

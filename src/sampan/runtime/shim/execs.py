@@ -41,12 +41,12 @@ class Prepared:
 
     def __init__(self, loop: Loop, container: Container) -> None:
         self._loop = loop
-        self.stub: Stub = container.runtime.prepare_exec()
+        self.stub: Stub = container.native.prepare_exec()
         self._mover: int | None = None
         self._mover_fd = -1
         self._then: Callable[[bool], None] | None = None
         self._moved = True
-        if container.runtime.execs_need_attach:
+        if container.native.execs_need_attach:
             self._mover = _attach_in_child(container, self.stub.pid)
             self._mover_fd = process.pidfd_open(self._mover)
             loop.watch(self._mover_fd, READ, self._mover_ended)
@@ -217,7 +217,7 @@ class Execs:
 
         try:
             console = prepared.stub.configure_join(
-                config, stdio=streams.theirs, seccomp=self._container.runtime.seccomp
+                config, stdio=streams.theirs, seccomp=self._container.native.seccomp
             )
         except LaunchError as error:
             failed(f"launch:{error.kind}", str(error))

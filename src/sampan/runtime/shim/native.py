@@ -13,7 +13,7 @@ from sampan.seccomp import cached_program, read_program
 
 if TYPE_CHECKING:
     from sampan.cgroups import OomWatch
-    from sampan.oci.runtime import Spec
+    from sampan.oci.runtime import Resources, Spec
     from sampan.runtime.container.config import InitConfig
     from sampan.runtime.container.stub import Stub
     from sampan.runtime.interface import ContainerLaunch
@@ -82,6 +82,16 @@ class NativeRuntime:
     def execs_need_attach(self) -> bool:
         """Whether an exec's stub must be moved into the cgroup (v1)."""
         return self._layout.can_rename
+
+    def pause(self) -> None:
+        self.cgroup.freeze()
+
+    def resume(self) -> None:
+        self.cgroup.thaw()
+
+    def update(self, resources: Resources) -> None:
+        """Change limits of the running container."""
+        self.cgroup.update(resources)
 
     def kill_all(self, number: int = 9) -> None:
         """Signal every process in the cgroup. Never fails: what is gone is gone."""

@@ -10,6 +10,8 @@ from sampan.cgroups import CgroupError
 from sampan.runtime.interface import LaunchError
 from sampan.runtime.shim.container import Container
 from sampan.runtime.shim.execs import Execs
+from sampan.runtime.shim.foreign import ForeignRuntime
+from sampan.runtime.shim.foreign_execs import ForeignExecs
 from sampan.runtime.shim.parking import leave_mount_namespace, park
 from sampan.runtime.shim.protocol import VERSION, Connection, Listener, Refused, Request
 
@@ -116,7 +118,10 @@ class Service:
             raise
         container.on_oom = self._oom
         self._container = container
-        self._execs = Execs(self._loop, container)
+        if isinstance(container.runtime, ForeignRuntime):
+            self._execs = ForeignExecs(self._loop, container, container.runtime)
+        else:
+            self._execs = Execs(self._loop, container)
         self._call_hello(request, message)
 
     def _call_sandbox(self, request: Request, message: dict[str, Any]) -> None:
@@ -150,15 +155,15 @@ class Service:
         request.reply()
 
     def _call_pause(self, request: Request, message: dict[str, Any]) -> None:
-        self._of_container().runtime.cgroup.freeze()
+        self._of_container().runtime.pause()
         request.reply()
 
     def _call_resume(self, request: Request, message: dict[str, Any]) -> None:
-        self._of_container().runtime.cgroup.thaw()
+        self._of_container().runtime.resume()
         request.reply()
 
     def _call_update(self, request: Request, message: dict[str, Any]) -> None:
-        self._of_container().runtime.cgroup.update(message["resources"])
+        self._of_container().runtime.update(message["resources"])
         request.reply()
 
     def _call_processes(self, request: Request, message: dict[str, Any]) -> None:
@@ -186,6 +191,8 @@ class Service:
 
         A descriptor or child of the old container must never get near the next one: a shim with one too many ends.
         """
+        if self._container is not None and isinstance(self._container.runtime, ForeignRuntime):
+            return False
         self._lives += 1
         for descriptors in self._kept.values():
             for descriptor in descriptors:

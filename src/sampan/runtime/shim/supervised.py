@@ -37,6 +37,8 @@ class Supervised:
         self.status: ExitStatus | None = None
         self.on_exit: Callable[[ExitStatus], ExitStatus] | None = None
         self.on_told: Callable[[], None] | None = None
+        self.signal: Callable[[int], None] | None = None
+        """How to send it a signal, when the kernel's way is not the right one."""
         self._loop = loop
         self._pidfd = pidfd
         self._told = False
@@ -52,6 +54,9 @@ class Supervised:
         """Signal it. Raises Refused when it has ended."""
         if self.status is not None:
             raise Refused("not-running", "process has already ended")
+        if self.signal is not None:
+            self.signal(number)
+            return
         try:
             process.pidfd_send_signal(self._pidfd, number)
         except ProcessLookupError:
