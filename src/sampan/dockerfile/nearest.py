@@ -1,0 +1,27 @@
+"""What somebody may have meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def distance(left: str, right: str) -> int:
+    """How many letters must be changed, added or left out to make one of the other (Levenshtein's distance)."""
+    row = list(range(len(right) + 1))
+    for index, letter in enumerate(left, 1):
+        corner, row[0] = row[0], index
+        for column, other in enumerate(right, 1):
+            corner, row[column] = (
+                row[column],
+                min(row[column] + 1, row[column - 1] + 1, corner + (letter != other)),
+            )
+    return row[-1]
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """` (did you mean X?)` when one of `known` is at most two letters away, else ``""``."""
+    lowered = word.lower()
+    near = sorted((distance(lowered, each.lower()), each) for each in known)
+    if near and 0 < near[0][0] <= min(2, len(word) - 1):
+        return f" (did you mean {near[0][1]}?)"
+    return ""

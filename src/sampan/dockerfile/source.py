@@ -1,0 +1,84 @@
+"""A Dockerfile's text, places in it, and errors that show where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sampan.errors import InvalidParameter
+
+MAX_BYTES = 16 * 1024 * 1024
+"""A Dockerfile larger than this is a mistake or an attack."""
+
+_CONTEXT_LINES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Lines of a file, the first is 1; `last` belongs to it."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file's name and lines (line ends removed, also those of Windows)."""
+
+    name: str
+    lines: tuple[str, ...]
+
+    def excerpt(self, place: Place) -> str:
+        """The place's lines with two or so around them, numbered, those that matter marked.
+
+        ::
+
+            Dockerfile:2
+            --------------------
+               1 |     FROM busybox
+               2 | >>> RUNN true
+               3 |     CMD ["sh"]
+            --------------------
+        """
+        first = max(1, place.first - _CONTEXT_LINES)
+        last = min(len(self.lines), place.last + _CONTEXT_LINES)
+        rule = "-" * 20
+        shown = [
+            f"{number:4} | {'>>>' if place.first <= number <= place.last else '   '} {self.lines[number - 1]}"
+            for number in range(first, last + 1)
+        ]
+        return "\n".join([f"{self.name}:{place.first}", rule, *shown, rule])
+
+
+class DockerfileError(InvalidParameter):
+    """A mistake in a Dockerfile: `str()` is one line that names the place; `excerpt` shows it."""
+
+    def __init__(self, message: str, source: Source | None = None, place: Place | None = None) -> None:
+        where = f"dockerfile parse error on line {place.first}: " if place else ""
+        super().__init__(where + message)
+        self.message = message
+        self.source = source
+        self.place = place
+
+    @property
+    def excerpt(self) -> str:
+        """The lines around the mistake, or `""` where there is no place to show."""
+        return self.source.excerpt(self.place) if self.source and self.place else ""
+
+    def at(self, source: Source, place: Place) -> DockerfileError:
+        """The same mistake with its place, unless it has one."""
+        return self if self.place else DockerfileError(self.message, source, place)
+
+
+def source_of(data: str | bytes, name: str = "Dockerfile") -> Source:
+    """A file's content as lines. Raises `DockerfileError` for what is too large or isn't UTF-8."""
+    if len(data) > MAX_BYTES:
+        raise DockerfileError(f"{name} is larger than {MAX_BYTES >> 20} MiB")
+    if isinstance(data, bytes):
+        try:
+            data = data.decode()
+        except UnicodeDecodeError as error:
+            raise DockerfileError(
+                f"{name} is not UTF-8 text: byte {error.start} is {data[error.start]:#04x}"
+            ) from None
+    lines = data.removeprefix("\ufeff").split("\n")
+    return Source(name, tuple(line.removesuffix("\r") for line in lines))

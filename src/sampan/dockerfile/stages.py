@@ -1,0 +1,133 @@
+"""A whole Dockerfile: the arguments before its first `FROM`, its stages, and which of them a target needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sampan.dockerfile.directives import Directives
+from sampan.dockerfile.instructions import Arg, Copy, From, Instruction, Run
+from sampan.dockerfile.mounts import read_mount
+from sampan.dockerfile.nearest import suggestion
+from sampan.dockerfile.parse import parse
+from sampan.dockerfile.source import DockerfileError, Place, Source, source_of
+from sampan.dockerfile.typed import typed
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One `FROM` and what follows it. `index` counts from 0; `name` is in small letters, `""` when it has none."""
+
+    index: int
+    origin: From
+    instructions: tuple[Instruction, ...]
+
+    @property
+    def name(self) -> str:
+        """What `AS` says."""
+        return self.origin.name
+
+
+@dataclass(frozen=True, slots=True)
+class Dockerfile:
+    """A well-formed file. `arguments` are the `ARG`s before the first `FROM`; `warnings` say what is suspicious, and where."""
+
+    source: Source
+    directives: Directives
+    arguments: tuple[Arg, ...]
+    stages: tuple[Stage, ...]
+    warnings: tuple[tuple[str, Place], ...]
+
+    def stage(self, target: str = "") -> Stage:
+        """The stage of a name or number; the last without one. Raises `DockerfileError` when there is none such."""
+        if not target:
+            return self.stages[-1]
+        found = self._before(target, len(self.stages))
+        if found is None:
+            names = [stage.name for stage in self.stages if stage.name]
+            raise DockerfileError(f'target stage "{target}" could not be found{suggestion(target, names)}')
+        return found
+
+    def named(self, name: str, before: Stage) -> Stage | None:
+        """What `--from=name` or `FROM name` means within `before`: the latest earlier stage of that name; None for an image."""
+        return self._before(name, before.index)
+
+    def _before(self, name: str, end: int) -> Stage | None:
+        wanted = name.lower()
+        for stage in reversed(self.stages[:end]):
+            if stage.name == wanted:
+                return stage
+        if wanted.isascii() and wanted.isdecimal() and int(wanted) < end:
+            return self.stages[int(wanted)]
+        return None
+
+    def needed(self, target: Stage) -> list[Stage]:
+        """The stages that a target is made of, itself included, in the file's order.
+
+        A name with variables in it is not known here; it needs nothing (a base with variables is resolved by whoever lowers it).
+        """
+        needed: dict[int, Stage] = {}
+        waiting = [target]
+        while waiting:
+            stage = waiting.pop()
+            if stage.index in needed:
+                continue
+            needed[stage.index] = stage
+            for name in (stage.origin.base, *_referred(stage)):
+                found = self.named(name, stage)
+                if found is not None and (name != stage.origin.base or not name.isdecimal()):
+                    waiting.append(found)
+        return [needed[index] for index in sorted(needed)]
+
+
+def _referred(stage: Stage) -> list[str]:
+    """What the stage's instructions copy or mount from."""
+    names = []
+    for instruction in stage.instructions:
+        if isinstance(instruction, Copy) and instruction.from_:
+            names.append(instruction.from_)
+        elif isinstance(instruction, Run):
+            names += [
+                mount.from_
+                for mount in map(read_mount, (text for text in instruction.mounts if "$" not in text))
+                if mount.from_
+            ]
+    return names
+
+
+def read(data: str | bytes, name: str = "Dockerfile") -> Dockerfile:
+    """Read a Dockerfile. Raises `DockerfileError`, which names the line and can show it."""
+    source = source_of(data, name)
+    parsed = parse(source)
+    escape = parsed.directives.escape
+    arguments: list[Arg] = []
+    stages: list[Stage] = []
+    body: list[Instruction] = []
+    for statement in parsed.statements:
+        try:
+            instruction = typed(statement, escape)
+            if isinstance(instruction, Run):
+                for text in instruction.mounts:
+                    if "$" not in text:
+                        read_mount(text)
+            if not stages and not isinstance(instruction, From | Arg):
+                raise DockerfileError("no build stage in current context")
+        except DockerfileError as error:
+            raise error.at(source, statement.place) from None
+        if isinstance(instruction, From):
+            _finish(stages, body)
+            stages.append(Stage(len(stages), instruction, ()))
+            body = []
+        elif stages:
+            body.append(instruction)
+        elif isinstance(instruction, Arg):
+            arguments.append(instruction)
+    if not stages:
+        raise DockerfileError("dockerfile contains no stages to build")
+    _finish(stages, body)
+    return Dockerfile(source, parsed.directives, tuple(arguments), tuple(stages), tuple(parsed.warnings))
+
+
+def _finish(stages: list[Stage], body: list[Instruction]) -> None:
+    if stages:
+        last = stages[-1]
+        stages[-1] = Stage(last.index, last.origin, tuple(body))
