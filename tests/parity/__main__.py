@@ -2,96 +2,86 @@
 
 ::
 
-    python -m parity record dockerd [TEXT]     # play on a real dockerd, keep the answers in recordings/dockerd/
-    python -m parity check [TEXT]              # play on Sampan, compare with the current dockerd's answers
-    python -m parity show PEER KEY             # one recorded scenario
+    bin/test parity [check] [TEXT]         # play on Sampan, compare with the peers' recorded answers
+    bin/test parity record PEER [TEXT]     # play on a real dockerd (dockerd, docker.io), keep the answers in recordings/PEER/
+    bin/test parity missing PEER           # the same for the scenarios that have no answer of the peer yet, or other steps now
+    bin/test parity accept [TEXT]          # keep Sampan's answers to the scenarios of docs/differences.md
+    bin/test parity show WHO KEY           # one kept answer
 
-TEXT chooses scenarios whose name contains it.
+TEXT chooses scenarios whose name contains it. PARITY_ROOMS engines play at once, PARITY_TIMES times over.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
+import os
 import sys
-import tempfile
-from pathlib import Path
-from typing import Any
+import time
 
-from parity import peers, scenario
-from parity.compare import compare, known_differences
-from parity.playing import play
-from running_engine import RunningEngine
+from parity import engines, recordings, scenario
+from parity.compare import known_differences
+from parity.players import play_all
+from parity.verdict import Judge
 
-RECORDINGS = Path(__file__).parent / "recordings"
+ROOMS = int(os.environ.get("PARITY_ROOMS") or 3)
+TIMES = int(os.environ.get("PARITY_TIMES") or 1)
 
 
 def main(arguments: list[str]) -> int:
     match arguments:
         case ["record", peer, *text]:
-            return record(peer, " ".join(text))
-        case ["check", *text]:
-            return check(" ".join(text))
-        case ["show", peer, *text]:
+            return record(peer, _chosen(text))
+        case ["missing", peer]:
+            return record(peer, [each for each in scenario.load() if not _is_recorded(peer, each)])
+        case ["accept", *text]:
+            known = known_differences()
+            recordings.forget(engines.OURS, {each.key for each in scenario.load() if each.key not in known})
+            return record(engines.OURS, [each for each in _chosen(text) if each.key in known])
+        case ["show", who, *text]:
             file, _, title = " ".join(text).partition(": ")
-            print(json.dumps(recorded(peer, file).get(title), indent=1, ensure_ascii=False))
+            print(json.dumps(recordings.recorded(who, file).get(title), indent=1, ensure_ascii=False))
             return 0
+        case ["check", *text] | [*text] if not text or not text[0].startswith("-"):
+            return max(check(_chosen(text)) for _ in range(TIMES))
     print(__doc__)
     return 2
 
 
-def recorded(peer: str, file: str) -> dict[str, Any]:
-    """The kept answers of a peer to one scenario file, by scenario."""
-    path = RECORDINGS / peer / f"{file}.json"
-    answers: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return answers
+def _chosen(text: list[str]) -> list[scenario.Scenario]:
+    return [each for each in scenario.load() if " ".join(text) in each.key]
 
 
-def record(peer: str, text: str) -> int:
-    """Play the chosen scenarios on a peer. One recording at a time on a machine: peers share docker0."""
-    chosen = [each for each in scenario.load() if text in each.key and (not each.peers or peer in each.peers)]
-    with open("/run/lock/sampan-parity", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with peers.running(peer) as socket:
-            for each in chosen:
-                print(each.key, flush=True)
-                keep(peer, each, play(each, socket))
+def _is_recorded(peer: str, wanted: scenario.Scenario) -> bool:
+    outcome = recordings.recorded(peer, wanted.file).get(wanted.title)
+    return outcome is not None and [each["step"] for each in outcome] == [each.text for each in wanted.steps]
+
+
+def record(who: str, chosen: list[scenario.Scenario]) -> int:
+    """Play on an engine and keep what it answers."""
+    chosen = [each for each in chosen if not each.peers or who in (*each.peers, engines.OURS)]
+
+    def keep(played: scenario.Scenario, outcome: recordings.Outcome) -> None:
+        print(played.key, flush=True)
+        recordings.keep(who, played, outcome)
+
+    play_all(who, chosen, ROOMS, keep)
     return 0
 
 
-def keep(peer: str, played: scenario.Scenario, outcome: list[dict[str, Any]]) -> None:
-    """Write one answer down, and drop those whose scenario is gone."""
-    known = {each.title for each in scenario.load() if each.file == played.file}
-    answers = recorded(peer, played.file) | {played.title: outcome}
-    path = RECORDINGS / peer / f"{played.file}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    kept = {title: answers[title] for title in sorted(answers) if title in known}
-    path.write_text(json.dumps(kept, indent=0, ensure_ascii=False) + "\n")
+def check(chosen: list[scenario.Scenario]) -> int:
+    """Play on Sampan and print what differs, then the count."""
+    judge = Judge()
+    began = time.monotonic()
 
+    def hear(played: scenario.Scenario, outcome: recordings.Outcome) -> None:
+        heard = len(judge.findings)
+        judge.hear(played, outcome)
+        for finding in judge.findings[heard:]:
+            print(f"\n{finding}", flush=True)
 
-def check(text: str) -> int:
-    known = known_differences()
-    equal = different = expected = 0
-    with tempfile.TemporaryDirectory(prefix="parity-") as directory:
-        engine = RunningEngine(Path(directory))
-        engine.start()
-        try:
-            for each in scenario.load():
-                theirs = recorded("dockerd", each.file).get(each.title)
-                if text not in each.key or theirs is None:
-                    continue
-                differences = compare(theirs, play(each, str(engine.socket)))
-                if not differences:
-                    equal += 1
-                elif each.key in known:
-                    expected += 1
-                else:
-                    different += 1
-                    print(f"\n## {each.key}", *differences, sep="\n", flush=True)
-        finally:
-            engine.close()
-    print(f"\n{equal} equal, {expected} different on purpose (docs/differences.md), {different} different")
-    return 1 if different else 0
+    play_all(engines.OURS, chosen, ROOMS, hear)
+    print(f"\n{judge.table()}\n{time.monotonic() - began:.0f} s")
+    return 1 if judge.findings else 0
 
 
 if __name__ == "__main__":

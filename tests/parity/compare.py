@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from parity.normal import words
+
 DIFFERENCES = Path(__file__).parents[2] / "docs" / "differences.md"
 
 
@@ -16,11 +18,19 @@ def compare(theirs: list[dict[str, Any]], ours: list[dict[str, Any]]) -> list[st
     if [each["step"] for each in theirs] != [each["step"] for each in ours]:
         return ["  the steps are others than when it was recorded: record it again"]
     lines: list[str] = []
-    for their, our in zip(theirs, ours, strict=False):
+    for their, our in zip(_reworded(theirs), _reworded(ours), strict=True):
         if their != our:
             lines.append(f"  step: {their['step']}")
             lines.extend("    " + line for line in _difference(their, our))
     return lines
+
+
+def _reworded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: item if name == "step" else _reworded(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_reworded(item) for item in value]
+    return words(value) if isinstance(value, str) else value
 
 
 def _difference(their: dict[str, Any], our: dict[str, Any]) -> list[str]:

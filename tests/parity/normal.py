@@ -39,12 +39,30 @@ _PLAIN: list[tuple[re.Pattern[str], str]] = [
     (re.compile(r"\b(?:pid|Pid)\W+\d+"), "pid <n>"),
     # How runc called mount(2), down to a descriptor's number; what failed stands before and after it.
     (re.compile(r"mount src=\S+, dst=\S+, dstFd=\S+, flags=[A-Z_|]+(?:, data=[^:]*)?: "), ""),
-    (re.compile(r"/var/lib/docker|/tmp/parity-[^/\s\"]*/data|/tmp/parity-[^/\s\"]*/run"), "<root>"),
+    (re.compile(r"/mnt/engine/(?:data|run)"), "<root>"),
+    (re.compile(r"/mnt/work"), "<work>"),
+    (re.compile(r"containerd-mount\d+"), "<mount>"),
+    (re.compile(r"\bveth[0-9a-f]{7}\b"), "<veth>"),
+    # JSON that is none: each decoder has its own way to say where.
+    (
+        re.compile(
+            r"JSON is malformed: [^\"\n]*|Input data was truncated"
+            r"|unexpected end of JSON input|invalid character '(?:[^']|\\')+' (?:in|looking|after) [^\"\n]*"
+        ),
+        "<malformed JSON>",
+    ),
 ]
-_RANDOM_NAME = re.compile(r"""(name["']?[:=] ?["']?|endpoint |container )[a-z]+_[a-z]+\d?(?![\w./-])""")
+_RANDOM_NAME = re.compile(r"""(name["']?[:=] ?["']?|endpoint |container |AS /)[a-z]+_[a-z]+\d?(?![\w./-])""")
 """The name that an engine picks, where a name is expected: words with an underline are common elsewhere."""
 _DEFAULT_BRIDGE = re.compile(r"172\.31\.255|10\.2[0-3]\d\.\d+")
 """The subnets that peers and test engines give their default bridge."""
+
+
+def words(text: str) -> str:
+    """What needs no memory of the scenario's other steps; again is as good as once, so recordings from before a rule get it too."""
+    for pattern, replacement in _PLAIN:
+        text = pattern.sub(replacement, text)
+    return _RANDOM_NAME.sub(r"\1<random name>", text)
 
 
 class Normaliser:
@@ -59,9 +77,7 @@ class Normaliser:
         for kind, pattern in _RULES:
             text = pattern.sub(self._namer(kind), text)
         text = _ADDRESS.sub(self._address, text)
-        for pattern, replacement in _PLAIN:
-            text = pattern.sub(replacement, text)
-        return _RANDOM_NAME.sub(r"\1<random name>", text)
+        return words(text)
 
     def _namer(self, kind: str) -> Callable[[re.Match[str]], str]:
         if kind == "time":

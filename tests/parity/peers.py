@@ -20,7 +20,6 @@ from pathlib import Path
 CURRENT = ("github.com/moby/moby/v2/cmd/dockerd", "v2.0.0-beta.24")
 PROXY = ("github.com/moby/moby/v2/cmd/docker-proxy", CURRENT[1])
 """Its own: Debian's knows nothing of listening sockets that are passed on, so no port could be published."""
-PROXY = ("github.com/moby/moby/v2/cmd/docker-proxy", CURRENT[1])
 RUNC = ("github.com/opencontainers/runc", "latest")
 PEERS = ("docker.io", "dockerd")
 READY_SECONDS = 60

@@ -2,64 +2,44 @@
 
 from __future__ import annotations
 
-import functools
-import http.client
 import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from busybox_image import busybox_archive
 from parity.normal import Normaliser, squeeze
 from parity.scenario import Scenario, Step
+from parity.unixhttp import ask
 
 STEP_SECONDS = 60
 PROGRAMS = Path(__file__).parent / "bin"
 """Commands for steps beside the docker CLI: `raw` requests, `hijack`ed streams, `ptydo` for what wants a terminal."""
-PROGRAMS = Path(__file__).parent / "bin"
-"""What scenarios may call beside the machine's own programs."""
-
-
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("docker", timeout=STEP_SECONDS)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(STEP_SECONDS)
-        self.sock.connect(self._path)
+WORK = Path("/mnt/work")
+"""The working directory of commands, empty when a scenario begins."""
 
 
 def play(scenario: Scenario, socket_path: str) -> list[dict[str, Any]]:
-    """Each step's normalised outcome, JSON-able. The engine is left empty."""
+    """Each step's normalised outcome, JSON-able. In a room, on an engine that holds the base image only."""
     normalise = Normaliser()
-    load_base_image(socket_path)
-    with tempfile.TemporaryDirectory(prefix="parity-work-") as work:
-        try:
-            return [_step(step, socket_path, work, normalise) for step in scenario.steps]
-        finally:
-            clean(socket_path)
+    shutil.rmtree(WORK, ignore_errors=True)
+    WORK.mkdir()
+    return [_step(step, socket_path, normalise) for step in scenario.steps]
 
 
-def _step(step: Step, socket_path: str, work: str, normalise: Normaliser) -> dict[str, Any]:
+def _step(step: Step, socket_path: str, normalise: Normaliser) -> dict[str, Any]:
     if step.kind == "$":
-        return _command(step.text, socket_path, work, normalise)
+        return _command(step.text, socket_path, normalise)
     return _request(step, socket_path, normalise)
 
 
-def _command(text: str, socket_path: str, work: str, normalise: Normaliser) -> dict[str, Any]:
+def _command(text: str, socket_path: str, normalise: Normaliser) -> dict[str, Any]:
     environment = {
         "PATH": f"{PROGRAMS}:{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "HOME": work,
+        "HOME": str(WORK),
         "DOCKER_HOST": f"unix://{socket_path}",
         "DOCKER_CLI_HINTS": "false",
         "TZ": "UTC",
@@ -67,7 +47,7 @@ def _command(text: str, socket_path: str, work: str, normalise: Normaliser) -> d
     try:
         done = subprocess.run(
             ["bash", "-c", text],
-            cwd=work,
+            cwd=WORK,
             env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -77,28 +57,20 @@ def _command(text: str, socket_path: str, work: str, normalise: Normaliser) -> d
     except subprocess.TimeoutExpired:
         return {"step": text, "exit": "timeout"}
     out, err = (
-        squeeze(normalise(stream.decode(errors="replace").replace(work, "<work>")))
+        squeeze(normalise(stream.decode(errors="replace"))).splitlines()
         for stream in (done.stdout, done.stderr)
     )
-    return {"step": text, "exit": done.returncode, "out": out.splitlines(), "err": err.splitlines()}
+    return {"step": text, "exit": done.returncode, "out": out, "err": err}
 
 
 def _request(step: Step, socket_path: str, normalise: Normaliser) -> dict[str, Any]:
     method, path, *body = step.text.split(" ", 2)
-    connection = UnixConnection(socket_path)
-    try:
-        connection.request(
-            method, path, body[0] if body else None, {"Content-Type": "application/json"} if body else {}
-        )
-        answer = connection.getresponse()
-        data = answer.read()
-    finally:
-        connection.close()
+    answer = ask(socket_path, method, path, body[0] if body else None)
     outcome: dict[str, Any] = {"step": step.text, "status": answer.status}
     try:
-        document = json.loads(data) if data else None
+        document = json.loads(answer.data) if answer.data else None
     except ValueError:
-        outcome["text"] = normalise(data.decode(errors="replace")).splitlines()
+        outcome["text"] = normalise(answer.data.decode(errors="replace")).splitlines()
         return outcome
     if step.parts:
         outcome["parts"] = {part: _normal_json(_part(document, part), normalise) for part in step.parts}
@@ -140,39 +112,3 @@ def _normal_json(value: Any, normalise: Normaliser) -> Any:
     if isinstance(value, str):
         return normalise(value)
     return value
-
-
-def load_base_image(socket_path: str) -> None:
-    """Load it: every scenario begins with this image and nothing else."""
-    subprocess.run(
-        ["docker", "-H", f"unix://{socket_path}", "load"],
-        input=_base_image(),
-        check=True,
-        capture_output=True,
-        timeout=120,
-    )
-
-
-@functools.cache
-def _base_image() -> bytes:
-    return busybox_archive()
-
-
-def clean(socket_path: str) -> None:
-    """Remove containers, volumes, networks and images. What depends on another of its kind goes at the second try."""
-    docker = shutil.which("docker")
-    assert docker, "the docker CLI is not on the PATH"
-    script = """
-    ids=$(docker ps -aq); [ -z "$ids" ] || docker unpause $ids; [ -z "$ids" ] || docker rm -f -v $ids
-    ids=$(docker network ls -q -f type=custom); [ -z "$ids" ] || docker network rm $ids $ids
-    docker volume prune -af || docker volume prune -f
-    ids=$(docker images -aq --no-trunc | sort -u); [ -z "$ids" ] || docker rmi -f $ids
-    docker image prune -f
-    """
-    subprocess.run(
-        ["bash", "-c", script],
-        env={"PATH": os.environ["PATH"], "DOCKER_HOST": f"unix://{socket_path}", "HOME": "/nonexistent"},
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )

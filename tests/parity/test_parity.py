@@ -1,54 +1,30 @@
-"""Sampan against the recorded answers of the current dockerd: one test per scenario file.
-
-Not part of the default run: `pytest tests/parity`, as root, takes some minutes.
-"""
+"""Sampan against the recorded answers of the current dockerd: one test per scenario file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+import os
 
 import pytest
 
-from parity import scenario
-from parity.__main__ import recorded
-from parity.compare import compare, known_differences
-from parity.playing import play
-from running_engine import RunningEngine
+from parity import engines, scenario
+from parity.compare import known_differences
+from parity.players import play_all
+from parity.verdict import Judge
 
-PEER = "dockerd"
-
-pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
-def socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The socket of an engine for all files."""
-    engine = RunningEngine(Path(tmp_path_factory.mktemp("parity-engine")))
-    engine.start()
-    try:
-        yield str(engine.socket)
-    finally:
-        engine.close()
+def judge() -> Judge:
+    """Everything played once, several engines side by side."""
+    judge = Judge()
+    play_all(engines.OURS, scenario.load(), os.cpu_count() or 2, judge.hear)
+    return judge
 
 
-def recorded_files() -> list[str]:
-    """The scenario files that have been played on the peer."""
-    return sorted({each.file for each in scenario.load() if recorded(PEER, each.file)})
-
-
-@pytest.mark.parametrize("file", recorded_files())
-def test_answers_are_dockerds(socket: str, file: str) -> None:
-    answers, known = recorded(PEER, file), known_differences()
-    wrong: list[str] = []
-    for each in scenario.load():
-        if each.file != file or each.title not in answers:
-            continue
-        differences = compare(answers[each.title], play(each, socket))
-        if differences and each.key not in known:
-            wrong += [f"## {each.key}", *differences]
-        elif not differences and each.key in known:
-            wrong.append(f"## {each.key}: equal to Docker's now; its row in docs/differences.md is stale")
+@pytest.mark.parametrize("file", sorted({each.file for each in scenario.load()}))
+def test_answers_are_dockerds(judge: Judge, file: str) -> None:
+    wrong = [str(each) for each in judge.findings if each.key.startswith(f"{file}: ")]
     assert not wrong, "\n".join(wrong)
 
 

@@ -14,9 +14,9 @@ from sampan.api.errors import message_of
 from sampan.api.router import Router
 from sampan.engineapi.filters import Filters
 from sampan.engineapi.image import ErrorDetail, StreamMessage
-from sampan.errors import InvalidParameter, NotSupported
+from sampan.errors import Conflict, InvalidParameter, NotSupported
 from sampan.images.attestations import attestations
-from sampan.images.importing import ImportRequest, fetch
+from sampan.images.importing import ImportRequest, fetched
 from sampan.images.listing import ListOptions, in_words_of
 from sampan.names import platform as platforms
 from sampan.names.platform import Platform
@@ -112,7 +112,7 @@ async def image_attestations(call: Call) -> web.StreamResponse:
 async def load_images(call: Call) -> web.StreamResponse:
     wanted = _platforms(call) if call.version >= (1, 48) else []
     progress = not call.query.boolean("quiet")
-    return await _streamed(
+    return await _streamed_at_once(
         call, lambda send: call.engine.images.load(call.upload(), send, wanted, progress=progress)
     )
 
@@ -151,7 +151,12 @@ async def push_image(call: Call) -> web.StreamResponse:
 
 @router.delete("/images/{name:any}")
 async def remove_image(call: Call) -> web.StreamResponse:
-    if call.version >= (1, 50) and call.query.all("platforms"):
+    platforms_text = call.query.all("platforms") if call.version >= (1, 50) else []
+    if [_platform(text) for text in platforms_text]:
+        if not call.query.boolean("force"):
+            raise Conflict(
+                "Content will be removed from all images referencing this variant. Use —-force to force delete."
+            )
         raise NotSupported(
             "removing single platforms of an image is not supported yet: remove the whole image"
         )
@@ -180,10 +185,12 @@ async def _import(call: Call, platform: Platform | None, send: Send) -> None:
         changes=tuple(call.query.all("changes")),
         platform=platform,
     )
-    if source != "-":
+    if source == "-":
+        send(StreamMessage(status=await call.engine.images.import_image(call.upload(), request)))
+        return
+    async with fetched(source) as body:
         send(StreamMessage(status=f"Downloading from {source}"))
-    body = call.upload() if source == "-" else fetch(source)
-    send(StreamMessage(status=await call.engine.images.import_image(body, request)))
+        send(StreamMessage(status=await call.engine.images.import_image(body, request)))
 
 
 def _relay(messages: Callable[[], AsyncIterator[StreamMessage]]) -> Callable[[Send], Awaitable[None]]:
@@ -199,35 +206,55 @@ async def _streamed(call: Call, work: Callable[[Send], Awaitable[None]]) -> web.
 
     An error before the first one is an ordinary error answer; a later one becomes the stream's last message, as dockerd does it.
     """
-    messages: asyncio.Queue[StreamMessage | None] = asyncio.Queue()
+    async with _Messages(work) as messages:
+        first = await call.unless_lost(messages.next())
+        if first is None:
+            await messages.task  # raises what went wrong
+        return await messages.relay(call, first)
 
-    async def run() -> None:
-        try:
-            await work(messages.put_nowait)
-        finally:
-            messages.put_nowait(None)
 
-    task = asyncio.ensure_future(run())
-    try:
-        message = await call.unless_lost(messages.get())
-        if message is None:
-            await task
+async def _streamed_at_once(call: Call, work: Callable[[Send], Awaitable[None]]) -> web.StreamResponse:
+    """The same for a verb whose every error is a message of the stream: the client may still be sending."""
+    async with _Messages(work) as messages:
+        return await messages.relay(call, await call.unless_lost(messages.next()))
+
+
+class _Messages:
+    """What a task says while it works; the task ends with the block."""
+
+    def __init__(self, work: Callable[[Send], Awaitable[None]]) -> None:
+        self._work = work
+        self._queue: asyncio.Queue[StreamMessage | None] = asyncio.Queue()
+
+    async def __aenter__(self) -> _Messages:
+        self.task = asyncio.ensure_future(self._run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+    async def next(self) -> StreamMessage | None:
+        """The next message; None when there are no more."""
+        return await self._queue.get()
+
+    async def relay(self, call: Call, message: StreamMessage | None) -> web.StreamResponse:
+        """Send this message and all that follow, at last the task's error."""
         async with call.stream() as out:
             while message is not None:
                 await out.json(message)
-                message = await messages.get()
-            if error := task.exception() if task.done() else await _outcome(task):
-                text = message_of(error)
+                message = await self.next()
+            (outcome,) = await asyncio.gather(self.task, return_exceptions=True)
+            if isinstance(outcome, BaseException):
+                text = message_of(outcome)
                 await out.json(StreamMessage(error_detail=ErrorDetail(text), error=text))
         return out.response
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
-
-async def _outcome(task: asyncio.Future[None]) -> BaseException | None:
-    (result,) = await asyncio.gather(task, return_exceptions=True)
-    return result if isinstance(result, BaseException) else None
+    async def _run(self) -> None:
+        try:
+            await self._work(self._queue.put_nowait)
+        finally:
+            self._queue.put_nowait(None)
 
 
 def _pull_reference(name: str, tag: str) -> Reference:

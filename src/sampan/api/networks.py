@@ -73,8 +73,8 @@ async def disconnect(call: Call) -> web.StreamResponse:
     try:
         container = containers.get(_named(request.container))
     except NotFound:
-        if request.force:
-            return empty(200)  # its endpoints went with it
+        if request.force:  # dockerd looks for what such a container may have left plugged in
+            raise NotFound(f"endpoint {request.container} not found") from None
         raise
     await networking.disconnect(containers.services, container, call.fields["name"], force=request.force)
     return empty(200)
@@ -82,5 +82,5 @@ async def disconnect(call: Call) -> web.StreamResponse:
 
 def _named(container: str) -> str:
     if not container.strip():
-        raise InvalidParameter("container name or ID is empty")
+        raise InvalidParameter('invalid name or ID supplied: ""')
     return container

@@ -15,7 +15,7 @@ from sampan.engineapi.system import AuthRequest
 from sampan.errors import InvalidParameter, NotSupported
 from sampan.events import Event
 from sampan.events.filter import matcher
-from sampan.names.times import parse_timestamp
+from sampan.names.times import parse_parameter_time
 
 router = Router()
 
@@ -73,8 +73,8 @@ async def events(call: Call) -> web.StreamResponse:
     """Past events from `since`, then live ones up to `until`; each is one JSON object and a newline."""
     since_text, until_text = call.query.text("since"), call.query.text("until")
     now = time.time_ns()
-    since = parse_timestamp(since_text, now) if since_text else None
-    until = parse_timestamp(until_text, now) if until_text else None
+    since = parse_parameter_time("'since'", since_text, now) if since_text else None
+    until = parse_parameter_time("'until'", until_text, now) if until_text else None
     if since is not None and until is not None and until < since:
         raise InvalidParameter(f"`since` time ({since_text}) cannot be after `until` time ({until_text})")
     wanted = matcher(call.query.filters())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sampan.containers.container import Container
+from sampan.containers.merge import lay_over
 from sampan.engineapi.container import ContainerConfig, wire
 from sampan.errors import Conflict, SampanError
 from sampan.images.interface import CommitRequest
@@ -24,7 +25,7 @@ class CommitOptions(NamedTuple):
     pause: bool = True
     changes: tuple[str, ...] = ()
     config: ContainerConfig | None = None
-    """Replaces parts of the container's configuration."""
+    """Laid over the container's configuration, as that was over the image's."""
 
 
 class Commit:
@@ -63,8 +64,8 @@ class Commit:
             image = None
         config: dict[str, Any] = wire(record.config)
         if options.config is not None:
-            overrides = wire(options.config)
-            config.update({name: value for name, value in overrides.items() if value})
+            lay_over(options.config, record.config)
+            config = wire(options.config)
         return CommitRequest(
             image=image,
             config=config,

@@ -12,7 +12,7 @@ from sampan.containers.validate import parse_port
 from sampan.engineapi.container import wire_mount
 from sampan.engineapi.filters import Filters
 from sampan.errors import InvalidParameter, NotFound, SampanError
-from sampan.names.times import human_duration, parse_timestamp
+from sampan.names.times import human_duration, parse_filter_time
 
 if TYPE_CHECKING:
     from sampan.containers.services import Services
@@ -256,7 +256,7 @@ class Listing:
             return None
         if len(values) > 1:
             raise InvalidParameter("more than one until filter specified")
-        return parse_timestamp(values[0], self._services.clock())
+        return parse_filter_time(values[0], self._services.clock())
 
 
 def status_text(state: RunState, now: int) -> str:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sampan.containers.container import Container
 from sampan.containers.log_options import log_path
-from sampan.errors import InvalidParameter, NotSupported
+from sampan.errors import NotSupported
 from sampan.logs.present import View
 from sampan.logs.reader import LogReader
-from sampan.names.times import parse_timestamp
+from sampan.names.times import parse_parameter_time
 
 if TYPE_CHECKING:
     from sampan.containers.services import Services
@@ -89,9 +89,4 @@ def _time(name: str, text: str, now: int) -> int | None:
     """Nanoseconds since the epoch; None when nothing was asked."""
     if text in ("", "0"):
         return None
-    try:
-        return parse_timestamp(text, now)
-    except InvalidParameter:
-        raise InvalidParameter(
-            f'invalid value for "{name}": invalid timestamp "{text}": invalid seconds "{text}": invalid syntax'
-        ) from None
+    return parse_parameter_time(f'"{name}"', text, now)

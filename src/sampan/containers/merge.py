@@ -19,6 +19,13 @@ def image_defaults(config: object) -> ContainerConfig:
 
 def merge_image(user: ContainerConfig, image: ContainerConfig) -> None:
     """Fill in `user` what it leaves open. Raises `InvalidParameter("no command specified")` when neither has a command."""
+    lay_over(user, image)
+    if not user.entrypoint and not user.cmd:
+        raise InvalidParameter("no command specified")
+
+
+def lay_over(user: ContainerConfig, image: ContainerConfig) -> None:
+    """The same, for a configuration that need not run."""
     user.user = user.user or image.user
     if image.exposed_ports:
         user.exposed_ports = {**image.exposed_ports, **(user.exposed_ports or {})}
@@ -38,8 +45,6 @@ def merge_image(user: ContainerConfig, image: ContainerConfig) -> None:
     user.shell = user.shell or image.shell
     if user.entrypoint == [""]:
         user.entrypoint = []  # `--entrypoint ""` takes the image's away
-    if not user.entrypoint and not user.cmd:
-        raise InvalidParameter("no command specified")
 
 
 def command(config: ContainerConfig) -> tuple[str, list[str]]:

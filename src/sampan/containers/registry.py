@@ -84,7 +84,7 @@ class ContainerRegistry:
                 raise InvalidParameter(f"multiple IDs found with provided prefix: {reference}")
         if not reference.strip():
             raise (
-                InvalidParameter("Container name or ID is empty")
+                InvalidParameter('invalid name or ID supplied: ""')
                 if not reference
                 else NotFound(f"No such container: {reference}")
             )

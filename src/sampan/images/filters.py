@@ -10,7 +10,7 @@ from sampan.errors import InvalidParameter
 from sampan.images.documents import choose_manifest
 from sampan.images.parts import Parts
 from sampan.images.records import ImageRecord
-from sampan.names.times import parse_rfc3339, parse_timestamp
+from sampan.names.times import parse_filter_time, parse_rfc3339
 
 LIST_FILTERS = ("dangling", "label", "label!", "before", "since", "reference", "until")
 PRUNE_FILTERS = ("dangling", "label", "label!", "until")
@@ -91,7 +91,7 @@ class RecordFilter:
 
 def _until(text: str) -> int:
     try:
-        return parse_timestamp(text, time.time_ns())
+        return parse_filter_time(text, time.time_ns())
     except InvalidParameter as error:
         raise InvalidParameter(f"invalid value for 'until' filter: {error}") from error
 

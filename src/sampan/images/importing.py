@@ -5,8 +5,10 @@ A gzip or zstd stream is kept as it is, so that the layer's digest is that of th
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import aiohttp
@@ -23,6 +25,7 @@ from sampan.images.tagging import target_reference
 from sampan.images.unpacking import Unpacker
 from sampan.names import platform as platforms
 from sampan.names.platform import Platform
+from sampan.names.reference import Reference, parse_normalized
 from sampan.names.times import format_rfc3339_nano
 from sampan.oci.image import (
     OCI_LAYER,
@@ -53,7 +56,7 @@ async def import_image(
     parts: Parts, unpacker: Unpacker, body: AsyncIterator[bytes], request: ImportRequest
 ) -> str:
     """Make the image and return its id. Raises `InvalidParameter` for a bad archive, name or change."""
-    reference = target_reference(request.repository, request.tag)
+    reference = _reference(request)
     config = apply_changes(ContainerConfig(), request.changes)
     platform = request.platform or platforms.local()
     if platform.os != "linux":
@@ -79,8 +82,9 @@ async def import_image(
     return record.id
 
 
-async def fetch(url: str) -> AsyncIterator[bytes]:
-    """The bytes at a URL; a bare host or path means http, as dockerd has it.
+@asynccontextmanager
+async def fetched(url: str) -> AsyncIterator[AsyncIterator[bytes]]:
+    """The bytes at a URL, which has answered; a bare host or path means http, as dockerd has it.
 
     Raises `InvalidParameter` for another scheme, `SystemFailure` when it cannot be fetched.
     """
@@ -91,10 +95,20 @@ async def fetch(url: str) -> AsyncIterator[bytes]:
         async with aiohttp.ClientSession(trust_env=True) as session, session.get(address) as response:
             if response.status >= 400:
                 raise SystemFailure(f"got HTTP status code >= 400: {response.status} {response.reason}")
-            async for chunk in response.content.iter_any():
-                yield chunk
+            yield response.content.iter_any()
+    except aiohttp.ClientConnectorError as error:
+        reason = os.strerror(error.errno).lower() if error.errno else str(error)
+        raise SystemFailure(
+            f'Get "{address}": dial tcp {error.host}:{error.port}: connect: {reason}'
+        ) from error
     except aiohttp.ClientError as error:
-        raise SystemFailure(f"cannot fetch {url}: {error}") from error
+        raise SystemFailure(f'Get "{address}": {error}') from error
+
+
+def _reference(request: ImportRequest) -> Reference | None:
+    if request.repository and parse_normalized(request.repository).digest:
+        raise InvalidParameter("cannot import digest reference")
+    return target_reference(request.repository, request.tag)
 
 
 async def _store(parts: Parts, body: AsyncIterator[bytes], lease: Lease) -> Descriptor:

@@ -23,11 +23,13 @@ def target_reference(repository: str, tag: str) -> Reference | None:
 async def tag(parts: Parts, text: str, repository: str, tag_name: str) -> None:
     """`docker tag`: a further name for an image, taken from another image when that has it.
 
-    Raises `NotFound`, `InvalidParameter`.
+    Raises `NotFound`, and `InvalidParameter`, also for a name that reads like a digest's algorithm.
     """
     reference = target_reference(repository, tag_name)
     if reference is None:
         raise InvalidParameter("repository name must have at least one component")
+    if reference.familiar().partition(":")[0] == "sha256":
+        raise InvalidParameter("refusing to create an ambiguous tag using digest algorithm as name")
     record = await parts.resolver.record(text)
     replaced = await parts.records.put(str(reference), record.target, record.labels)
     if replaced.previous is not None:

@@ -104,7 +104,7 @@ def parse_timestamp(text: str, now_ns: int) -> int:
     """Nanoseconds since the epoch of a `--since`: RFC 3339 in full or in part, unix time, or a duration
     before now.
 
-    A time without zone is local time, as it is for Docker's client. Raises InvalidParameter.
+    A time without zone is local time, as it is for Docker's client. Raises InvalidParameter in the client's words.
     """
     if text != "0":
         try:
@@ -116,6 +116,27 @@ def parse_timestamp(text: str, now_ns: int) -> int:
     if "-" in text[1:]:
         raise InvalidParameter(f'parsing time "{text}": cannot parse as RFC 3339')
     return parse_unix(text)
+
+
+def parse_filter_time(text: str, now_ns: int) -> int:
+    """The same for an `until` filter. Raises InvalidParameter in the engine's words."""
+    try:
+        return parse_timestamp(text, now_ns)
+    except InvalidParameter:
+        raise InvalidParameter(f"failed to parse value as time or duration: {_bad_seconds(text)}") from None
+
+
+def parse_parameter_time(name: str, text: str, now_ns: int) -> int:
+    """The same for a parameter of a request. Raises InvalidParameter in the engine's words; `name` comes with its quotes."""
+    try:
+        return parse_timestamp(text, now_ns)
+    except InvalidParameter:
+        reason = f'invalid timestamp "{text}": {_bad_seconds(text)}'
+        raise InvalidParameter(f"invalid value for {name}: {reason}") from None
+
+
+def _bad_seconds(text: str) -> str:
+    return f'invalid seconds "{text}": invalid syntax'
 
 
 def parse_unix(text: str) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from sampan.errors import InvalidParameter
-from sampan.names.times import parse_timestamp
+from sampan.names.times import parse_filter_time
 from sampan.networks.model import NetworkState
 from sampan.networks.validate import PREDEFINED
 
@@ -49,7 +49,7 @@ def prunable(states: Iterable[NetworkState], wanted: Filters) -> list[NetworkSta
     """User-defined networks without running containers that pass every filter."""
     wanted.validate(_PRUNING)
     now = time.time_ns()
-    bounds = [parse_timestamp(text, now) for text in wanted.get("until")]
+    bounds = [parse_filter_time(text, now) for text in wanted.get("until")]
     if len(bounds) > 1:
         raise InvalidParameter("more than one until filter specified")
     found = []

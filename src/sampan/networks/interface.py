@@ -137,7 +137,7 @@ class Networks(Protocol):
     ) -> None:
         """Take an endpoint away, from a running container too.
 
-        Raises `SystemFailure`, as dockerd: "container x is not connected to the network y".
+        Raises `SystemFailure`, as dockerd: "container x is not connected to network y".
         """
         ...
 

@@ -178,9 +178,7 @@ class NetworkService:
         state = self._catalog.find(network)
         attachment = self._attachments.get(container.id)
         if attachment is None or state.name not in attachment.settings:
-            if force:
-                return
-            raise SystemFailure(f"container {container.id} is not connected to the network {state.name}")
+            raise SystemFailure(f"container {container.id} is not connected to network {state.name}")
         if state.record.driver == "host":
             raise Forbidden(
                 "cannot disconnect container from host network - container was created in host network mode"
