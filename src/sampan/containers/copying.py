@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sampan.containers.container import Container
@@ -18,13 +18,6 @@ from sampan.names.times import format_rfc3339_nano
 if TYPE_CHECKING:
     from sampan.containers.services import Services
 
-_EXIT_PATIENCE = 5.0
-"""Seconds for the engine to take note of an exit."""
-_CHUNK = 256 * 1024
-_CHANGED, _ADDED = 0, 1
-_MADE_TO_MOUNT_ON = frozenset(
-    {"/dev", "/dev/console", "/proc", "/sys", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"}
-)
 _GO_MODE_BITS = (
     (0o170000, 0o040000, 1 << 31),  # directory
     (0o170000, 0o120000, 1 << 27),  # symbolic link
@@ -36,6 +29,9 @@ _GO_MODE_BITS = (
     (0o002000, 0o002000, 1 << 22),  # setgid
     (0o001000, 0o001000, 1 << 20),  # sticky
 )
+_EXIT_PATIENCE = 5.0
+"""Seconds for the engine to take note of an exit."""
+_CHUNK = 256 * 1024
 
 
 class CopyIn(NamedTuple):
@@ -104,7 +100,7 @@ class Copying:
         found: list[dict[str, Any]] = await self._services.workers.run(
             "sampan.archive.changes:changes_job", target.job_args()
         )
-        return without_mount_points(found, [mount.destination for mount in container.record.mounts])
+        return found
 
     async def _pack(
         self, container: Container, place: dict[str, str], name: str | None, *, bare: bool = False
@@ -175,23 +171,6 @@ class Copying:
             ],
             anchor=str(services.directory(container.id)),
         )
-
-
-def without_mount_points(changes: list[dict[str, Any]], mounts: Sequence[str]) -> list[dict[str, Any]]:
-    """Leave out what the runtime made to mount on: the user did not change that, and dockerd does not show it."""
-    made = {*_MADE_TO_MOUNT_ON, *mounts}
-    kept = [change for change in changes if change["Path"] not in made or change["Kind"] != _ADDED]
-    paths = [change["Path"] for change in kept]
-    holders = {os.path.dirname(path) for path in made}
-
-    def has_reason(change: dict[str, Any]) -> bool:
-        """A directory that changed only because a mount point was made in it is as it was."""
-        path = change["Path"]
-        if change["Kind"] != _CHANGED or path not in holders:
-            return True
-        return any(other.startswith(path + "/") for other in paths)
-
-    return [change for change in kept if has_reason(change)]
 
 
 def go_stat(found: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from sampan.images.interface import CommitRequest, ResolvedImage
 from sampan.images.parts import Parts
 from sampan.images.records import LABEL_PARENT, ImageRecord, dangling_name
 from sampan.images.tagging import target_reference
-from sampan.images.unpacking import Unpacker
+from sampan.images.unpacking import LAYERS_MAX, Unpacker
 from sampan.names import platform as platforms
 from sampan.names.digest import Digest
 from sampan.names.times import format_rfc3339_nano
@@ -37,9 +37,6 @@ from sampan.oci.image import (
     describe,
     encode,
 )
-
-LAYERS_MAX = 127
-"""Layers that an image may have: what overlayfs and dockerd can stack."""
 
 
 class NewImage(NamedTuple):

@@ -18,10 +18,14 @@ from sampan.errors import Conflict, DataLoss, InvalidParameter, NotFound
 from sampan.faults import point
 from sampan.images.interface import ResolvedImage
 from sampan.images.parts import Parts
+from sampan.images.scaffold import scaffold_name
 from sampan.oci.image import Descriptor, ImageConfig, Manifest, chain_ids
 
 if TYPE_CHECKING:
     from sampan.oci.runtime import Mount
+
+LAYERS_MAX = 127
+"""Layers that an image may have: what overlayfs and dockerd can stack."""
 
 UNPACK_PREFIX = "unpack-"
 """Keys of snapshots that are being unpacked begin so; those of containers are their ids."""
@@ -55,6 +59,8 @@ class Unpacker:
             raise InvalidParameter(
                 f"image has {len(layers)} layers in its manifest and {len(diff_ids)} in its config"
             )
+        if len(layers) > LAYERS_MAX:
+            raise InvalidParameter("max depth exceeded")
         chain: list[str] = list(chain_ids(diff_ids))
         if not chain:
             return ""
@@ -103,21 +109,41 @@ class Unpacker:
     async def prepare_rootfs(self, container_id: str, image: ResolvedImage) -> list[Mount]:
         """See `interface.Images.prepare_rootfs`."""
         snapshots = self._parts.snapshots
+        base = scaffold_name(image.chain_id)
         try:
-            if image.chain_id:
-                # The usual case: unpacked already. The insertion itself checks that the layers are there, and a snapshot
-                # with a child is never collected: no lease is needed.
-                return await snapshots.prepare(container_id, image.chain_id)
+            # The usual case: unpacked already. The insertion itself checks that the layers are there, and a snapshot
+            # with a child is never collected: no lease is needed.
+            return await snapshots.prepare(container_id, base)
         except NotFound:
             pass
         except Conflict:
             return await snapshots.mounts(container_id)
         async with self._parts.content.leases.hold(f"rootfs of {container_id}") as lease:
             await self.ensure(image.manifest, image.config, lease)
+            await self._scaffold(image, lease)
             try:
-                return await snapshots.prepare(container_id, image.chain_id)
+                return await snapshots.prepare(container_id, base)
             except Conflict:
                 return await snapshots.mounts(container_id)
+
+    async def _scaffold(self, image: ResolvedImage, lease: Lease) -> None:
+        """Make the snapshot that the image's containers stand on, unless it is there; it stays as long as the image."""
+        snapshots, content = self._parts.snapshots, self._parts.content
+        name = scaffold_name(image.chain_id)
+        key = UNPACK_PREFIX + name
+        await content.leases.add(lease, snapshot_resource(name), snapshot_resource(key))
+        async with self._only_one(name):
+            if not await self._is_committed(name):
+                await self._discard(key)  # left by an engine that was killed
+                await snapshots.prepare(key, image.chain_id)
+                try:
+                    target = await snapshots.apply_target(key)
+                    await self._parts.workers.run("sampan.images.scaffold:scaffold_job", target.job_args())
+                    await snapshots.commit(name, key)
+                except BaseException:
+                    await asyncio.shield(self._discard(key))
+                    raise
+        await content.add_references(image.manifest.config.checked_digest, [snapshot_resource(name)])
 
     async def release_rootfs(self, container_id: str) -> None:
         """See `interface.Images.release_rootfs`."""

@@ -132,7 +132,7 @@ class Snapshotter(Protocol):
         """Freeze the active snapshot under a name, durably.
 
         Raises Conflict when the name is taken, NotFound, InvalidParameter for a view, and "max depth
-        exceeded" when it would be the 128th in its chain.
+        exceeded" when it would be the 129th in its chain.
         """
         ...
 

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Mapping
 
-MAX_DEPTH = 127
-"""Committed snapshots in one chain, beneath a container's writable one: Docker's limit."""
+MAX_DEPTH = 128
+"""Committed snapshots in one chain, beneath a container's writable one: the 127 layers that Docker allows an image, and what
+`images.scaffold` puts on top."""
 
 SNAPSHOT_SCHEMA = Schema(
     "snapshots",

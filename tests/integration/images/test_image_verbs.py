@@ -22,6 +22,7 @@ from sampan.engineapi.filters import Filters
 from sampan.errors import NotFound
 from sampan.images.interface import CommitRequest, ContainerUse
 from sampan.images.listing import ListOptions
+from sampan.images.scaffold import scaffold_name
 
 pytestmark = pytest.mark.root
 
@@ -322,7 +323,7 @@ def test_layers_are_unpacked_once_however_many_ask(image_engine: ImageEngine) ->
         )
 
     image_engine.run(start_all())
-    assert runs == ["sampan.archive.apply:apply_job"]
+    assert runs == ["sampan.archive.apply:apply_job", "sampan.images.scaffold:scaffold_job"]
     for number in range(8):
         image_engine.run(image_engine.images.release_rootfs(f"{number:064}"))
 
@@ -336,12 +337,13 @@ def test_collection_keeps_what_is_used(image_engine: ImageEngine) -> None:
     settled(image_engine)
     assert {each.name for each in image_engine.run(image_engine.snapshots.walk())} == {
         image.chain_id,
+        scaffold_name(image.chain_id),
         container,
     }
     # A restart of the engine drops rootfs of containers that do not exist.
     image_engine.run(image_engine.images.recover({container}))
     settled(image_engine)
-    assert len(image_engine.run(image_engine.snapshots.walk())) == 2
+    assert len(image_engine.run(image_engine.snapshots.walk())) == 3
     image_engine.run(image_engine.images.recover(set()))
     settled(image_engine)
     assert image_engine.run(image_engine.snapshots.walk()) == []

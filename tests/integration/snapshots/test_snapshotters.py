@@ -144,7 +144,7 @@ def test_what_a_container_changed_applies_elsewhere(kind: type[DirectorySnapshot
     run(kind, tmp_path, scenario)
 
 
-def test_127_layers_work_and_one_more_gets_dockers_error(tmp_path: Path) -> None:
+def test_127_layers_and_a_scaffold_work_and_one_more_gets_dockers_error(tmp_path: Path) -> None:
     async def scenario(snapshots: DirectorySnapshotter) -> None:
         parent = ""
         for number in range(1, MAX_DEPTH + 1):
@@ -160,8 +160,8 @@ def test_127_layers_work_and_one_more_gets_dockers_error(tmp_path: Path) -> None
         with seen(await snapshots.view("look", parent)) as root:
             assert len(os.listdir(root)) == MAX_DEPTH
         with pytest.raises(InvalidParameter, match=r"^max depth exceeded$"):
-            await snapshots.commit("layer128", "box")
-        assert MAX_DEPTH == 127
+            await snapshots.commit("one more", "box")
+        assert MAX_DEPTH == 128
 
     run(OverlaySnapshotter, tmp_path, scenario)
 

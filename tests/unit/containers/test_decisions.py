@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sampan.containers.attach import DetachFilter, parse_detach_keys
-from sampan.containers.copying import go_mode, without_mount_points
+from sampan.containers.copying import go_mode
 from sampan.containers.health import evaluate, probe_arguments
 from sampan.containers.launch_errors import InvalidStart, exec_failure, start_failure
 from sampan.containers.listing import status_text
@@ -190,13 +190,3 @@ def test_go_file_modes() -> None:
     assert go_mode(0o100644) == 0o644
     assert go_mode(0o040755) == (1 << 31) | 0o755
     assert go_mode(0o104755) == (1 << 23) | 0o755
-
-
-def test_mount_points_are_no_changes_of_the_user() -> None:
-    def change(path: str, kind: int) -> dict[str, object]:
-        return {"Path": path, "Kind": kind}
-
-    found = [change("/etc", 0), change("/etc/hosts", 1), change("/proc", 1), change("/x", 1)]
-    assert without_mount_points(found, []) == [change("/x", 1)]
-    found.insert(1, change("/etc/mine", 1))
-    assert without_mount_points(found, []) == [change("/etc", 0), change("/etc/mine", 1), change("/x", 1)]
