@@ -200,6 +200,8 @@ async def wait(call: Call) -> web.StreamResponse:
         answer: dict[str, Any] = {"StatusCode": exit.code}
         if exit.error:
             answer["Error"] = {"Message": exit.error}
+        if exit.reason:
+            answer["SampanReason"] = exit.reason
         await stream.json(answer)
     return stream.response
 

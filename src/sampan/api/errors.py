@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import msgspec
@@ -52,8 +53,11 @@ def error_response(error: BaseException) -> web.Response:
         log.error("unforeseen error", exc_info=error)
     if status == 304:
         return web.Response(status=304)
+    # For our own command: one line for a person beside Docker's message.
+    reason = str(getattr(error, "reason", ""))
     return web.Response(
         status=status,
         body=msgspec.json.encode(ErrorBody(message_of(error))) + b"\n",
         content_type="application/json",
+        headers={"Sampan-Reason": json.dumps(reason)} if reason else None,
     )

@@ -36,9 +36,11 @@ _KINDS: dict[int, type[errors.SampanError]] = {
 class EngineAnswer(Exception):
     """The cause of an error that the engine reported, as opposed to one that the client found itself."""
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, reason: str = "") -> None:
         super().__init__(f"HTTP status {status}")
         self.status = status
+        self.reason = reason
+        """One line for a person, from a Sampan engine whose container could not be started."""
 
 
 class Api:
@@ -228,5 +230,5 @@ def _raise_for(response: Response) -> None:
     if kind is None:
         kind = errors.InvalidParameter if response.status < 500 else errors.SystemFailure
     raise kind(message or f"the engine answered with status {response.status}") from EngineAnswer(
-        response.status
+        response.status, str(json.loads(response.headers.get("sampan-reason") or '""'))
     )

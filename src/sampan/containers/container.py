@@ -19,6 +19,8 @@ class Exit(NamedTuple):
 
     code: int
     error: str = ""
+    reason: str = ""
+    """One line for a person, when there is more to say than the code."""
 
 
 class WaitingAttach:
@@ -71,7 +73,7 @@ class Container:
         """A future of the exit that `condition` asks for; registered at once, so that nothing after this call is missed."""
         future: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         if condition == "not-running" and not self.state.running:
-            future.set_result(Exit(self.state.exit_code, self.state.error))
+            future.set_result(Exit(self.state.exit_code, self.state.error, self.state.reason))
         elif condition == "removed":
             self._removal_waiters.append(future)
         else:
@@ -80,11 +82,11 @@ class Container:
 
     def announce_exit(self) -> None:
         """The container is not running any more: tell those who wait for that."""
-        _settle(self._exit_waiters, Exit(self.state.exit_code, self.state.error))
+        _settle(self._exit_waiters, Exit(self.state.exit_code, self.state.error, self.state.reason))
 
     def announce_removal(self) -> None:
         """The container is gone: tell everybody who still waits."""
-        exit = Exit(self.state.exit_code)
+        exit = Exit(self.state.exit_code, reason=self.state.reason)
         _settle(self._exit_waiters, exit)
         _settle(self._removal_waiters, exit)
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from sampan.containers import restart_policy
 from sampan.containers.container import Container
+from sampan.containers.exit_reasons import reason_of
+from sampan.containers.log_options import log_path
 from sampan.containers.mounts import Mounting
 from sampan.containers.services import Services
 from sampan.errors import Conflict, NotFound, SampanError
@@ -23,9 +25,6 @@ if TYPE_CHECKING:
     from sampan.runtime.interface import ExitStatus, Shim
 
 log = logging.getLogger(__name__)
-
-_AT_ONCE = 1_000_000_000
-"""A program that fails within this many nanoseconds of its start deserves a reason in `ps`."""
 
 
 class Exits:
@@ -75,7 +74,8 @@ class Exits:
             point("exit.network-left")
             restart = self._decide(container, status)
             ran_for = max(0, status.at_ns - state.started_at)
-            self._record(container, status, restart=restart is not None, ran_for=ran_for)
+            self._record(container, status, restart=restart is not None)
+            state.reason = await self._reason(container, status, ran_for)
             await services.registry.save_state(container)
             point("exit.state-written")
             if status.oom_killed:
@@ -110,7 +110,7 @@ class Exits:
         return decision.delay if decision.restart else None
 
     @staticmethod
-    def _record(container: Container, status: ExitStatus, *, restart: bool, ran_for: int) -> None:
+    def _record(container: Container, status: ExitStatus, *, restart: bool) -> None:
         state = container.state
         state.status = "restarting" if restart else "exited"
         state.restart_count += restart
@@ -118,9 +118,19 @@ class Exits:
         state.finished_at = status.at_ns
         state.oom_killed = state.oom_killed or status.oom_killed
         state.pid = 0
-        state.reason = status.reason
-        if not status.reason and status.code != 0 and ran_for < _AT_ONCE:
-            state.reason = _reason(status)
+
+    async def _reason(self, container: Container, status: ExitStatus, ran_for: int) -> str:
+        if status.code == 0 or container.state.stopped_by_user:
+            return status.reason
+        record = container.record
+        path = str(log_path(record, self._services.directory(record.id)))
+        return await asyncio.to_thread(
+            reason_of,
+            status,
+            ran_for=ran_for,
+            stopped=container.state.stopped_by_user,
+            log=(record.host_config.log_config.type, path),
+        )
 
     async def _clean_up(self, container: Container, shim: Shim | None) -> None:
         try:
@@ -154,13 +164,3 @@ class Exits:
             return  # somebody else removes it already
         except SampanError:
             log.exception("%s: --rm failed", container.id)
-
-
-def _reason(status: ExitStatus) -> str:
-    if status.oom_killed:
-        return "killed by the kernel: out of memory (see --memory)"
-    if status.code == 127:
-        return "a command or a shared library was not found (exit code 127)"
-    if status.code == 126:
-        return "a command was found but may not be executed (exit code 126)"
-    return ""

@@ -24,7 +24,8 @@ _WRONG_KIND = (
 )
 """dockerd's own hint, after containerd's `unknown`."""
 _WORKING_DIRECTORY = re.compile(r'chdir to cwd \("(.*)"\) set in config\.json failed: not a directory')
-_QUOTED = re.compile(r'exec: "?([^":]+)"?')
+_QUOTED = re.compile(r'exec:? "?([^":]+)"?')
+_IN_PARENTHESES = re.compile(r" \((it.*|the file is empty|a byte order mark.*|perhaps .*)\)$")
 
 
 class StartFailure(errors.SampanError):
@@ -79,18 +80,19 @@ def _launch_failure(error: LaunchError) -> StartFailure:
     if str(error).startswith(_OF_DOCKERD):
         return InvalidStart(str(error), 128)
     message = runtime_message(str(error))
-    program = _program(str(error))
+    program, detail = _program(str(error)), _detail(str(error))
     match error.kind:
         case "not-found":
-            return InvalidStart(message, 127, f"{program} was not found in the image")
+            return InvalidStart(message, 127, f"{program}: {detail or 'it was not found in the image'}")
         case "permission":
-            if message.endswith("is a directory: unknown"):
+            directory = message.endswith("is a directory: unknown")
+            if directory:
                 message += ": permission denied"
-            return InvalidStart(message, 126, f"{program} is not executable: permission denied")
+            why = "it is a directory" if directory else "it is not executable (see chmod +x)"
+            return InvalidStart(message, 126, f"{program}: {detail or why}")
         case "format":
-            return FailedStart(
-                message, 128, f"{program} is for another architecture, or is a script without #!"
-            )
+            why = "it is no program of this machine's kind"
+            return FailedStart(message, 128, f"{program}: {detail or why}")
         case _:
             return FailedStart(message, 128, str(error))
 
@@ -147,6 +149,12 @@ def _exec_message(message: str) -> str:
     message = message.removeprefix(_PROCESS)
     tail = "" if message.endswith(": unknown") else ": unknown"
     return f"OCI runtime exec failed: exec failed: {process}{message}{tail}"
+
+
+def _detail(message: str) -> str:
+    """What `runtime.container.diagnosis` has added."""
+    found = _IN_PARENTHESES.search(message)
+    return found[1] if found else ""
 
 
 def _program(message: str) -> str:

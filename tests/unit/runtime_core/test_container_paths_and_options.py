@@ -227,3 +227,32 @@ def test_namespaces_of_a_spec() -> None:
     )
     assert (new, joined) == ({"pid"}, {"network": "/run/x"})
     assert namespaces.flags_of(["pid", "mount"]) == 0x20020000
+
+
+ELF = bytearray(64)
+ELF[:6] = b"\x7fELF\x02\x01"
+FOREIGN = 183 if os.uname().machine != "aarch64" else 62
+ELF[18:20] = FOREIGN.to_bytes(2, "little")
+
+
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        (b"#!/no/such\necho\n", 'its interpreter "/no/such" is not in the image'),
+        (b"#! /bin/sh\r\necho\r\n", "ends with a carriage return"),
+        (b"echo hello\n", "a text without #!"),
+        (b"", "the file is empty"),
+        (b"MZ\x90\0", "a Windows program"),
+        (bytes(ELF), f"built for linux/{'arm64' if FOREIGN == 183 else 'amd64'}, this machine runs linux/"),
+    ],
+)
+def test_a_program_that_cannot_be_executed_says_why(tmp_path: Path, head: bytes, words: str) -> None:
+    path = tmp_path / "program"
+    path.write_bytes(head)
+    path.chmod(0o755)
+    pid = os.fork()
+    if pid == 0:
+        (tmp_path / "said").write_text(str(program.execute(str(path), [str(path)], {})))
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert words in (tmp_path / "said").read_text()

@@ -85,7 +85,7 @@ def record(row: dict[str, Any], *, full: bool) -> dict[str, Any]:
         "RunningFor": words.ago(row["Created"]),
         "Ports": words.ports(row.get("Ports") or []),
         "State": row["State"],
-        "Status": row["Status"],
+        "Status": _status(row, full=full),
         "Size": _size(row),
         "Labels": words.labels(row.get("Labels")),
         "_labels": row.get("Labels") or {},
@@ -94,6 +94,14 @@ def record(row: dict[str, Any], *, full: bool) -> dict[str, Any]:
         "Networks": ",".join(sorted((row.get("NetworkSettings") or {}).get("Networks") or {})),
         "Platform": (row.get("ImageManifestDescriptor") or {}).get("platform"),
     }
+
+
+def _status(row: dict[str, Any], *, full: bool) -> str:
+    """With the reason why a container failed at once, which only a Sampan engine tells."""
+    reason = str(row.get("SampanReason") or "")
+    if not reason or row["State"] == "running":
+        return str(row["Status"])
+    return f"{row['Status']}: {reason if full else words.clip(reason, 60)}"
 
 
 def _names(names: list[str], *, full: bool) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 from sampan.cli.command import PROGRAM, flag, option, verb
@@ -12,6 +11,7 @@ from sampan.cli.errors import ExitStatus, describe, start_status
 from sampan.cli.options.body import attached, create_body
 from sampan.cli.options.flags import container_flags
 from sampan.cli.values import STRING
+from sampan.client.api import EngineAnswer
 from sampan.client.http import quote
 from sampan.errors import InvalidParameter, NotFound, NotModified, SampanError
 
@@ -89,6 +89,10 @@ def _check_tty(tty: bool, stdin: bool) -> None:
 
 
 def _failed(error: SampanError, command: str) -> ExitStatus:
+    reason = error.__cause__.reason if isinstance(error.__cause__, EngineAnswer) else ""
+    if reason and reason not in str(error):
+        message = f"{PROGRAM}: {describe(error)}\n{PROGRAM}: {reason}"
+        return ExitStatus(start_status(error) if command == "run" else 1, message)
     message = f"{PROGRAM}: {describe(error)}\n\nRun '{PROGRAM} {command} --help' for more information"
     return ExitStatus(start_status(error) if command == "run" else 1, message)
 
@@ -183,7 +187,6 @@ class Foreground:
 
     def run(self) -> None:
         """Always leaves through ExitStatus, unless the user detached."""
-        began = time.monotonic()
         with self._attach() as stream:
             condition = "removed" if self._removed else "next-exit"
             waiting = self._session.api.request("POST", self._path + "/wait", {"condition": condition})
@@ -193,7 +196,7 @@ class Foreground:
                 return
         answer = waiting.json()
         status = int(answer["StatusCode"])
-        if status and time.monotonic() - began < 1.5:
+        if status:
             self._say_why(answer)
         raise ExitStatus(status)
 
@@ -235,16 +238,8 @@ class Foreground:
     def _resize(self, rows: int, columns: int) -> None:
         self._session.call_beside(self._path + "/resize", {"h": rows, "w": columns})
 
-    def _say_why(self, answer: dict[str, Any]) -> None:
+    @staticmethod
+    def _say_why(answer: dict[str, Any]) -> None:
         """One line about a container that failed at once, when there is more to say than its code."""
-        reason = str((answer.get("Error") or {}).get("Message") or "")
-        if not reason and not self._removed:
-            try:
-                state = self._session.call("GET", self._path + "/json")["State"]
-            except SampanError:
-                return
-            reason = str(state.get("Error") or "")
-            if state.get("OOMKilled"):
-                reason = "it ran out of memory; raise the limit with -m"
-        if reason:
-            print(f"{PROGRAM}: the container failed at once: {reason}", file=sys.stderr)
+        if reason := answer.get("SampanReason"):
+            print(f"{PROGRAM}: {reason}", file=sys.stderr)

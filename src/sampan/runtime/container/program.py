@@ -7,6 +7,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from sampan.runtime.container import diagnosis
 from sampan.runtime.container.failure import reason
 from sampan.runtime.interface import LaunchError
 
@@ -75,26 +76,10 @@ def execute(path: str, arguments: list[str], environment: dict[str, str]) -> Lau
     try:
         os.execve(path, arguments, environment)
     except OSError as error:
-        return LaunchError(f"exec {path}: {reason(error)}{_detail(path, error)}", _kind(error))
+        return LaunchError(f"exec {path}: {reason(error)}{diagnosis.detail(path, error)}", _kind(error))
     except ValueError as error:
         return LaunchError(f"exec {path}: {error}", "other")
 
 
 def _kind(error: OSError) -> Kind:
     return _KINDS.get(error.errno or 0, "other")
-
-
-def _detail(path: str, error: OSError) -> str:
-    """What the errno alone does not say: an existing file "not found" lacks its interpreter."""
-    if error.errno == errno.ENOENT:
-        try:
-            with open(path, "rb") as file:
-                start = file.read(256)
-        except OSError:
-            return ""
-        if start.startswith(b"#!"):
-            interpreter = os.fsdecode(start[2:].split(b"\n", 1)[0].strip().split(b" ", 1)[0])
-            return f' (its interpreter "{interpreter}" is not in the image)'
-        if start.startswith(b"\x7fELF"):
-            return " (the dynamic loader that it needs is not in the image)"
-    return ""
