@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from sampan.api import images as image_routes
+from sampan.api import registries as registry_routes
 from sampan.api.router import Router
 from sampan.api.server import ApiServer
 from sampan.content.gc import Collector
@@ -26,6 +27,8 @@ from sampan.events import EventBus
 from sampan.images.interface import ContainerUse
 from sampan.images.records import IMAGES_SCHEMA
 from sampan.images.service import ImageService
+from sampan.registry.client import RegistryClient
+from sampan.registry.settings import RegistrySettings
 from sampan.snapshots.probe import start_snapshotter
 from sampan.snapshots.records import SNAPSHOT_SCHEMA
 from sampan.store import Database
@@ -38,8 +41,11 @@ T = TypeVar("T")
 class ImageEngine:
     """Runs on a loop in a thread of its own. `run` calls into it, `docker` runs the CLI against it."""
 
-    def __init__(self, root: Path, socket: Path | None = None) -> None:
+    def __init__(
+        self, root: Path, socket: Path | None = None, registry: RegistrySettings | None = None
+    ) -> None:
         self.root = root
+        self.registry_settings = registry or RegistrySettings()
         self.uses: list[ContainerUse] = []
         self._scratch = None if socket else tempfile.TemporaryDirectory(prefix="sampan-images-")
         self.socket = socket or Path(
@@ -88,8 +94,9 @@ class ImageEngine:
         self.events = EventBus()
         collector = Collector(self.database, self.content.leases, [self.content, self.snapshots])
         workers = Workers(self.zygote)
+        self.registry = RegistryClient(self.registry_settings)
         self.images = ImageService(
-            self.database, self.content, self.snapshots, workers, collector, self.events
+            self.database, self.content, self.snapshots, workers, collector, self.events, self.registry
         )
         self.images.register_container_uses(self._uses)
         await self.images.recover(set())
@@ -100,6 +107,7 @@ class ImageEngine:
         self._server.close()
         await self.api.close(0.5)
         await self.images.close()
+        await self.registry.close()
         await self.snapshots.close()
         await self.zygote.close()
         await self.database.close()
@@ -110,6 +118,7 @@ class ImageEngine:
 
 def _routes() -> Router:
     router = Router()
+    router.merge(registry_routes.router)
     router.merge(image_routes.router)
     for method, path in (("GET", "/_ping"), ("HEAD", "/_ping")):
         router.add(method, path, _ping)

@@ -36,6 +36,10 @@ class Conflict(SampanError):
     """The object's present state does not allow it: name taken, in use, not running (HTTP 409)."""
 
 
+class TooManyRequests(SampanError):
+    """A limit on how often was reached; later it works again (HTTP 429)."""
+
+
 class NotModified(SampanError):
     """Nothing to do: already started, already stopped (HTTP 304, no body)."""
 

@@ -19,6 +19,7 @@ _STATUS: list[tuple[type[errors.SampanError], int]] = [
     (errors.Forbidden, 403),
     (errors.NotFound, 404),
     (errors.Conflict, 409),
+    (errors.TooManyRequests, 429),
     (errors.NotSupported, 501),
     (errors.Unavailable, 503),
     (errors.SampanError, 500),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 from aiohttp import web
@@ -11,6 +11,7 @@ from aiohttp import web
 from sampan.api import responses
 from sampan.api.call import Call
 from sampan.api.errors import message_of
+from sampan.api.registries import credentials_in
 from sampan.api.router import Router
 from sampan.engineapi.filters import Filters
 from sampan.engineapi.image import ErrorDetail, StreamMessage
@@ -48,24 +49,6 @@ async def list_images(call: Call) -> web.StreamResponse:
     for summary in summaries:
         in_words_of(summary, call.version)
     return responses.json(summaries)
-
-
-@router.get("/images/search")
-async def search_images(call: Call) -> web.StreamResponse:
-    limit = call.query.integer("limit", 25)
-    found = await call.engine.images.search(call.query.text("term"), limit, _auth(call))
-    return responses.json(
-        [
-            {
-                "star_count": each.stars,
-                "is_official": each.official,
-                "name": each.name,
-                "is_automated": False,
-                "description": each.description,
-            }
-            for each in found
-        ]
-    )
 
 
 @router.get("/images/get")
@@ -128,8 +111,9 @@ async def create_image(call: Call) -> web.StreamResponse:
     platform = platforms.parse(platform_text) if platform_text else None
     if name := call.query.text("fromImage"):
         reference = _pull_reference(name, call.query.text("tag"))
+        credentials = credentials_in(call)
         return await _streamed(
-            call, _relay(lambda: call.engine.images.pull(reference, platform, _auth(call)))
+            call, lambda send: call.engine.images.pull(reference, platform, credentials, send)
         )
     return await _streamed(call, lambda send: _import(call, platform, send))
 
@@ -145,8 +129,9 @@ async def push_image(call: Call) -> web.StreamResponse:
     reference = parse_normalized(call.fields["name"])
     if tag := call.query.text("tag"):
         reference = reference.with_tag(tag)
-    messages = await call.engine.images.push(reference, _platform(call.query.text("platform")), _auth(call))
-    return await _streamed(call, _relay(lambda: messages))
+    platform = _platform(call.query.text("platform")) if call.version >= (1, 46) else None
+    credentials = credentials_in(call)
+    return await _streamed(call, lambda send: call.engine.images.push(reference, platform, credentials, send))
 
 
 @router.delete("/images/{name:any}")
@@ -191,14 +176,6 @@ async def _import(call: Call, platform: Platform | None, send: Send) -> None:
     async with fetched(source) as body:
         send(StreamMessage(status=f"Downloading from {source}"))
         send(StreamMessage(status=await call.engine.images.import_image(body, request)))
-
-
-def _relay(messages: Callable[[], AsyncIterator[StreamMessage]]) -> Callable[[Send], Awaitable[None]]:
-    async def work(send: Send) -> None:
-        async for message in messages():
-            send(message)
-
-    return work
 
 
 async def _streamed(call: Call, work: Callable[[Send], Awaitable[None]]) -> web.StreamResponse:
@@ -265,10 +242,6 @@ def _pull_reference(name: str, tag: str) -> Reference:
     if ":" in tag:
         return parse_normalized(f"{reference.name}@{tag}")
     return reference.with_tag(tag)
-
-
-def _auth(call: Call) -> str:
-    return call.request.headers.get("X-Registry-Auth", "")
 
 
 def _platforms(call: Call) -> list[Platform]:

@@ -1,4 +1,4 @@
-"""The engine itself: ping, version, info, events, disk usage, login."""
+"""The engine itself: ping, version, info, events, disk usage."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from aiohttp import web
 from sampan.api.call import Call
 from sampan.api.responses import json
 from sampan.api.router import Router
-from sampan.engineapi.system import AuthRequest
-from sampan.errors import InvalidParameter, NotSupported
+from sampan.errors import InvalidParameter
 from sampan.events import Event
 from sampan.events.filter import matcher
 from sampan.names.times import parse_parameter_time
@@ -43,16 +42,6 @@ async def version(call: Call) -> web.StreamResponse:
 @router.get("/info")
 async def info(call: Call) -> web.StreamResponse:
     return json(await call.engine.information.info())
-
-
-@router.post("/auth")
-async def auth(call: Call) -> web.StreamResponse:
-    """Checking a login asks a registry, and there is no registry client yet."""
-    request = await call.body(AuthRequest)
-    raise NotSupported(
-        f"logging in to {request.serveraddress or 'a registry'} is not in this version of Sampan: images come from "
-        "`docker load`, `docker import` or `sampan image bootstrap`"
-    )
 
 
 @router.get("/system/df")

@@ -24,6 +24,7 @@ from sampan.engine.settings import (
     container_settings,
     launcher_config,
     network_options,
+    registry_settings,
     reloaded_attributes,
 )
 from sampan.events import EventBus
@@ -31,6 +32,7 @@ from sampan.images.records import IMAGES_SCHEMA
 from sampan.images.service import ImageService
 from sampan.networks.model import SCHEMA as NETWORKS_SCHEMA
 from sampan.networks.service import NetworkService
+from sampan.registry.client import RegistryClient
 from sampan.runtime.launcher import PRELOAD, Launcher
 from sampan.snapshots.directories import DirectorySnapshotter
 from sampan.snapshots.probe import start_snapshotter
@@ -59,6 +61,7 @@ class Engine:
     id: str
     events: EventBus
     snapshots: DirectorySnapshotter
+    registry: RegistryClient
     images: ImageService
     networks: NetworkService
     volumes: VolumeService
@@ -101,7 +104,11 @@ class Engine:
         )
         closing.push_async_callback(self.snapshots.close)
         collector = Collector(database, content.leases, [content, self.snapshots])
-        self.images = ImageService(database, content, self.snapshots, workers, collector, self.events)
+        self.registry = RegistryClient(registry_settings(config))
+        closing.push_async_callback(self.registry.close)
+        self.images = ImageService(
+            database, content, self.snapshots, workers, collector, self.events, self.registry
+        )
         closing.push_async_callback(self.images.close)
         self.volumes = await VolumeService.open(database, config.data_path / "volumes", self.events, workers)
         self.networks = await NetworkService.open(database, self.events, network_options(config))
@@ -133,6 +140,7 @@ class Engine:
         """Take over a configuration whose reloadable keys may have changed (SIGHUP), and tell it as an event."""
         self.config = config
         self.containers.reload(container_settings(config))
+        self.registry.reconfigure(registry_settings(config))
         self.events.publish("daemon", "reload", self.id, reloaded_attributes(config))
 
     async def stop_containers(self) -> None:

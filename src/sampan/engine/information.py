@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import platform
 import socket
@@ -164,12 +165,22 @@ class Information:
     def _registries(self) -> RegistryConfig:
         config = self._engine.config
         mirrors = config.registry_mirrors
+        ranges = [text for text in config.insecure_registries if _is_range(text)]
+        hosts = [text for text in config.insecure_registries if text not in ranges]
         return RegistryConfig(
-            insecure_registry_cidrs=["::1/128", "127.0.0.0/8"],
+            insecure_registry_cidrs=sorted({"::1/128", "127.0.0.0/8", *ranges}),
             index_configs={"docker.io": IndexInfo("docker.io", mirrors, True, True)}
-            | {name: IndexInfo(name, [], False, False) for name in config.insecure_registries},
+            | {name: IndexInfo(name, [], False, False) for name in hosts},
             mirrors=mirrors or None,
         )
+
+
+def _is_range(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return "/" in text
 
 
 def operating_system() -> str:

@@ -12,6 +12,8 @@ from sampan.engine.config import NATIVE_RUNTIMES, EngineConfig
 from sampan.engineapi.container import Ulimit
 from sampan.errors import InvalidParameter, SampanError
 from sampan.networks.options import NetworkOptions
+from sampan.registry.proxies import ProxySettings, proxies_of_process
+from sampan.registry.settings import RegistrySettings
 from sampan.runtime.launcher import LauncherConfig
 from sampan.seccomp import load_profile
 
@@ -71,6 +73,24 @@ def _seccomp_profile(name: str) -> str:
     except (SampanError, UnicodeDecodeError) as error:
         raise InvalidParameter(f"decoding seccomp profile ({name}) failed: {error}") from error
     return text
+
+
+def registry_settings(config: EngineConfig) -> RegistrySettings:
+    """Registries: the proxies of the configuration, each that it does not name from the environment (as dockerd does)."""
+    around = proxies_of_process()
+    proxies = ProxySettings(
+        http=config.proxies.http_proxy or around.http,
+        https=config.proxies.https_proxy or around.https,
+        exceptions=config.proxies.no_proxy or around.exceptions,
+    )
+    return RegistrySettings(
+        mirrors=tuple(config.registry_mirrors),
+        insecure=tuple(config.insecure_registries),
+        proxies=proxies,
+        downloads=config.max_concurrent_downloads,
+        uploads=config.max_concurrent_uploads,
+        attempts=config.max_download_attempts,
+    )
 
 
 def network_options(config: EngineConfig) -> NetworkOptions:

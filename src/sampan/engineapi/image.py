@@ -175,6 +175,8 @@ class ProgressDetail(msgspec.Struct, omit_defaults=True):
 
     current: int = 0
     total: int = 0
+    hide_counts: bool = msgspec.field(default=False, name="hidecounts")
+    """The step is done: nothing to draw."""
 
 
 class ErrorDetail(msgspec.Struct):
@@ -194,3 +196,5 @@ class StreamMessage(msgspec.Struct, omit_defaults=True, rename="camel"):
     id: str = ""
     error_detail: ErrorDetail | None = None
     error: str = ""
+    aux: dict[str, Any] | None = None
+    """Facts for programs, beside the text."""

@@ -7,15 +7,6 @@ from typing import Any
 from msgspec import Struct, field
 
 
-class AuthRequest(Struct, rename="lower"):
-    """Credentials to check against a registry."""
-
-    username: str = ""
-    password: str = ""
-    email: str = ""
-    serveraddress: str = ""
-
-
 class Component(Struct, rename="pascal"):
     """One part of the engine and its version."""
 

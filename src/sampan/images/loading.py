@@ -16,14 +16,15 @@ from sampan.faults import point
 from sampan.images.documents import ImageManifest, choose_manifest
 from sampan.images.intake import receive
 from sampan.images.parts import Parts
-from sampan.images.received import NamedTarget, Received, refer
+from sampan.images.received import NamedTarget, Received
 from sampan.images.records import dangling_name
+from sampan.images.references import refer_all
 from sampan.images.unpacking import Progress, Unpacker
 from sampan.names import platform as platforms
 from sampan.names.digest import short
 from sampan.names.platform import Platform
 from sampan.names.reference import parse_normalized
-from sampan.oci.image import INDEX_TYPES, MANIFEST_TYPES, Descriptor
+from sampan.oci.image import Descriptor
 
 Report = Callable[[StreamMessage], None]
 
@@ -66,7 +67,7 @@ async def _complete(
     progress: Progress | None,
 ) -> None:
     """Note what refers to what, and unpack the platforms that this machine or the caller wants."""
-    await _refer_all(parts, image.target, 0)
+    await refer_all(parts.content, parts.documents, image.target)
     manifests = await parts.documents.manifests(image.target)
     label = parse_normalized(image.name).familiar() if image.name else image.target.digest
     for platform in wanted:
@@ -96,21 +97,6 @@ def _to_unpack(manifests: list[ImageManifest], wanted: list[Platform]) -> list[I
             if each.platform and any(platforms.matches(each.platform, one) for one in wanted)
         ]
     return platforms.choose(complete, lambda each: each.platform or platforms.local(), platforms.local())[:1]
-
-
-async def _refer_all(parts: Parts, descriptor: Descriptor, depth: int) -> None:
-    if (
-        descriptor.media_type in INDEX_TYPES
-        and depth < 4
-        and await parts.content.exists(descriptor.checked_digest)
-    ):
-        children = (await parts.documents.index(descriptor.digest)).manifests
-        await refer(parts.content, descriptor.digest, children)
-        for child in children:
-            await _refer_all(parts, child, depth + 1)
-    elif descriptor.media_type in MANIFEST_TYPES and await parts.content.exists(descriptor.checked_digest):
-        manifest = await parts.documents.manifest(descriptor.digest)
-        await refer(parts.content, descriptor.digest, [manifest.config, *manifest.layers])
 
 
 async def _publish(parts: Parts, image: NamedTarget, report: Report) -> None:

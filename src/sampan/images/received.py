@@ -7,7 +7,6 @@ manifests are made here, in the very form that dockerd makes them in, so that th
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from sampan.content.interface import ContentStore, Lease, content_resource
@@ -147,11 +146,6 @@ class Received:
                 return name
             name = posixpath.normpath(posixpath.join(posixpath.dirname(name), self.links[name]))
         raise InvalidParameter(f"archive entry {path}: too many links")
-
-
-async def refer(content: ContentStore, digest: str, parts: Iterable[Descriptor]) -> None:
-    """Say that a blob needs others, so that collection keeps them."""
-    await content.add_references(Digest(digest), [content_resource(part.checked_digest) for part in parts])
 
 
 def _normalized(tag: str) -> str:

@@ -2,7 +2,7 @@
 
 ::
 
-    images = ImageService(database, content, snapshots, workers, collector, events)
+    images = ImageService(database, content, snapshots, workers, collector, events, registry)
     images.register_container_uses(containers.image_uses)
     await images.recover({container ids})
     await images.load(body, report=send)
@@ -22,7 +22,6 @@ from sampan.engineapi.image import (
     ImageInspect,
     ImageSummary,
     PruneReport,
-    StreamMessage,
 )
 from sampan.errors import Conflict
 from sampan.events import EventBus
@@ -36,6 +35,7 @@ from sampan.images import (
     pruning,
     removal,
     saving,
+    searching,
     tagging,
 )
 from sampan.images.collection import Housekeeping
@@ -46,13 +46,19 @@ from sampan.images.interface import CommitRequest, ContainerUse, ContainerUses, 
 from sampan.images.listing import ListOptions
 from sampan.images.loading import Report
 from sampan.images.parts import Collection, Parts, WorkerPool
+from sampan.images.pulling import Puller
+from sampan.images.pushing import PushImages
 from sampan.images.records import ImageRecords
-from sampan.images.registry import NoRegistry, Registry, SearchResult
 from sampan.images.resolution import Resolver
 from sampan.images.saving import SavePlan
+from sampan.images.searching import DistributionInspect
+from sampan.images.transfers import BlobTransfers
 from sampan.images.unpacking import Unpacker
 from sampan.names.platform import Platform
 from sampan.names.reference import Reference
+from sampan.registry.client import RegistryClient
+from sampan.registry.credentials import Credentials
+from sampan.registry.search import SearchResult
 from sampan.snapshots.interface import Snapshotter
 from sampan.store import Database
 
@@ -71,15 +77,18 @@ class ImageService:
         workers: WorkerPool,
         collection: Collection,
         events: EventBus,
-        registry: Registry | None = None,
+        registry: RegistryClient,
     ) -> None:
         records = ImageRecords(database)
         documents = Documents(content)
         resolver = Resolver(records, documents)
         self._registered: ContainerUses | None = None
         self.parts = Parts(records, documents, resolver, content, snapshots, workers, events, self._uses)
-        self.registry: Registry = registry or NoRegistry()
+        self.registry = registry
         self.unpacker = Unpacker(self.parts)
+        transfers = BlobTransfers(content, lambda: registry.settings)
+        self._puller = Puller(self.parts, self.unpacker, registry, transfers)
+        self._pusher = PushImages(self.parts, registry)
         self.housekeeping = Housekeeping(self.parts, collection)
         self._collection = collection
         self._pruning = False
@@ -198,22 +207,37 @@ class ImageService:
             self.housekeeping.soon()
             raise
 
-    def pull(
-        self, reference: Reference, platform: Platform | None, auth: str
-    ) -> AsyncIterator[StreamMessage]:
-        """`docker pull`."""
-        return self.registry.pull(reference, platform, auth)
+    async def pull(
+        self, reference: Reference, platform: Platform | None, credentials: Credentials, report: Report
+    ) -> None:
+        """`docker pull`; every tag when the reference is only a name."""
+        try:
+            await self._puller.pull(reference, platform, credentials, report)
+        except BaseException:
+            self.housekeeping.soon()
+            raise
 
     async def push(
-        self, reference: Reference, platform: Platform | None, auth: str
-    ) -> AsyncIterator[StreamMessage]:
-        """`docker push`."""
-        record = await self.parts.resolver.record(str(reference))
-        return self.registry.push(record, reference, platform, auth)
+        self, reference: Reference, platform: Platform | None, credentials: Credentials, report: Report
+    ) -> None:
+        """`docker push`; every tag when the reference is only a name."""
+        await self._pusher.push(reference, platform, credentials, report)
 
-    async def search(self, term: str, limit: int, auth: str) -> list[SearchResult]:
+    async def search(
+        self, term: str, limit: int, filters: Filters, credentials: Credentials
+    ) -> list[SearchResult]:
         """`docker search`."""
-        return await self.registry.search(term, limit, auth)
+        return await searching.search(self.registry, term, limit, filters, credentials)
+
+    async def inspect_distribution(
+        self, reference: Reference, credentials: Credentials
+    ) -> DistributionInspect:
+        """What a name means at its registry."""
+        return await searching.inspect_distribution(self.registry, reference, credentials)
+
+    async def log_in(self, credentials: Credentials) -> str:
+        """`docker login`: the refresh token that the registry gave, or ""."""
+        return await self.registry.log_in(credentials)
 
     async def _uses(self) -> list[ContainerUse]:
         return await self._registered() if self._registered is not None else []

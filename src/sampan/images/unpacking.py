@@ -65,7 +65,7 @@ class Unpacker:
         if not chain:
             return ""
         await self._parts.content.leases.add(lease, *(snapshot_resource(name) for name in chain))
-        if not await self._is_committed(chain[-1]):
+        if not await self.is_unpacked(chain[-1]):
             for number, (layer, diff_id) in enumerate(zip(layers, diff_ids, strict=True), start=1):
                 await self.layer(layer, diff_id, chain[:number], lease, progress)
         await self._parts.content.add_references(
@@ -85,7 +85,7 @@ class Unpacker:
         parent, name = (chain[-2] if len(chain) > 1 else ""), chain[-1]
         await self._parts.content.leases.add(lease, snapshot_resource(name))
         async with self._only_one(name):
-            if not await self._is_committed(name):
+            if not await self.is_unpacked(name):
                 key = UNPACK_PREFIX + name
                 async with self._applied(layer, key, parent, lease, progress) as found:
                     if found != diff_id:
@@ -100,7 +100,7 @@ class Unpacker:
         key = UNPACK_PREFIX + layer.digest
         async with self._only_one(key), self._applied(layer, key, "", lease, None) as diff_id:
             await self._parts.content.leases.add(lease, snapshot_resource(diff_id))
-            if await self._is_committed(diff_id):
+            if await self.is_unpacked(diff_id):
                 await self._discard(key)
             else:
                 await self._parts.snapshots.commit(diff_id, key)
@@ -152,7 +152,8 @@ class Unpacker:
         except NotFound:
             return
 
-    async def _is_committed(self, name: str) -> bool:
+    async def is_unpacked(self, name: str) -> bool:
+        """Whether the snapshot of that chain id is there."""
         try:
             return (await self._parts.snapshots.stat(name)).kind == "committed"
         except NotFound:

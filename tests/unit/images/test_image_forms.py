@@ -7,11 +7,11 @@ import asyncio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sampan.images.registry import NoRegistry
 
 from sampan.errors import InvalidParameter, NotSupported
 from sampan.images.inspection import config_document
 from sampan.images.intake import _checked_name, _digest_in
-from sampan.images.registry import NoRegistry
 from sampan.images.resolution import is_id_prefix, no_such_image, parse_any
 from sampan.images.tagging import target_reference
 from sampan.names.reference import parse_normalized

@@ -1,0 +1,100 @@
+"""From a registry's name to the addresses at which it is reached."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from typing import NamedTuple
+
+from yarl import URL
+
+from sampan.errors import InvalidParameter
+from sampan.names.reference import DEFAULT_DOMAIN, LEGACY_DEFAULT_DOMAIN
+from sampan.registry.settings import LOCAL_RANGES, RegistrySettings
+
+HUB_HOST = "registry-1.docker.io"
+"""Where docker.io's repositories really are."""
+
+HUB_INDEX = "https://index.docker.io/v1/"
+"""The key of docker.io's credentials in Docker's `config.json`, and the address of its search."""
+
+
+class Endpoint(NamedTuple):
+    """One address of a registry."""
+
+    url: URL
+    """Scheme, host and port; paths begin with `/v2/`."""
+    mirror: bool = False
+
+    @property
+    def host(self) -> str:
+        """Host and, when it is not the scheme's own, port."""
+        return self.url.authority
+
+
+def endpoints_of(domain: str, settings: RegistrySettings) -> list[Endpoint]:
+    """The mirrors of a registry, then the registry. Only docker.io has mirrors, as `registry-mirrors` defines it.
+
+    Raises `InvalidParameter` for a mirror that is no address.
+    """
+    if domain in (DEFAULT_DOMAIN, LEGACY_DEFAULT_DOMAIN):
+        mirrors = [Endpoint(mirror_url(text), mirror=True) for text in settings.mirrors]
+        return [*mirrors, Endpoint(URL(f"https://{HUB_HOST}"))]
+    return [Endpoint(URL(f"https://{domain}"))]
+
+
+def mirror_url(text: str) -> URL:
+    """The address of a mirror. Raises `InvalidParameter` in dockerd's words."""
+    try:
+        url = URL(text)
+    except ValueError as error:
+        raise InvalidParameter(f'invalid mirror: "{text}" is not a valid URI: {error}') from None
+    if url.user is not None or url.password is not None:
+        raise InvalidParameter(
+            f'invalid mirror: username/password not allowed in URI "{url.with_user(None)}"'
+        )
+    if url.scheme not in ("http", "https"):
+        raise InvalidParameter(
+            f"invalid mirror: unsupported scheme \"{url.scheme}\" in \"{text}\": must use either 'https://' or 'http://'"
+        )
+    if not url.host or url.path not in ("", "/") or url.query_string or url.fragment:
+        raise InvalidParameter(f'invalid mirror: path, query, or fragment at end of the URI "{text}"')
+    return url.origin()
+
+
+def host_of(address: str) -> str:
+    """The registry that a key of Docker's credentials means: `https://host:5000/v1/` is `host:5000`."""
+    _, scheme, rest = address.rpartition("://")
+    host = rest.partition("/")[0] if scheme else address.partition("/")[0]
+    return DEFAULT_DOMAIN if host in (LEGACY_DEFAULT_DOMAIN, HUB_HOST) else host
+
+
+async def is_insecure(url: URL, settings: RegistrySettings) -> bool:
+    """Whether a host may speak plain HTTP or show a certificate that nobody vouches for.
+
+    It may when it is listed, or when an address of it is in a listed range or is the machine's own.
+    """
+    host = url.host or ""
+    names = {host, url.authority, f"{host}:{url.port}"}
+    ranges = [ipaddress.ip_network(text) for text in LOCAL_RANGES]
+    for entry in settings.insecure:
+        text = entry.removeprefix("http://").removeprefix("https://").rstrip("/")
+        try:
+            ranges.append(ipaddress.ip_network(text, strict=False))
+        except ValueError:
+            if text in names:
+                return True
+    return any(address in network for address in await _addresses(host) for network in ranges)
+
+
+async def _addresses(host: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    try:
+        return [ipaddress.ip_address(host.strip("[]"))]
+    except ValueError:
+        pass
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    return [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]

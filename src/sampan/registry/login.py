@@ -1,0 +1,33 @@
+"""Checking a login: does the registry take these credentials?"""
+
+from __future__ import annotations
+
+from sampan.errors import InvalidParameter, NotFound, SystemFailure, Unauthorized
+from sampan.registry.credentials import Credentials
+from sampan.registry.endpoints import HUB_INDEX, endpoints_of, host_of
+from sampan.registry.session import Session
+from sampan.registry.transport import Transport
+
+
+async def log_in(transport: Transport, credentials: Credentials) -> str:
+    """Try the credentials; the refresh token that the registry gave for them, or "".
+
+    Raises `Unauthorized` when they are refused.
+    """
+    address = credentials.server or HUB_INDEX
+    domain = host_of(address)
+    if not domain:
+        raise InvalidParameter(f"unable to parse server address: {address!r}")
+    endpoint = endpoints_of(domain, transport.settings)[-1]
+    session = Session(transport, endpoint, credentials, offline=True)
+    url = session.url("/v2/")
+    try:
+        async with session.request("GET", url, frozenset()) as answer:
+            await answer.read(64 << 10)
+    except Unauthorized as error:
+        if str(error) == "no basic auth credentials":
+            raise
+        raise Unauthorized(f"login attempt to {url} failed with status: 401 Unauthorized: {error}") from error
+    except NotFound as error:
+        raise SystemFailure(f"login attempt to {url} failed with status: 404 Not Found") from error
+    return session.authorizer.refresh_token
