@@ -133,7 +133,7 @@ class Unpacker:
         key = UNPACK_PREFIX + name
         await content.leases.add(lease, snapshot_resource(name), snapshot_resource(key))
         async with self._only_one(name):
-            if not await self._is_committed(name):
+            if not await self.is_unpacked(name):
                 await self._discard(key)  # left by an engine that was killed
                 await snapshots.prepare(key, image.chain_id)
                 try:
