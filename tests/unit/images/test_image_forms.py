@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sampan.images.registry import NoRegistry
 
-from sampan.errors import InvalidParameter, NotSupported
+from sampan.errors import InvalidParameter
 from sampan.images.inspection import config_document
 from sampan.images.intake import _checked_name, _digest_in
 from sampan.images.resolution import is_id_prefix, no_such_image, parse_any
 from sampan.images.tagging import target_reference
-from sampan.names.reference import parse_normalized
 from sampan.oci.image import ContainerConfig
 
 
@@ -73,12 +69,3 @@ def test_target_reference() -> None:
         target_reference(f"x@sha256:{'a' * 64}", "")
     with pytest.raises(InvalidParameter, match="invalid tag format"):
         target_reference("x", "not/a/tag")
-
-
-def test_an_engine_without_registry_says_what_to_do() -> None:
-    async def pull() -> None:
-        async for _ in NoRegistry().pull(parse_normalized("busybox:1"), None, ""):
-            pass
-
-    with pytest.raises(NotSupported, match=r"cannot pull busybox:1.*sampan image bootstrap.*docker load"):
-        asyncio.run(pull())
