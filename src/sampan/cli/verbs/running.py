@@ -89,11 +89,10 @@ def _check_tty(tty: bool, stdin: bool) -> None:
 
 
 def _failed(error: SampanError, command: str) -> ExitStatus:
+    message = f"{PROGRAM}: {describe(error)}\n\nRun '{PROGRAM} {command} --help' for more information"
     reason = error.__cause__.reason if isinstance(error.__cause__, EngineAnswer) else ""
     if reason and reason not in str(error):
-        message = f"{PROGRAM}: {describe(error)}\n{PROGRAM}: {reason}"
-        return ExitStatus(start_status(error) if command == "run" else 1, message)
-    message = f"{PROGRAM}: {describe(error)}\n\nRun '{PROGRAM} {command} --help' for more information"
+        message += f"\n{PROGRAM}: {reason}"
     return ExitStatus(start_status(error) if command == "run" else 1, message)
 
 
