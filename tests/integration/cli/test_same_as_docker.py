@@ -60,6 +60,9 @@ def test_same(engine: RunningEngine, command: str) -> None:
     engine.docker(
         "run", "-d", "--name", "one", "--network", "none", "busybox", "sh", "-c", "echo hi; sleep 100"
     )
+    for _ in range(200):
+        if engine.docker("logs", "one").stdout:
+            break  # both are to see it
     words = shlex.split(command)
     theirs, ours = engine.docker(*words, check=False), engine.sampan(*words, check=False)
     assert ours.returncode == theirs.returncode
