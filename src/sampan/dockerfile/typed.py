@@ -211,11 +211,13 @@ def _add(statement: Statement, escape: str) -> Add:
 
 def _cmd(statement: Statement, escape: str) -> Cmd:
     _no_flags(statement)
+    _some(statement, (statement.text,) if statement.text else ())
     return Cmd(statement.place, statement.original, _command(statement))
 
 
 def _entrypoint(statement: Statement, escape: str) -> Entrypoint:
     _no_flags(statement)
+    _some(statement, (statement.text,) if statement.text else ())
     return Entrypoint(statement.place, statement.original, _command(statement))
 
 
