@@ -24,7 +24,8 @@ class RunningEngine:
     started again on the same state with `start`.
     """
 
-    def __init__(self, root: Path, flags: Sequence[str] = ()) -> None:
+    def __init__(self, root: Path, flags: Sequence[str] = (), prefix: Sequence[str] = ()) -> None:
+        """`prefix`: a command that executes the engine's, which follows it (`unshare -m …`)."""
         name = secrets.token_hex(3)
         number = int(name, 16)
         self.data_root = root / "data"
@@ -37,6 +38,7 @@ class RunningEngine:
         self.bridge = f"sp{name}"
         self.bip = f"10.{200 + number % 40}.{number // 40 % 256}.1/24"
         self._flags = list(flags)
+        self._prefix = list(prefix)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -54,6 +56,7 @@ class RunningEngine:
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         ready, ready_in_engine = os.pipe()
         arguments = [
+            *self._prefix,
             *(
                 sys.executable,
                 "-m",

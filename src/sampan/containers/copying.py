@@ -155,11 +155,15 @@ class Copying:
         if container.state.removing:
             raise NotFound(f"No such container: {container.name}")
         shim = container.shim
+        remapping = services.settings.remapping_of(container.record.host_config)
         if shim is not None and container.state.alive:
-            return view_arguments(pid=shim.init_pid, rootfs=(), mounts=(), anchor="", bare=bare)
+            return view_arguments(
+                pid=shim.init_pid, rootfs=(), mounts=(), anchor="", bare=bare, remapping=remapping
+            )
         return view_arguments(
             pid=0,
             rootfs=await services.images.rootfs_mounts(container.id),
+            remapping=remapping,
             mounts=[
                 {
                     "destination": mount.destination,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
 import socket
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,7 +24,12 @@ from sampan.containers.merge import command, image_defaults, merge_image
 from sampan.containers.record import ContainerRecord, MountRecord, RunState
 from sampan.containers.security import parse_security_options
 from sampan.containers.starting import container_name
-from sampan.containers.validate import validate_config, validate_host_config, validate_network_conflicts
+from sampan.containers.validate import (
+    validate_config,
+    validate_host_config,
+    validate_network_conflicts,
+    validate_remapped,
+)
 from sampan.engineapi.network import EndpointSettings
 from sampan.errors import Conflict, InvalidParameter, NotFound, SampanError
 from sampan.faults import point
@@ -103,6 +109,8 @@ class Creation:
         validate_config(config)
         host.log_config = merge_log_config(host.log_config, settings.log_driver, settings.log_opts)
         warnings = validate_host_config(host, host_features(), settings.runtimes)
+        if settings.remapping_of(host) is not None:
+            validate_remapped(host)
         self._adapt(host)
         for link in host.links or ():
             target, _ = parse_link(link)
@@ -241,6 +249,9 @@ class Creation:
             (directory / name).touch(mode=0o644)
         log_path(container.record, directory).parent.mkdir(exist_ok=True)
         (directory / "hostname").write_text(f"{container.record.config.hostname}\n")
+        if (remapping := self._services.settings.remapping_of(container.record.host_config)) is not None:
+            for name in ("hosts", "resolv.conf", "hostname"):
+                os.chown(directory / name, *remapping.root)
 
     async def _take_back(self, container_id: str, mounts: list[MountRecord]) -> None:
         """`mounts`: those whose volume was made have its name by now."""

@@ -129,13 +129,19 @@ class Mounting:
     async def _fill(self, container: Container, record: MountRecord) -> None:
         """An empty volume starts as a copy of what the image has at its place."""
         services = self._services
+        remapping = services.settings.remapping_of(container.record.host_config)
         rootfs = await services.images.rootfs_mounts(container.id)
         path = await services.volumes.mount(record.name, container.id)
         try:
             if await asyncio.to_thread(_is_empty, path):
                 await services.workers.run(
                     "sampan.containers.root_jobs:copy_up_job",
-                    {"rootfs": list(rootfs), "path": record.destination, "volume": path},
+                    {
+                        "rootfs": list(rootfs if remapping is None else remapping.mapped(rootfs)),
+                        "path": record.destination,
+                        "volume": path,
+                        "remapping": remapping and remapping._asdict(),
+                    },
                 )
         finally:
             await services.volumes.unmount(record.name, container.id)
@@ -175,7 +181,8 @@ class Mounting:
             raise NotSupported("mounts of type image are not supported yet")
         if record.type == "bind":
             source = record.source
-            await asyncio.to_thread(_check_source, record)
+            remapping = self._services.settings.remapping_of(container.record.host_config)
+            await asyncio.to_thread(_check_source, record, remapping.root if remapping else (0, 0))
         else:
             source = await self._services.volumes.mount(record.name, container.id)
             self._publish(
@@ -333,8 +340,8 @@ def _image_volume(destination: str) -> str:
     return check_target("/" + destination.lstrip("/"), "volume")
 
 
-def _check_source(record: MountRecord) -> None:
-    """A missing source is made for `-v` and refused for `--mount`."""
+def _check_source(record: MountRecord, owner: tuple[int, int]) -> None:
+    """A missing source is made for `-v`, the containers' root its owner, and refused for `--mount`."""
     if os.path.exists(record.source):
         check_propagation(record.source, record.propagation)
         return
@@ -343,12 +350,22 @@ def _check_source(record: MountRecord) -> None:
             f'invalid mount config for type "bind": bind source path does not exist: {record.source}'
         )
     try:
-        os.makedirs(record.source, mode=0o755, exist_ok=True)
+        _make_source(record.source, owner)
     except OSError as error:
         raise SystemFailure(
             f"error while creating mount source path '{record.source}': mkdir {record.source}:"
             f" {(error.strerror or '').lower()}"
         ) from error
+
+
+def _make_source(path: str, owner: tuple[int, int]) -> None:
+    missing = [path]
+    while not os.path.exists(parent := os.path.dirname(missing[-1])):
+        missing.append(parent)
+    os.makedirs(path, mode=0o755, exist_ok=True)
+    if owner != (0, 0):
+        for directory in missing:
+            os.chown(directory, *owner)
 
 
 def _bind_options(record: MountRecord) -> list[str]:

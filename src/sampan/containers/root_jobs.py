@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
-from sampan.containers.root_view import open_root
+from sampan.containers.root_view import become_root_of, open_root
 from sampan.errors import Conflict, Forbidden, InvalidParameter, NotFound, SystemFailure
 from sampan.linux import path as paths
 from sampan.runtime.container import users
@@ -74,6 +74,7 @@ def copy_up_job(args: dict[str, Any], _fds: list[int], _report: Report) -> dict[
     except OSError:
         return {"copied": False}
     volume = os.open(args["volume"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    become_root_of(args["remapping"])
     return {"copied": copy_up(source, volume)}
 
 

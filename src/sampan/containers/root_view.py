@@ -16,24 +16,63 @@ from sampan.linux.process import setns, unshare
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sampan.oci.remapping import Remapping
     from sampan.oci.runtime import Mount
 
 CLONE_FS = 0x00000200
 CLONE_NEWNS = 0x00020000
+CLONE_NEWUSER = 0x10000000
 
 
 def view_arguments(
-    *, pid: int, rootfs: Sequence[Mount], mounts: Sequence[Mount], anchor: str, bare: bool = False
+    *,
+    pid: int,
+    rootfs: Sequence[Mount],
+    mounts: Sequence[Mount],
+    anchor: str,
+    bare: bool = False,
+    remapping: Remapping | None = None,
 ) -> dict[str, Any]:
     """The arguments from which `open_root` opens a root. `pid` is init's while it runs, else 0; `anchor` an existing directory.
 
-    `bare`: without what is mounted in it (/proc, /dev, volumes); give no `mounts` then.
+    `bare`: without what is mounted in it (/proc, /dev, volumes); give no `mounts` then. `remapping`: that of the container's
+    user namespace, if it has one.
     """
-    return {"pid": pid, "rootfs": list(rootfs), "mounts": list(mounts), "anchor": anchor, "bare": bare}
+    return {
+        "pid": pid,
+        "rootfs": list(rootfs if remapping is None else remapping.mapped(list(rootfs))),
+        "mounts": list(mounts),
+        "anchor": anchor,
+        "bare": bare,
+        "remapping": remapping and remapping._asdict(),
+    }
 
 
 def open_root(view: dict[str, Any]) -> int:
-    """An O_PATH descriptor of the container's root directory. Call it at most once in a worker."""
+    """An O_PATH descriptor of the container's root directory. Call it at most once in a worker.
+
+    Of a container in a user namespace the worker becomes the root: owners are then those that the container sees.
+    """
+    root = _open_root(view)
+    become_root_of(view["remapping"])
+    return root
+
+
+def become_root_of(remapping: dict[str, Any] | None) -> None:
+    """Be uid 0 of a user namespace with these mappings; nothing for None. Host paths may be out of reach afterwards."""
+    if not remapping:
+        return
+    from sampan.runtime.container.idmapped import user_namespace
+
+    namespace = user_namespace(remapping["uids"], remapping["gids"])
+    setns(namespace, CLONE_NEWUSER)
+    os.close(namespace)
+    os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+
+
+def _open_root(view: dict[str, Any]) -> int:
     if view["pid"] and view["bare"]:
         return _open_bare_root(view["pid"])
     if view["pid"]:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sampan.containers.container import Container
     from sampan.containers.registry import ContainerRegistry
-    from sampan.engineapi.container import Ulimit
+    from sampan.engineapi.container import HostConfig, Ulimit
     from sampan.events import EventBus
     from sampan.images.interface import Images
     from sampan.networks.interface import Networks
+    from sampan.oci.remapping import Remapping
     from sampan.runtime.interface import Launcher
     from sampan.snapshots.interface import Snapshotter
     from sampan.volumes.interface import Volumes
@@ -34,6 +35,8 @@ class ContainerSettings:
     )
     """Runtime name → argv prefix of its program; None is the native runtime."""
     default_runtime: str = "runc"
+    remapping: Remapping | None = None
+    """The mapping of every container's user namespace (`--userns-remap`)."""
     default_shm_size: int = 64 << 20
     default_stop_timeout: int = 10
     default_ipc_mode: str = "private"
@@ -52,6 +55,10 @@ class ContainerSettings:
     dns_options: Sequence[str] = ()
     live_restore: bool = False
     shutdown_timeout: int = 15
+
+    def remapping_of(self, host: HostConfig) -> Remapping | None:
+        """The mapping of a container with this configuration; None when it is in the host's user namespace."""
+        return None if host.userns_mode == "host" else self.remapping
 
 
 @dataclass(slots=True, kw_only=True)

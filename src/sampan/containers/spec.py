@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sampan.containers.record import ContainerRecord
     from sampan.engineapi.container import HostConfig, Ulimit
     from sampan.oci import runtime as oci
+    from sampan.oci.remapping import Remapping
 
 
 class SharedNamespaces(NamedTuple):
@@ -41,6 +42,8 @@ class SpecContext(NamedTuple):
     shm: oci.Mount | None = None
     """/dev/shm when it is not a private tmpfs."""
     cgroup_parent: str = "/docker"
+    remapping: Remapping | None = None
+    """The mapping of its user namespace; None: it is in the host's."""
     default_ulimits: Sequence[Ulimit] = ()
     default_init: bool = False
     default_no_new_privileges: bool = False
@@ -134,14 +137,16 @@ def _linux(
     resources = oci_resources(host)
     resources["devices"] = rules
     linux: oci.Linux = {
-        "namespaces": _namespaces(host, context.shared),
+        "namespaces": _namespaces(host, context),
         "cgroupsPath": _cgroup_path(host.cgroup_parent or context.cgroup_parent, record.id),
         "resources": resources,
-        "sysctl": _sysctls(host),
+        "sysctl": _sysctls(host, context.remapping),
         "devices": nodes,
         "maskedPaths": _paths(host.masked_paths, host, defaults.masked_paths),
         "readonlyPaths": _paths(host.readonly_paths, host, defaults.readonly_paths),
     }
+    if context.remapping is not None:
+        linux["uidMappings"], linux["gidMappings"] = context.remapping.uids, context.remapping.gids
     if record.mount_label:
         linux["mountLabel"] = record.mount_label
     propagation = _rootfs_propagation(context.mounts)
@@ -157,8 +162,13 @@ def _cgroup_path(parent: str, container_id: str) -> str:
     return posixpath.join(posixpath.normpath("/" + parent.lstrip("/")), container_id)
 
 
-def _namespaces(host: HostConfig, shared: SharedNamespaces) -> list[oci.Namespace]:
+def _namespaces(host: HostConfig, context: SpecContext) -> list[oci.Namespace]:
+    shared = context.shared
     spaces: list[oci.Namespace] = [{"type": "mount"}]
+    if context.remapping is not None:
+        donor = shared.network or shared.ipc or shared.pid
+        # Who shares another container's namespaces is in the user namespace that owns them.
+        spaces.append({"type": "user", "path": f"/proc/{donor}/ns/user"} if donor else {"type": "user"})
     if shared.network:
         spaces.append({"type": "network", "path": f"/proc/{shared.network}/ns/net"})
     elif host.network_mode != "host":
@@ -178,13 +188,15 @@ def _namespaces(host: HostConfig, shared: SharedNamespaces) -> list[oci.Namespac
     return spaces
 
 
-def _sysctls(host: HostConfig) -> dict[str, str]:
+def _sysctls(host: HostConfig, remapping: Remapping | None) -> dict[str, str]:
     """Docker lets every user of a container bind low ports and ping, where the network namespace is its own."""
     sysctls: dict[str, str] = {}
     if modes.network_is_private(host.network_mode):
         sysctls["net.ipv4.ip_unprivileged_port_start"] = "0"
         if os.path.exists("/proc/sys/net/ipv4/ping_group_range"):
-            sysctls["net.ipv4.ping_group_range"] = "0 2147483647"
+            # The kernel takes only groups that the user namespace has.
+            last = remapping.last_gid if remapping is not None else 2147483647
+            sysctls["net.ipv4.ping_group_range"] = f"0 {last}"
     sysctls.update(host.sysctls or {})
     return sysctls
 

@@ -92,6 +92,9 @@ class Starting:
             await container.shim.close()
             container.shim = None
         rootfs = await services.images.rootfs_mounts(container.id)
+        remapping = services.settings.remapping_of(record.host_config)
+        if remapping is not None:
+            rootfs = remapping.mapped(rootfs)
         shared = self._shared_namespaces(container)
         self._take_over_hostname(container)
         mounts = await self._mounting.mount(container)
@@ -194,6 +197,7 @@ class Starting:
             shared=shared,
             shm=self._mounting.shm(container, self._ipc_donor(container)),
             cgroup_parent=settings.cgroup_parent,
+            remapping=settings.remapping_of(container.record.host_config),
             default_ulimits=settings.default_ulimits,
             default_no_new_privileges=settings.no_new_privileges,
             seccomp_default=settings.seccomp_profile,

@@ -70,6 +70,19 @@ def validate_health(health: HealthConfig | None) -> None:
         raise InvalidParameter("Retries in Healthcheck cannot be negative")
 
 
+def validate_remapped(host: HostConfig) -> None:
+    """What cannot be together with a user namespace. Raises `InvalidParameter` in dockerd's words."""
+    if host.privileged:
+        raise InvalidParameter(
+            "privileged mode is incompatible with user namespaces.  You must run the container in the host namespace when"
+            " running privileged mode"
+        )
+    if host.network_mode == "host":
+        raise InvalidParameter("cannot share the host's network namespace when user namespaces are enabled")
+    if host.pid_mode == "host":
+        raise InvalidParameter("cannot share the host PID namespace when user namespaces are enabled")
+
+
 def validate_host_config(
     host: HostConfig, features: HostFeatures, runtimes: Iterable[str], *, update: bool = False
 ) -> list[str]:

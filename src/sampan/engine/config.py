@@ -207,7 +207,7 @@ ACCEPTED_WITHOUT_EFFECT: dict[str, str] = {
     "cpu-rt-period": "real-time budgets are set on the containers (--cpu-rt-period)",
     "cpu-rt-runtime": "real-time budgets are set on the containers (--cpu-rt-runtime)",
     "cri-containerd": "Kubernetes' CRI is not there yet",
-    "init-path": "process 1 of --init is Sampan's own",
+    "init-path": "process 1 of --init is Sampan's own, except with another OCI runtime",
     "metrics-addr": "metrics are not there yet",
     "network-control-plane-mtu": "Swarm is not there yet",
     "network-diagnostic-port": "the network diagnostic server is not there",
@@ -218,7 +218,6 @@ ACCEPTED_WITHOUT_EFFECT: dict[str, str] = {
     "storage-opts": "no storage driver has options yet",
     "swarm-default-advertise-addr": "Swarm is not there yet",
     "userland-proxy-path": "published ports are the kernel's, no proxy program runs",
-    "userns-remap": "remapping users for all containers is not there yet: THEY RUN AS THE HOST'S USERS",
 }
 """Keys that are read and have no effect, each with the reason that the warning gives."""
 

@@ -27,11 +27,13 @@ from sampan.engine.settings import (
     registry_settings,
     reloaded_attributes,
 )
+from sampan.engine.userns import check_kernel, remapping
 from sampan.events import EventBus
 from sampan.images.records import IMAGES_SCHEMA
 from sampan.images.service import ImageService
 from sampan.networks.model import SCHEMA as NETWORKS_SCHEMA
 from sampan.networks.service import NetworkService
+from sampan.oci.remapping import Remapping
 from sampan.registry.client import RegistryClient
 from sampan.runtime.launcher import PRELOAD, Launcher
 from sampan.snapshots.directories import DirectorySnapshotter
@@ -59,6 +61,8 @@ class Engine:
     """The services by the names that the API's routes use. Make one with `Engine.start`."""
 
     id: str
+    remapping: Remapping | None
+    """Of the containers' user namespaces, when they have any."""
     events: EventBus
     snapshots: DirectorySnapshotter
     registry: RegistryClient
@@ -85,6 +89,7 @@ class Engine:
 
     async def _open(self) -> None:
         config, closing = self.config, self._closing
+        self.remapping = await asyncio.to_thread(remapping, config.userns_remap)
         await asyncio.to_thread(_make_directories, config)
         self.id = engine_id(config.data_path)
         self.events = EventBus()
@@ -93,6 +98,8 @@ class Engine:
         zygote = await Zygote.start(PRELOAD)
         closing.push_async_callback(zygote.close)
         workers = Workers(zygote)
+        if self.remapping is not None:
+            await check_kernel(workers, config.data_path, self.remapping)
         database = await Database.open(config.data_path / "sampan.db", _SCHEMAS)
         closing.push_async_callback(database.close)
         launcher = await Launcher.start(launcher_config(config, self.id), zygote)
@@ -110,12 +117,15 @@ class Engine:
             database, content, self.snapshots, workers, collector, self.events, self.registry
         )
         closing.push_async_callback(self.images.close)
-        self.volumes = await VolumeService.open(database, config.data_path / "volumes", self.events, workers)
+        owner = self.remapping.root if self.remapping else (0, 0)
+        self.volumes = await VolumeService.open(
+            database, config.data_path / "volumes", self.events, workers, owner
+        )
         self.networks = await NetworkService.open(database, self.events, network_options(config))
         closing.push_async_callback(self.networks.close)
 
         self.containers = ContainerService(
-            settings=container_settings(config),
+            settings=container_settings(config, self.remapping),
             database=database,
             events=self.events,
             images=self.images,
@@ -139,8 +149,8 @@ class Engine:
     def reload(self, config: EngineConfig) -> None:
         """Take over a configuration whose reloadable keys may have changed (SIGHUP), and tell it as an event."""
         self.config = config
-        self.containers.reload(container_settings(config))
         self.registry.reconfigure(registry_settings(config))
+        self.containers.reload(container_settings(config, self.remapping))
         self.events.publish("daemon", "reload", self.id, reloaded_attributes(config))
 
     async def stop_containers(self) -> None:

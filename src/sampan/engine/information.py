@@ -141,7 +141,9 @@ class Information:
             containerd_commit=Commit(""),
             runc_commit=Commit(__version__),
             init_commit=Commit(__version__),
-            security_options=_security_options(config, features.unified),
+            security_options=_security_options(
+                config, v2=features.unified, remapped=engine.remapping is not None
+            ),
             firewall_backend=FirewallInfo("nftables"),
             cdi_spec_dirs=config.cdi_spec_dirs,
             warnings=_warnings(features),
@@ -197,7 +199,7 @@ def _os_release() -> dict[str, str]:
     return {}
 
 
-def _security_options(config: EngineConfig, v2: bool) -> list[str]:
+def _security_options(config: EngineConfig, *, v2: bool, remapped: bool) -> list[str]:
     options = []
     if (
         Path("/sys/module/apparmor/parameters/enabled").exists()
@@ -205,6 +207,8 @@ def _security_options(config: EngineConfig, v2: bool) -> list[str]:
     ):
         options.append("name=apparmor")
     options.append(f"name=seccomp,profile={config.seccomp_profile or 'builtin'}")
+    if remapped:
+        options.append("name=userns")
     if config.no_new_privileges:
         options.append("name=no-new-privileges")
     if (config.default_cgroupns_mode or ("private" if v2 else "host")) == "private":

@@ -12,6 +12,7 @@ from sampan.engine.config import NATIVE_RUNTIMES, EngineConfig
 from sampan.engineapi.container import Ulimit
 from sampan.errors import InvalidParameter, SampanError
 from sampan.networks.options import NetworkOptions
+from sampan.oci.remapping import Remapping
 from sampan.registry.proxies import ProxySettings, proxies_of_process
 from sampan.registry.settings import RegistrySettings
 from sampan.runtime.launcher import LauncherConfig
@@ -30,7 +31,7 @@ def launcher_config(config: EngineConfig, engine_id: str) -> LauncherConfig:
     )
 
 
-def container_settings(config: EngineConfig) -> ContainerSettings:
+def container_settings(config: EngineConfig, remapping: Remapping | None) -> ContainerSettings:
     """Defaults and limits of containers."""
     return ContainerSettings(
         root=config.data_path / "containers",
@@ -39,6 +40,7 @@ def container_settings(config: EngineConfig) -> ContainerSettings:
         runtimes=dict.fromkeys(NATIVE_RUNTIMES)
         | {name: [runtime.path, *runtime.runtime_args] for name, runtime in config.runtimes.items()},
         default_runtime=config.default_runtime,
+        remapping=remapping,
         default_stop_timeout=config.default_stop_timeout,
         default_shm_size=config.default_shm_size,
         default_ipc_mode=config.default_ipc_mode,

@@ -23,6 +23,7 @@ from sampan.api.routes import all_routes
 from sampan.api.server import ApiServer
 from sampan.engine.config import EngineConfig
 from sampan.engine.engine import Engine
+from sampan.engine.userns import data_root, remapping
 from sampan.errors import InvalidParameter, SampanError
 from sampan.serve import configuration, flags
 from sampan.serve import logging as engine_log
@@ -82,6 +83,8 @@ def _run(loaded: configuration.Loaded, given: dict[str, Any]) -> int:
         log.warning(warning)
     _choose_proxies(config)
     try:
+        if (remapped := remapping(config.userns_remap)) is not None:
+            config.data_root = data_root(config.data_root, remapped)
         asyncio.run(Program(config, given).run())
     except SampanError as error:
         log.critical("failed to start engine: %s", error)

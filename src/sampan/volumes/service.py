@@ -39,11 +39,14 @@ class Jobs(Protocol):
 class VolumeService:
     """See `sampan.volumes.interface.Volumes`. Make one with `open`."""
 
-    def __init__(self, database: Database, root: Path, events: EventBus, jobs: Jobs) -> None:
+    def __init__(
+        self, database: Database, root: Path, events: EventBus, jobs: Jobs, owner: tuple[int, int]
+    ) -> None:
         self._database = database
         self._root = root
         self._events = events
         self._jobs = jobs
+        self._owner = owner
         self._records: dict[str, VolumeRecord] = {}
         self._users: dict[str, dict[str, None]] = {}
         """Containers that refer to a volume, in the order in which they came."""
@@ -53,12 +56,14 @@ class VolumeService:
         self._pruning = False
 
     @classmethod
-    async def open(cls, database: Database, root: Path, events: EventBus, jobs: Jobs) -> VolumeService:
+    async def open(
+        cls, database: Database, root: Path, events: EventBus, jobs: Jobs, owner: tuple[int, int] = (0, 0)
+    ) -> VolumeService:
         """The volumes beneath directory `root`, which is made if need be. Removals that were cut short are finished.
 
-        The database has `records.VOLUMES_SCHEMA`.
+        `owner` (uid, gid) gets new volumes: whoever is root in the containers. The database has `records.VOLUMES_SCHEMA`.
         """
-        service = cls(database, root, events, jobs)
+        service = cls(database, root, events, jobs, owner)
         await asyncio.to_thread(_make_root, root)
         for record in await database.read(records.load_volumes):
             service._records[record.name] = record
@@ -164,7 +169,7 @@ class VolumeService:
             None if labels is None else dict(labels),
         )
         # The directory is empty: should a power loss take it but not the row, `mount` makes it anew and nothing is lost.
-        await asyncio.to_thread(_make_directories, self._root / name)
+        await asyncio.to_thread(_make_directories, self._root / name, self._owner)
         point("volume-create.directory-made")
         durable = ANONYMOUS_LABEL not in (labels or {})
         await self._database.write(lambda cx: records.put_volume(cx, record, goes_with), durable=durable)
@@ -304,7 +309,7 @@ class VolumeService:
         async with self._locked(name):
             record = self._get(name)
             data = self._data(name)
-            await asyncio.to_thread(_make_directories, self._root / name)
+            await asyncio.to_thread(_make_directories, self._root / name, self._owner)
             if record.needs_mount and not self._mounted_by.get(name):
                 await asyncio.to_thread(_mount_unless_mounted, record.options or {}, data)
             self._mounted_by.setdefault(name, set()).add(container)
@@ -389,7 +394,7 @@ def _make_root(root: Path) -> None:
     (root / _TRASH).mkdir(mode=0o700, exist_ok=True)
 
 
-def _make_directories(directory: Path) -> None:
+def _make_directories(directory: Path, owner: tuple[int, int]) -> None:
     try:
         directory.mkdir(mode=0o701, exist_ok=True)
         data = directory / local.DATA
@@ -398,6 +403,7 @@ def _make_directories(directory: Path) -> None:
         except FileExistsError:
             return
         data.chmod(0o755)  # whatever the umask
+        os.chown(data, *owner)
         directory.chmod(0o701)
     except OSError as error:
         raise SystemFailure(f"error while creating volume path '{directory}': {error.strerror}") from error

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from sampan.linux import mount as mnt
 from sampan.runtime.container import namespaces, program, sysctls, users
 from sampan.runtime.container.failure import from_message, to_message
-from sampan.runtime.container.host import _page_of_options, _split_lower
+from sampan.runtime.container.host import _page_of_options
+from sampan.runtime.container.idmapped import split_lower
 from sampan.runtime.container.limits import parse_cpu_list
 from sampan.runtime.container.mountoptions import known_options, parse_options
 from sampan.runtime.interface import LaunchError
@@ -57,7 +58,7 @@ def test_every_known_option_is_understood() -> None:
 )
 def test_lowerdir_splits_at_unescaped_colons(directories: list[str]) -> None:
     escaped = [name.replace("\\", "\\\\").replace(":", "\\:") for name in directories]
-    assert _split_lower(":".join(escaped)) == directories
+    assert split_lower(":".join(escaped)) == directories
 
 
 def test_many_layers_fit_a_page_by_relative_paths() -> None:

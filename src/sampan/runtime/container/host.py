@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 from sampan.linux import mount as mnt
 from sampan.linux import process, sockets
+from sampan.runtime.container import idmapped
 from sampan.runtime.container.cgroupfs import Hierarchy, open_hierarchies
 from sampan.runtime.container.devices import DEFAULT_DEVICES
 from sampan.runtime.container.failure import Step, from_message, reason, to_message
+from sampan.runtime.container.idmapped import split_lower
 from sampan.runtime.container.mountoptions import MountOptions, parse_options
 from sampan.runtime.container.namespaces import of_spec
 from sampan.runtime.interface import LaunchError
@@ -53,7 +55,7 @@ class HostFiles:
         for index, entry in enumerate(spec.get("mounts", [])):
             options = parse_options(entry.get("options", []), entry.get("type", ""))
             if options.bind:
-                self.binds[index] = _open_bind(entry, options, config["bundle"])
+                self.binds[index] = _open_bind(entry, options, spec, config["bundle"])
             elif entry.get("type") in ("cgroup", "cgroup2") and not self.hierarchies:
                 own = "cgroup" in of_spec(spec)[0]
                 with Step("opening the container's cgroup directories"):
@@ -92,16 +94,32 @@ def _open_root_directory(spec: Spec, bundle: str) -> int:
     return descriptor
 
 
-def _open_bind(entry: Mount, options: MountOptions, bundle: str) -> int:
+def _open_bind(entry: Mount, options: MountOptions, spec: Spec, bundle: str) -> int:
     source = os.path.join(bundle, entry.get("source", ""))
     try:
-        return mnt.clone_mount(source, recursive=options.recursive_bind)
+        descriptor = mnt.clone_mount(source, recursive=options.recursive_bind)
     except OSError as error:
         raise LaunchError(
             f'error mounting "{source}" to rootfs at "{entry["destination"]}": '
             f"stat {source}: {reason(error)}",
             "other",
         ) from error
+    if options.id_mapped or entry.get("uidMappings"):
+        try:
+            _map_ids(descriptor, entry, options, spec)
+        except BaseException:
+            os.close(descriptor)
+            raise
+    return descriptor
+
+
+def _map_ids(descriptor: int, entry: Mount, options: MountOptions, spec: Spec) -> None:
+    """By the mount's own mappings, else the container's (`unsupported.refuse` has seen that there are some)."""
+    linux = spec.get("linux", {})
+    uids = entry.get("uidMappings") or linux.get("uidMappings", [])
+    gids = entry.get("gidMappings") or linux.get("gidMappings", [])
+    with Step(f'failed to create id-mapped mount at "{entry["destination"]}"'):
+        idmapped.map_mount(descriptor, uids, gids, recursive=options.recursive_id_mapped)
 
 
 def open_mount(entry: Mount) -> int:
@@ -114,6 +132,8 @@ def open_mount(entry: Mount) -> int:
     with Step(f'mounting {entry.get("type", "bind")} "{source}"'):
         if options.bind:
             descriptor = mnt.clone_mount(source, recursive=options.recursive_bind)
+            if entry.get("uidMappings"):
+                idmapped.map_mount(descriptor, entry["uidMappings"], entry["gidMappings"])
             if options.attributes.set or options.attributes.clear:
                 mnt.mount_setattr(
                     descriptor,
@@ -122,6 +142,8 @@ def open_mount(entry: Mount) -> int:
                     recursive=options.recursive_bind,
                 )
             return descriptor
+        if entry.get("uidMappings"):
+            return idmapped.open_overlay(options, entry["uidMappings"], entry["gidMappings"])
         try:
             return _new_filesystem(entry.get("type", ""), source, options)
         except OSError as error:
@@ -157,23 +179,8 @@ def _set_lower_directories(context: int, value: str) -> None:
     if len(value) <= _FSCONFIG_STRING:
         mnt.fsconfig(context, mnt.FSCONFIG_SET_STRING, "lowerdir", value)
         return
-    for directory in _split_lower(value):
+    for directory in split_lower(value):
         mnt.fsconfig(context, mnt.FSCONFIG_SET_STRING, "lowerdir+", directory)
-
-
-def _split_lower(value: str) -> list[str]:
-    """`lowerdir=` at its colons; a backslash makes the next character a plain one."""
-    directories = [""]
-    escaped = False
-    for character in value:
-        if escaped or character not in "\\:":
-            directories[-1] += character
-            escaped = False
-        elif character == "\\":
-            escaped = True
-        else:
-            directories.append("")
-    return directories
 
 
 def _mounted_elsewhere(fstype: str, source: str, options: MountOptions) -> int:
@@ -217,7 +224,7 @@ def _page_of_options(data: list[str]) -> tuple[str, str]:
     if len(text) < 4000:
         return text, "/"
     lower = next((option for option in data if option.startswith("lowerdir=")), "lowerdir=")
-    directories = _split_lower(lower.removeprefix("lowerdir="))
+    directories = split_lower(lower.removeprefix("lowerdir="))
     common = os.path.commonpath(directories)
     relative = ":".join(os.path.relpath(directory, common) for directory in directories)
     return ",".join(o if o is not lower else "lowerdir=" + relative for o in data), common

@@ -96,6 +96,8 @@ class MountOptions(NamedTuple):
     """Options for the file system itself, `key` or `key=value`."""
     copy_up: bool
     """tmpcopyup: a tmpfs begins as a copy of the directory that it covers."""
+    id_mapped: bool = False
+    recursive_id_mapped: bool = False
 
     @property
     def read_only(self) -> bool:
@@ -104,7 +106,18 @@ class MountOptions(NamedTuple):
 
 def known_options() -> list[str]:
     """Every option that has a meaning of its own here, sorted: for the features document."""
-    names = {*_ATTRIBUTES, *_ACCESS_TIME, *_SUPERBLOCK, "bind", "rbind", "defaults", "remount", "tmpcopyup"}
+    names = {
+        *_ATTRIBUTES,
+        *_ACCESS_TIME,
+        *_SUPERBLOCK,
+        "bind",
+        "rbind",
+        "defaults",
+        "remount",
+        "tmpcopyup",
+        "idmap",
+        "ridmap",
+    }
     names |= {"r" + name for name in (*_ATTRIBUTES, *_ACCESS_TIME)}
     names |= {*_PROPAGATION, *("r" + name for name in _PROPAGATION)}
     return sorted(names)
@@ -120,6 +133,7 @@ def parse_options(options: list[str], fstype: str = "") -> MountOptions:
     bind = fstype in ("bind", "rbind")
     recursive_bind = fstype == "rbind"
     copy_up = False
+    id_mapped = recursive_id_mapped = False
     for option in options:
         plain = option[1:] if option.startswith("r") else ""
         if option in _ATTRIBUTES:
@@ -137,6 +151,8 @@ def parse_options(options: list[str], fstype: str = "") -> MountOptions:
             recursive = recursive.with_option(*_ATTRIBUTES[plain])
         elif plain in _ACCESS_TIME:
             recursive = recursive.with_access_time(_ACCESS_TIME[plain])
+        elif option in ("idmap", "ridmap"):
+            id_mapped, recursive_id_mapped = True, recursive_id_mapped or option == "ridmap"
         elif option == "tmpcopyup":
             copy_up = True
         elif option in _SUPERBLOCK:
@@ -144,4 +160,15 @@ def parse_options(options: list[str], fstype: str = "") -> MountOptions:
                 superblock.append(option)
         elif option not in ("defaults", "remount", ""):
             data.append(option)
-    return MountOptions(own, recursive, propagation, bind, recursive_bind, superblock, data, copy_up)
+    return MountOptions(
+        own,
+        recursive,
+        propagation,
+        bind,
+        recursive_bind,
+        superblock,
+        data,
+        copy_up,
+        id_mapped,
+        recursive_id_mapped,
+    )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
+from sampan.runtime.container.mountoptions import parse_options
 from sampan.runtime.interface import LaunchError
 
 if TYPE_CHECKING:
-    from sampan.oci.runtime import Process, Spec
+    from sampan.oci.runtime import Mount, Process, Spec
     from sampan.seccomp.interface import Program
 
 
@@ -20,14 +22,30 @@ def refuse(spec: Spec, seccomp: Program | None) -> None:
     if linux.get("mountLabel"):
         raise LaunchError("linux.mountLabel: SELinux is not supported", "other")
     for entry in spec.get("mounts", []):
-        options = entry.get("options", [])
-        if entry.get("uidMappings") or entry.get("gidMappings") or "idmap" in options or "ridmap" in options:
-            raise LaunchError(
-                f'mounts: "{entry["destination"]}": id-mapped mounts are not supported', "other"
-            )
+        if fault := _idmap_fault(entry, spec):
+            raise LaunchError(f'mounts: "{entry["destination"]}": {fault}', "other")
     if seccomp is not None and seccomp.listener_path:
         raise LaunchError("linux.seccomp.listenerPath: notifications are not supported", "other")
     refuse_process(spec["process"])
+
+
+def _idmap_fault(entry: Mount, spec: Spec) -> str:
+    """Why an id-mapped mount cannot be, in runc's words; "" when it can, or is none."""
+    options = parse_options(entry.get("options", []), entry.get("type", ""))
+    uids, gids = entry.get("uidMappings"), entry.get("gidMappings")
+    if not (options.id_mapped or uids or gids):
+        return ""
+    if not options.bind:
+        return "id-mapped mounts are only supported for bind-mounts"
+    if os.geteuid() != 0:
+        return "id-mapped mounts are not supported for rootless containers"
+    linux = spec.get("linux", {})
+    of_container = linux.get("uidMappings") and linux.get("gidMappings") and not (uids or gids)
+    return (
+        ""
+        if of_container or (uids and gids)
+        else "id-mapped mounts must have both uid and gid mappings specified"
+    )
 
 
 def refuse_process(process: Process) -> None:

@@ -38,7 +38,9 @@ class Container:
         self._loop = loop
         self._log: LogWriter | None = None
         self._oom_watch: OomWatch | None = None
+        self._owner = _first_ids(launch)
         self._streams = Streams(launch["stdio"])
+        self.give_streams(self._streams)
         try:
             self._log = _open_log(launch)
             self.runtime: NativeRuntime | ForeignRuntime = (
@@ -75,6 +77,11 @@ class Container:
             "init_start_time": self._start_time,
             "cgroup": self.runtime.cgroup.path,
         }
+
+    def give_streams(self, streams: Streams) -> None:
+        """Make them the container's own, if it has a user namespace."""
+        if self._owner is not None:
+            streams.give_to(*self._owner)
 
     @property
     def native(self) -> NativeRuntime:
@@ -143,6 +150,13 @@ class Container:
 
         self._loop.watch(watch.fileno(), 1, ready)
         return watch
+
+
+def _first_ids(launch: ContainerLaunch) -> tuple[int, int] | None:
+    """The host's ids of the container's root; None without a user namespace."""
+    linux = launch["spec"].get("linux", {})
+    uids, gids = linux.get("uidMappings"), linux.get("gidMappings")
+    return (uids[0]["hostID"], gids[0]["hostID"]) if uids and gids else None
 
 
 def _open_log(launch: ContainerLaunch) -> LogWriter | None:

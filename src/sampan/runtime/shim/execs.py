@@ -125,6 +125,7 @@ class Execs:
         stdin, stdout, stderr = attach or (False, False, False)
         try:
             streams = Streams(launch["stdio"], (stdin, stdout, stderr))
+            self._container.give_streams(streams)
         except BaseException:
             if client is not None:
                 os.close(client)

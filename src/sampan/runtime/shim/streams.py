@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -56,6 +57,13 @@ class Streams:
             self.close()
             raise
         self.theirs = (made[0], made[1], made[2])
+
+    def give_to(self, uid: int, gid: int) -> None:
+        """Make another user of the host's the owner of the process's ends: root of its user namespace, who could not else open
+        /dev/stdout anew."""
+        for descriptor in self.theirs or ():
+            if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+                os.fchown(descriptor, uid, gid)
 
     def set_console(self, master: int) -> None:
         """Take the terminal's master side."""
