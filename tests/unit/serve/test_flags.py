@@ -235,7 +235,6 @@ SUBJECTS_OF_OTHERS = {
     "storage-opt": "x=y",
     "swarm-default-advertise-addr": "x",
     "userland-proxy-path": "/x",
-    "userns-remap": "default",
 }
 SAMPLES = {
     "add-runtime": "x=/x",
