@@ -120,7 +120,7 @@ class HostileRegistry:
                 headers.get("Authorization", ""),
                 headers.get("Range", ""),
                 headers.get("Host", ""),
-                request.query_string,
+                request.rel_url.raw_query_string,
             )
         )
         for behaviour in self.behaviours:

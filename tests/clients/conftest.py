@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from busybox_image import busybox_archive
-from clients.certificates import Authority
+from certificates import Authority
 from running_engine import RunningEngine
 
 PROGRAM_SECONDS = 300

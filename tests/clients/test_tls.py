@@ -15,7 +15,7 @@ import pytest
 from docker.tls import TLSConfig
 
 import sampan
-from clients.certificates import Authority
+from certificates import Authority
 from running_engine import RunningEngine
 
 pytestmark = pytest.mark.root

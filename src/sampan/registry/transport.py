@@ -190,7 +190,9 @@ class Transport:
                 proxy=http_proxy,
                 ssl=tls if tls is not None else True,
             )
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+        except Exception as error:
+            if not _is_of_the_network(error):
+                raise
             raise _failure(method, url, error, proxy) from error
         return Answer(response, method, tls is not None and tls.verify_mode == ssl.CERT_REQUIRED)
 
@@ -267,6 +269,13 @@ def _socks_connector(proxy: URL) -> aiohttp.BaseConnector:
     )
 
 
+def _is_of_the_network(error: Exception) -> bool:
+    """Whether an error came from the other side. The SOCKS library's errors are not imported for those who don't use it."""
+    if isinstance(error, aiohttp.ClientError | OSError | TimeoutError | ValueError):
+        return True
+    return type(error).__module__.partition(".")[0] in ("aiohttp_socks", "python_socks")
+
+
 def _failure(method: str, url: URL, error: BaseException, proxy: URL | None = None) -> SampanError:
     """A library's error as one of ours, in the words of Go's HTTP client."""
     where = f'{method.capitalize()} "{shown(url)}"'
@@ -276,6 +285,13 @@ def _failure(method: str, url: URL, error: BaseException, proxy: URL | None = No
         return CertificateRefused(f"{where}: tls: failed to verify certificate: x509: {reason}{via}")
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         return _NotTls(f"{where}: {_tls_reason(error.os_error)}{via}")
+    # A SOCKS connector reports the handshake's errors as they are, or within one of aiohttp's.
+    handshake = error.__cause__ if isinstance(error, aiohttp.ClientOSError) else error
+    if isinstance(handshake, ssl.SSLCertVerificationError):
+        reason = handshake.verify_message
+        return CertificateRefused(f"{where}: tls: failed to verify certificate: x509: {reason}{via}")
+    if isinstance(handshake, ssl.SSLError):
+        return _NotTls(f"{where}: {_tls_reason(handshake)}{via}")
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return ConnectionFailed(f"{where}: dial tcp: lookup {error.host}: no such host{via}")
     if isinstance(error, aiohttp.ClientConnectorError):

@@ -19,14 +19,21 @@ class Authority:
             *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
         )
 
-    def issue(self, name: str, *, server: bool = False, days: int = 2) -> Path:
+    def issue(
+        self,
+        name: str,
+        *,
+        server: bool = False,
+        days: int = 2,
+        names: str = "IP:127.0.0.1,DNS:localhost",
+    ) -> Path:
         """A directory with ca.pem, cert.pem and key.pem, as DOCKER_CERT_PATH wants them. days < 0: expired."""
         directory = self._directory / name
         directory.mkdir()
         (directory / "ca.pem").write_bytes(self.certificate.read_bytes())
         extensions = directory / "extensions"
         extensions.write_text(
-            f"subjectAltName=IP:127.0.0.1,DNS:localhost\nextendedKeyUsage={'server' if server else 'client'}Auth\n"
+            f"subjectAltName={names}\nextendedKeyUsage={'server' if server else 'client'}Auth\n"
         )
         request = directory / "request.pem"
         _openssl(
