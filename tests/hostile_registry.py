@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
+import threading
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -177,3 +179,22 @@ def _ranged(request: web.BaseRequest, data: bytes) -> web.Response:
         return web.Response(status=416)
     span = f"bytes {start}-{len(data) - 1}/{len(data)}"
     return web.Response(status=206, body=data[start:], headers={"Content-Range": span})
+
+
+class BackgroundRegistry(HostileRegistry):
+    """The same on a loop of its own in a thread, for tests whose engine is another process or loop. A synchronous context."""
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self.__aenter__(), self._loop).result(10)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        asyncio.run_coroutine_threadsafe(self.__aexit__(None, None, None), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -83,6 +83,10 @@ class ImageEngine:
             command, input=stdin or b"", capture_output=True, timeout=100, check=False, env=environment
         )
 
+    def docker_started(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """The docker CLI, running."""
+        return start_docker(self.socket, self.root, arguments)
+
     async def _start(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
         self.database = await Database.open(
@@ -114,6 +118,46 @@ class ImageEngine:
 
     async def _uses(self) -> list[ContainerUse]:
         return self.uses
+
+
+class EngineProcess:
+    """An image engine in a process of its own, to be killed and started again on the same state."""
+
+    def __init__(self, root: Path, socket: Path) -> None:
+        self.root = root
+        self.socket = socket
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.socket.unlink(missing_ok=True)
+        command = [sys.executable, __file__, str(self.root), str(self.socket)]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == b"ready\n"
+
+    def end(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(30)
+            assert self._process.stdout is not None
+            self._process.stdout.close()
+            self._process = None
+
+    def docker(self, *arguments: str) -> subprocess.Popen[bytes]:
+        return start_docker(self.socket, self.root, arguments)
+
+    def output(self, *arguments: str) -> str:
+        process = self.docker(*arguments)
+        output, error = process.communicate(timeout=60)
+        assert process.returncode == 0, error
+        return output.decode()
+
+
+def start_docker(socket: Path, config: Path, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start the docker CLI with a configuration directory of its own."""
+    environment = {**os.environ, "DOCKER_CONFIG": str(config)}
+    command = ["docker", "-H", f"unix://{socket}", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
 
 
 def _routes() -> Router:

@@ -1,5 +1,20 @@
-"""Engines of one's own, as the integration tests have them."""
+"""Engines of one's own, as the integration tests have them, and a registry for what is pulled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
 
 from integration.conftest import busybox, make_engine, pytest_collection_modifyitems
+from registry_peer import DockerRegistry
 
-__all__ = ["busybox", "make_engine", "pytest_collection_modifyitems"]
+__all__ = ["busybox", "docker_registry", "make_engine", "pytest_collection_modifyitems"]
+
+
+@pytest.fixture(scope="session")
+def docker_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
+    registry = DockerRegistry(tmp_path_factory.mktemp("registry"))
+    registry.start()
+    yield registry
+    registry.stop()

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import sampan
+from registry_peer import DockerRegistry
 from running_engine import RunningEngine
 
 pytestmark = pytest.mark.root
@@ -34,6 +35,7 @@ VERBS = {
     "commit": f"{RUN} && docker exec job touch /made && docker commit job made:1",
     "load": "docker load -i extra.tar",
     "unpack": "docker load -i extra.tar",
+    "pull": "docker pull $(cat registry)/extra:1",
     "network-create": "docker network create made",
     "network-remove": "docker network create made && docker network rm made",
     "volume-create": "docker volume create made",
@@ -41,8 +43,14 @@ VERBS = {
 }
 """What makes the engine pass each family of points."""
 
+FILL_REGISTRY = """
+docker load -i extra.tar && docker tag extra:1 $(cat registry)/extra:1 && docker push $(cat registry)/extra:1
+docker rmi -f extra:1 $(cat registry)/extra:1
+"""
+
 CLEAN = """
-docker rm -f -v job; docker network rm made; docker volume rm -f made kept; docker rmi -f made:1 extra:1; true
+docker rm -f -v job; docker network rm made; docker volume rm -f made kept
+docker rmi -f made:1 extra:1 $(cat registry)/extra:1; true
 """
 
 
@@ -59,10 +67,17 @@ def test_every_family_of_points_has_a_verb() -> None:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("point", points())
 def test_killed_at(
-    point: str, make_engine: Callable[..., RunningEngine], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    point: str,
+    make_engine: Callable[..., RunningEngine],
+    docker_registry: DockerRegistry,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     engine = make_engine()
     (tmp_path / "extra.tar").write_bytes(_other_image())
+    (tmp_path / "registry").write_text(docker_registry.host)
+    if point.startswith("pull."):
+        engine.shell(FILL_REGISTRY, tmp_path)
     for network in ("net", "other"):
         engine.docker("network", "create", network)
     engine.docker(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,53 +12,18 @@ from pathlib import Path
 
 import pytest
 
-import image_engine as engine_module
 from image_archives import Layout, tar
+from image_engine import EngineProcess
 
 pytestmark = pytest.mark.root
 
 ROUNDS = 8
 
 
-class Victim:
-    """An image engine in a process of its own, to be killed and started again on the same state."""
-
-    def __init__(self, root: Path, socket: Path) -> None:
-        self.root = root
-        self.socket = socket
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        self.socket.unlink(missing_ok=True)
-        command = [sys.executable, engine_module.__file__, str(self.root), str(self.socket)]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == b"ready\n"
-
-    def end(self, number: signal.Signals) -> None:
-        if self._process is not None:
-            self._process.send_signal(number)
-            self._process.wait(30)
-            assert self._process.stdout is not None
-            self._process.stdout.close()
-            self._process = None
-
-    def docker(self, *arguments: str) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, "DOCKER_CONFIG": str(self.root)}
-        command = ["docker", "-H", f"unix://{self.socket}", *arguments]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
-
-    def output(self, *arguments: str) -> str:
-        process = self.docker(*arguments)
-        output, error = process.communicate(timeout=60)
-        assert process.returncode == 0, error
-        return output.decode()
-
-
 @pytest.fixture
-def victim(tmp_path: Path) -> Iterator[Victim]:
+def victim(tmp_path: Path) -> Iterator[EngineProcess]:
     with tempfile.TemporaryDirectory(prefix="sampan-crash-") as scratch:
-        victim = Victim(tmp_path / "state", Path(scratch) / "e.sock")
+        victim = EngineProcess(tmp_path / "state", Path(scratch) / "e.sock")
         yield victim
         victim.end(signal.SIGKILL)
 
@@ -76,7 +39,7 @@ def archive(path: Path, number: int) -> Path:
     return target
 
 
-def test_killed_while_loading(victim: Victim, tmp_path: Path) -> None:
+def test_killed_while_loading(victim: EngineProcess, tmp_path: Path) -> None:
     chance = random.Random(os.environ.get("SAMPAN_TEST_SEED", "4"))
     acknowledged: set[str] = set()
     victim.start()

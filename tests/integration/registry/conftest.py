@@ -52,8 +52,8 @@ def locked_registry(make_registry: Callable[..., DockerRegistry], tmp_path: Path
 
 
 @pytest.fixture
-def make_engine(tmp_path: Path) -> Iterator[Callable[..., ImageEngine]]:
-    """Start image engines of one's own: `make_engine(RegistrySettings(…))`."""
+def make_image_engine(tmp_path: Path) -> Iterator[Callable[..., ImageEngine]]:
+    """Start image engines of one's own: `make_image_engine(RegistrySettings(…))`."""
     started: list[ImageEngine] = []
 
     def start(settings: RegistrySettings | None = None) -> ImageEngine:

@@ -28,9 +28,9 @@ def sent(engine: ImageEngine, image: bytes, name: str) -> str:
 
 
 def test_what_is_pushed_is_pulled_with_the_same_digest(
-    docker_registry: DockerRegistry, make_engine: MakeEngine, image: bytes
+    docker_registry: DockerRegistry, make_image_engine: MakeEngine, image: bytes
 ) -> None:
-    sender, receiver = make_engine(), make_engine()
+    sender, receiver = make_image_engine(), make_image_engine()
     name = f"{docker_registry.host}/team/app:1"
     pushed = sent(sender, image, name)
     output = receiver.docker("pull", name)
@@ -50,9 +50,9 @@ def test_what_is_pushed_is_pulled_with_the_same_digest(
 
 
 def test_pull_quietly_and_by_digest(
-    docker_registry: DockerRegistry, make_engine: MakeEngine, image: bytes
+    docker_registry: DockerRegistry, make_image_engine: MakeEngine, image: bytes
 ) -> None:
-    sender, receiver = make_engine(), make_engine()
+    sender, receiver = make_image_engine(), make_image_engine()
     pushed = sent(sender, image, f"{docker_registry.host}/app:1")
     name = f"{docker_registry.host}/app@{pushed}"
     assert receiver.docker("pull", "-q", name).strip() == name
@@ -62,9 +62,9 @@ def test_pull_quietly_and_by_digest(
 
 
 def test_pull_and_push_all_tags(
-    docker_registry: DockerRegistry, make_engine: MakeEngine, image: bytes
+    docker_registry: DockerRegistry, make_image_engine: MakeEngine, image: bytes
 ) -> None:
-    sender, receiver = make_engine(), make_engine()
+    sender, receiver = make_image_engine(), make_image_engine()
     repository = f"{docker_registry.host}/many"
     sender.docker("load", stdin=image)
     for tag in ("a", "b", "c"):
@@ -76,9 +76,9 @@ def test_pull_and_push_all_tags(
 
 
 def test_push_sends_nothing_twice(
-    docker_registry: DockerRegistry, make_engine: MakeEngine, image: bytes
+    docker_registry: DockerRegistry, make_image_engine: MakeEngine, image: bytes
 ) -> None:
-    engine = make_engine()
+    engine = make_image_engine()
     sent(engine, image, f"{docker_registry.host}/one:1")
     again = engine.docker("push", f"{docker_registry.host}/one:1")
     assert len(re.findall(r"^\w{12}: Layer already exists$", again, re.M)) == 3
@@ -89,7 +89,7 @@ def test_push_sends_nothing_twice(
     assert uploads == []
 
 
-def test_platforms_of_an_index(docker_registry: DockerRegistry, make_engine: MakeEngine) -> None:
+def test_platforms_of_an_index(docker_registry: DockerRegistry, make_image_engine: MakeEngine) -> None:
     layout = Layout()
     parts = []
     for architecture in ("amd64", "arm64"):
@@ -97,7 +97,7 @@ def test_platforms_of_an_index(docker_registry: DockerRegistry, make_engine: Mak
         target = layout.image([tar({"arch": architecture.encode()})], **fields)
         parts.append({**target, "platform": {"os": "linux", "architecture": architecture}})
     layout.name(layout.nested_index(parts), "docker.io/library/both:1")
-    sender, receiver = make_engine(), make_engine()
+    sender, receiver = make_image_engine(), make_image_engine()
     name = f"{docker_registry.host}/both:1"
     sender.docker("load", stdin=layout.archive())
     sender.docker("tag", "both:1", name)
@@ -115,8 +115,8 @@ def test_platforms_of_an_index(docker_registry: DockerRegistry, make_engine: Mak
     assert "digest: " + parts[1]["digest"] in alone
 
 
-def test_what_is_not_there(docker_registry: DockerRegistry, make_engine: MakeEngine) -> None:
-    engine = make_engine()
+def test_what_is_not_there(docker_registry: DockerRegistry, make_image_engine: MakeEngine) -> None:
+    engine = make_image_engine()
     name = f"{docker_registry.host}/nosuch"
     assert engine.docker("pull", name, ok=False) == (
         f'Error response from daemon: failed to resolve reference "{name}:latest": {name}:latest: not found\n'
@@ -130,8 +130,8 @@ def test_what_is_not_there(docker_registry: DockerRegistry, make_engine: MakeEng
     assert engine.docker("images", "-aq") == ""
 
 
-def test_login(locked_registry: DockerRegistry, make_engine: MakeEngine, image: bytes) -> None:
-    engine = make_engine()
+def test_login(locked_registry: DockerRegistry, make_image_engine: MakeEngine, image: bytes) -> None:
+    engine = make_image_engine()
     host = locked_registry.host
     name = f"{host}/mine:1"
     engine.docker("load", stdin=image)
@@ -147,9 +147,9 @@ def test_login(locked_registry: DockerRegistry, make_engine: MakeEngine, image: 
 
 
 def test_manifest_inspect_and_distribution(
-    docker_registry: DockerRegistry, make_engine: MakeEngine, image: bytes
+    docker_registry: DockerRegistry, make_image_engine: MakeEngine, image: bytes
 ) -> None:
-    engine = make_engine()
+    engine = make_image_engine()
     name = f"{docker_registry.host}/app:1"
     pushed = sent(engine, image, name)
     document = json.loads(engine.docker("manifest", "inspect", "--insecure", name))
@@ -172,12 +172,12 @@ async def _distribution(engine: ImageEngine, name: str) -> dict[str, object]:
 
 
 def test_simultaneous_pulls_share_their_layers(
-    docker_registry: DockerRegistry, make_engine: MakeEngine, image: bytes
+    docker_registry: DockerRegistry, make_image_engine: MakeEngine, image: bytes
 ) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    sent(make_engine(), image, f"{docker_registry.host}/app:1")
-    receiver = make_engine()
+    sent(make_image_engine(), image, f"{docker_registry.host}/app:1")
+    receiver = make_image_engine()
     before = len(re.findall(r'"GET /v2/app/blobs/', docker_registry.log))
     with ThreadPoolExecutor(6) as pool:
         outputs = list(pool.map(lambda _: receiver.docker("pull", f"{docker_registry.host}/app:1"), range(6)))
@@ -191,17 +191,17 @@ def test_simultaneous_pulls_share_their_layers(
 
 
 def test_a_damaged_blob_is_refused_and_nothing_is_stored(
-    docker_registry: DockerRegistry, make_engine: MakeEngine, image: bytes
+    docker_registry: DockerRegistry, make_image_engine: MakeEngine, image: bytes
 ) -> None:
     name = f"{docker_registry.host}/app:1"
-    sender = make_engine()
+    sender = make_image_engine()
     sent(sender, image, name)
     layer = json.loads(sender.docker("image", "inspect", name))[0]["RootFS"]["Layers"][0]
     path = docker_registry.blob_path(layer)
     data = bytearray(path.read_bytes())
     data[1000] ^= 1
     path.write_bytes(data)
-    receiver = make_engine(RegistrySettings(retry_delay=0.01))
+    receiver = make_image_engine(RegistrySettings(retry_delay=0.01))
     refused = receiver.docker("pull", name, ok=False)
     assert f"filesystem layer verification failed for digest {layer}" in refused
     assert receiver.docker("images", "-aq") == ""
@@ -210,11 +210,11 @@ def test_a_damaged_blob_is_refused_and_nothing_is_stored(
 
 
 def test_mirrors_are_tried_first_and_named_when_all_fails(
-    docker_registry: DockerRegistry, make_engine: MakeEngine, image: bytes
+    docker_registry: DockerRegistry, make_image_engine: MakeEngine, image: bytes
 ) -> None:
-    pushed = sent(make_engine(), image, f"{docker_registry.host}/library/source:1")
+    pushed = sent(make_image_engine(), image, f"{docker_registry.host}/library/source:1")
     mirrors = ("http://127.0.0.1:1", f"http://{docker_registry.host}")
-    receiver = make_engine(RegistrySettings(mirrors=mirrors, attempts=1))
+    receiver = make_image_engine(RegistrySettings(mirrors=mirrors, attempts=1))
     assert f"Digest: {pushed}" in receiver.docker("pull", "source:1")
     assert json.loads(receiver.docker("image", "inspect", "source:1"))[0]["Id"] == pushed
     failed = receiver.docker("pull", "absent:1", ok=False)
@@ -224,7 +224,7 @@ def test_mirrors_are_tried_first_and_named_when_all_fails(
 
 
 def test_digest_of_the_archive_helper_is_the_registrys(
-    docker_registry: DockerRegistry, make_engine: MakeEngine
+    docker_registry: DockerRegistry, make_image_engine: MakeEngine
 ) -> None:
     """An image whose layers are compressed keeps its bytes on the way there and back."""
     import gzip
@@ -236,7 +236,7 @@ def test_digest_of_the_archive_helper_is_the_registrys(
     manifest = json.loads(layout.blobs[target["digest"]])
     manifest["layers"] = [layout.blob(packed, "application/vnd.oci.image.layer.v1.tar+gzip")]
     layout.name(layout.blob(json.dumps(manifest).encode(), target["mediaType"]), "docker.io/library/z:1")
-    engine = make_engine()
+    engine = make_image_engine()
     engine.docker("load", stdin=layout.archive())
     engine.docker("tag", "z:1", f"{docker_registry.host}/z:1")
     engine.docker("push", f"{docker_registry.host}/z:1")
