@@ -7,15 +7,28 @@ import io
 import json
 import subprocess
 import tarfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
+
+from image_archives import Member
 
 BUSYBOX = Path("/bin/busybox")
 NAME = "busybox:latest"
 
 
-def busybox_archive(name: str = NAME, extra_files: dict[str, bytes] | None = None) -> bytes:
-    """A docker-archive with one layer: busybox, its applets, users, /tmp, and `extra_files` (path → content)."""
-    layer = _layer(extra_files or {})
+def busybox_archive(
+    name: str = NAME,
+    extra_files: dict[str, bytes] | None = None,
+    *,
+    members: Iterable[Member] = (),
+    settings: Mapping[str, Any] | None = None,
+) -> bytes:
+    """A docker-archive with one layer: busybox, its applets, users, /tmp, `extra_files` (path → content) and `members`.
+
+    `settings` are added to the image's configuration (`User`, `Volumes`, `WorkingDir`…).
+    """
+    layer = _layer(extra_files or {}, members)
     config = json.dumps(
         {
             "architecture": "amd64",
@@ -24,6 +37,7 @@ def busybox_archive(name: str = NAME, extra_files: dict[str, bytes] | None = Non
             "config": {
                 "Cmd": ["sh"],
                 "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+                **(settings or {}),
             },
             "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]},
             "history": [{"created": "2024-01-01T00:00:00Z", "created_by": "busybox-static"}],
@@ -38,7 +52,7 @@ def busybox_archive(name: str = NAME, extra_files: dict[str, bytes] | None = Non
     return buffer.getvalue()
 
 
-def _layer(extra_files: dict[str, bytes]) -> bytes:
+def _layer(extra_files: dict[str, bytes], members: Iterable[Member]) -> bytes:
     applets = subprocess.run([BUSYBOX, "--list"], check=True, capture_output=True, text=True).stdout.split()
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
@@ -53,6 +67,10 @@ def _layer(extra_files: dict[str, bytes]) -> bytes:
         _add(tar, "etc/group", b"root:x:0:\nwheel:x:10:root\nnogroup:x:65534:\n")
         for path, data in extra_files.items():
             _add(tar, path.lstrip("/"), data, 0o755)
+        for info, data in members:
+            if info.isreg():
+                info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
     return buffer.getvalue()
 
 

@@ -215,8 +215,8 @@ def _mounts(host: HostConfig, context: SpecContext, *, writable_cgroups: bool) -
     mounts: list[oci.Mount] = []
     for mount in defaults.mounts(privileged=host.privileged, shm_size=host.shm_size or defaults.SHM_SIZE):
         destination = mount["destination"]
-        if destination in taken:
-            continue
+        if destination in taken or ("/dev" in taken and destination.startswith("/dev/")):
+            continue  # who brings a /dev brings what is in it
         if destination == "/dev/shm" and context.shm is not None:
             mounts.append(context.shm)
         elif destination == "/dev/mqueue" and host.ipc_mode == "host":

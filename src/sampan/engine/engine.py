@@ -169,3 +169,5 @@ def _make_directories(config: EngineConfig) -> None:
         (config.data_path / "containers", 0o700),
     ):
         Path(path).mkdir(mode=mode, parents=True, exist_ok=True)
+    # Whoever made it: a user of the host who gets past it finds containers' set-id programs and their secrets (CVE-2021-41091).
+    config.data_path.chmod(0o710)

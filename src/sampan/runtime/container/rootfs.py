@@ -152,6 +152,8 @@ class Root:
 
     def _mount_filesystem(self, fstype: str, source: str, destination: str, options: MountOptions) -> None:
         mode = None
+        if os.path.normpath(destination) == "/proc":
+            raise PermissionError(errno.EPERM, "only a procfs can be mounted over /proc")
         try:
             target = paths.open_in_root(self.fd, destination, os.O_PATH | os.O_DIRECTORY)
             # A tmpfs takes over the mode of a directory that was there, as runc and Docker do it.

@@ -42,7 +42,9 @@ def read_lines(root: int, path: str) -> list[list[str]]:
             data += part
     finally:
         os.close(descriptor)
-    return [line.split(":") for line in data.decode("utf-8", "surrogateescape").splitlines() if line.strip()]
+    lines = data.decode("utf-8", "surrogateescape").splitlines()
+    # Neither file has more fields than eight: a line of colons is not to become millions of strings.
+    return [line.split(":", 7) for line in lines if line.strip()]
 
 
 def home_of(root: int, uid: int) -> str:
