@@ -120,7 +120,7 @@ def test_nothing_leaves_an_internal_network_by_names(
 def test_an_internal_network_has_no_way_out(forwarding_engine: RunningEngine, listener: Listener) -> None:
     """CVE-2024-29018's kin: the name servers themselves, and the world, are not to be reached from an internal network.
 
-    Red when `rules._forward` of an internal bridge is left out and the sandbox gets a default route.
+    Red when `endpoints` gives the sandbox a gateway and `rules._inner_rules` leaves out what drops (either is enough).
     """
     engine = forwarding_engine
     engine.docker("network", "create", "--internal", "inside")

@@ -166,8 +166,8 @@ def test_our_own_process_in_a_container_gives_nothing_away(engine: RunningEngine
     """CVE-2016-9962, CVE-2019-5736: with `--init` process 1 is Sampan's. It can be neither read nor traced nor, by who may
     trace, used to write to the host's interpreter.
 
-    Red when `stub._clone` leaves `set_dumpable(False)` out (without SYS_PTRACE), and when `interpreter.protected` gives the
-    plain path (with it).
+    Red when `stub._clone` and `zygote.server` leave `set_dumpable(False)` out (without SYS_PTRACE; either is enough), and when
+    `zygote.client.protected_interpreter` sets no MOUNT_ATTR_RDONLY (with it).
     """
     python = Path(os.path.realpath(sys.executable))
     before = hashlib.sha256(python.read_bytes()).digest()
@@ -260,7 +260,7 @@ def test_no_capability_is_inheritable(
 ) -> None:
     """CVE-2022-24769, CVE-2022-29162: a program with inheritable file capabilities got them from an ordinary user's process.
 
-    Red when `spec.capability_sets` has `"inheritable": granted`.
+    Red when `spec.capability_sets` has `"inheritable": granted` (root), and `Credentials.bound_only` keeps it (others).
     """
     image = hostile_image([_capable_program()])
     look = ("/opt/grep", "-E", "Cap(Inh|Prm|Eff)", "/proc/self/status")
@@ -271,6 +271,9 @@ def test_no_capability_is_inheritable(
         options = ("--privileged",) if how == "exec-privileged" else ()
         done = engine.docker("exec", *options, "-u", "1000", "evil", *look)
     assert {int(value, 16) for value in done.stdout.split()[1::2]} == {0}
+    look = ("grep", "-E", "CapInh", "/proc/self/status")
+    as_root = (*RUN, image, *look) if how == "run" else ("exec", *options, "evil", *look)
+    assert int(engine.docker(*as_root).stdout.split()[1], 16) == 0
 
 
 def _capable_program() -> Member:

@@ -115,15 +115,22 @@ def test_nothing_of_the_container_is_loaded(engine: RunningEngine, hostile_image
     """CVE-2019-14271: `docker cp` entered the container's root and asked the C library for a name there, which loaded the
     image's libnss as root. The image has a true library, named by its nsswitch.conf, that leaves a file when it is loaded.
 
-    Red when a job of `containers.root_jobs` does chroot and `pwd.getpwnam`, which was the bug; it looks users up by
-    `runtime.container.users` instead.
+    Red when a job of `containers.root_jobs` has a process of its own do chroot and `pwd.getpwnam`, which was the bug; it looks
+    users up by `runtime.container.users` instead.
     """
     folders = ("lib/x86_64-linux-gnu", "lib64", "lib", "usr/lib/x86_64-linux-gnu", "usr/lib64", "usr/lib")
     members = [(tarfile.TarInfo("etc/nsswitch.conf"), b"passwd: evil\ngroup: evil\nhosts: evil\n")]
     for folder in folders:
-        library = tarfile.TarInfo(f"{folder}/libnss_evil.so.2")
-        library.mode = 0o755
-        members.append((library, library_that_creates("/loaded")))
+        for name in (
+            "evil",
+            "files",
+            "compat",
+            "systemd",
+            "dns",
+        ):  # also the host's own, should its nsswitch.conf be in force
+            library = tarfile.TarInfo(f"{folder}/libnss_{name}.so.2")
+            library.mode = 0o755
+            members.append((library, library_that_creates("/loaded")))
     members.append((tarfile.TarInfo("etc/passwd"), b"web:x:33:33::/srv:/bin/sh\n"))
     image = hostile_image(members, {"User": "web"})
     engine.docker("create", "--name", "evil", image, "sleep", "1000")
