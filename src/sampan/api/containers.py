@@ -92,6 +92,8 @@ def _forget_what_the_version_lacks(host: HostConfig, version: tuple[int, int]) -
     if version < (1, 41):
         host.cgroupns_mode = "host"
     for mount in host.mounts or ():
+        if mount.type == "image" and version < (1, 48):
+            raise InvalidParameter('Mount type "Image" needs API v1.48 or newer')
         if mount.bind_options is not None:
             if version < (1, 40):
                 mount.bind_options.non_recursive = False

@@ -140,6 +140,7 @@ def parse_mount(mount: Mount) -> MountRecord:
                 destination=target,
                 source=mount.source,
                 read_only=True,
+                propagation="rprivate",
                 subpath=_check_subpath(subpath, prefix),
                 from_spec=True,
             )

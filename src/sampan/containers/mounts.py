@@ -22,7 +22,8 @@ from sampan.containers.mount_spec import (
 )
 from sampan.containers.propagation import check_propagation
 from sampan.containers.record import MountRecord
-from sampan.errors import InvalidParameter, NotFound, NotSupported, SampanError, SystemFailure
+from sampan.containers.views import pin_view
+from sampan.errors import InvalidParameter, NotFound, SampanError, SystemFailure
 from sampan.linux import mount as mnt
 from sampan.linux import path as paths
 
@@ -101,8 +102,17 @@ class Mounting:
         for record in plan:
             if record.type == "volume":
                 await self._create_volume(container, record, specs)
+            elif record.type == "image":
+                await self._create_view(container, record, len(made))
             made.append(record)
         return made
+
+    async def _create_view(self, container: Container, record: MountRecord, number: int) -> None:
+        images = self._services.images
+        image = await images.resolve(record.source)
+        record.name, record.image_id = record.source, image.id
+        record.source = self._pin(container, number)
+        await images.prepare_view(container.id, number, image)
 
     async def _create_volume(
         self, container: Container, record: MountRecord, specs: Mapping[str, MountSpec]
@@ -178,8 +188,8 @@ class Mounting:
                 ],
             }
         if record.type == "image":
-            raise NotSupported("mounts of type image are not supported yet")
-        if record.type == "bind":
+            source = await self._mount_view(container, record)
+        elif record.type == "bind":
             source = record.source
             remapping = self._services.settings.remapping_of(container.record.host_config)
             await asyncio.to_thread(_check_source, record, remapping.root if remapping else (0, 0))
@@ -204,6 +214,16 @@ class Mounting:
             "options": _bind_options(record),
         }
 
+    async def _mount_view(self, container: Container, record: MountRecord) -> str:
+        """Mount a container's view of an image on a directory of our own; where it, or the part of it, is."""
+        images = self._services.images
+        number = container.record.mounts.index(record)
+        image = await images.resolve(record.image_id)
+        entries = await images.prepare_view(container.id, number, image)
+        place = self._pin(container, number)
+        await asyncio.to_thread(pin_view, entries, record, place)
+        return place
+
     def _pin_subpath(self, container: Container, record: MountRecord, volume: str) -> str:
         """Bind the part of a volume onto a directory of our own.
 
@@ -227,7 +247,7 @@ class Mounting:
         finally:
             os.close(root)
         try:
-            place = os.path.join(self._pins(container), str(container.record.mounts.index(record)))
+            place = self._pin(container, container.record.mounts.index(record))
             if paths.is_directory(part):
                 os.makedirs(place, mode=0o700, exist_ok=True)
             else:
@@ -237,6 +257,9 @@ class Mounting:
         finally:
             os.close(part)
         return place
+
+    def _pin(self, container: Container, number: int) -> str:
+        return os.path.join(self._pins(container), str(number))
 
     def _pins(self, container: Container) -> str:
         return str(self._services.settings.exec_root / "mounts" / container.id)
@@ -282,7 +305,7 @@ class Mounting:
                     log.exception("%s: unmounting volume %s", container.id, record.name)
                 self._publish(container, record, "unmount", {})
         if container.record.host_config.ipc_mode == "shareable" or any(
-            record.subpath for record in container.record.mounts
+            record.subpath or record.type == "image" for record in container.record.mounts
         ):
             await asyncio.to_thread(unpin, self._pins(container))
 
@@ -298,6 +321,9 @@ class Mounting:
         """The container is gone; `with_volumes` takes its anonymous volumes along."""
         volumes = self._services.volumes
         await volumes.release(container_id)
+        for number, record in enumerate(records):
+            if record.type == "image":
+                await self._services.images.release_view(container_id, number)
         if not with_volumes:
             return
         for record in records:

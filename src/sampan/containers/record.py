@@ -21,7 +21,7 @@ class MountRecord(Struct, kw_only=True, omit_defaults=True):
     type: Literal["bind", "volume", "tmpfs", "image"]
     destination: str
     source: str = ""
-    """Host path of a bind, reference of an image; empty for volumes and tmpfs."""
+    """Host path of a bind, place of a mounted image; empty for volumes and tmpfs."""
     name: str = ""
     """Volume name."""
     driver: str = ""
@@ -41,6 +41,8 @@ class MountRecord(Struct, kw_only=True, omit_defaults=True):
     """`-v`: a missing host directory is made."""
     options: list[str] = field(default_factory=list)
     """Mount options of a tmpfs."""
+    image_id: str = ""
+    """Of a mounted image: its id, while `name` is what the user called it."""
     from_spec: bool = False
     """It came from `Mounts`, not from `Binds`, an image or another container."""
 

@@ -118,7 +118,7 @@ class ContainerService:
 
     async def uses(self) -> list[ContainerUse]:
         """Which images containers use, for the image service."""
-        return [
+        made_from = [
             ContainerUse(
                 container.id,
                 container.record.image_id,
@@ -128,6 +128,13 @@ class ContainerService:
             )
             for container in self.registry
         ]
+        mounted = [
+            ContainerUse(container.id, mount.image_id, mount.name, container.state.running)
+            for container in self.registry
+            for mount in container.record.mounts
+            if mount.type == "image"
+        ]
+        return made_from + mounted
 
     @property
     def running(self) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Collection as Ids
 from sampan.content.interface import Resource, content_resource, snapshot_resource
 from sampan.errors import NotFound
 from sampan.images.parts import Collection, Parts
-from sampan.images.unpacking import UNPACK_PREFIX
+from sampan.images.unpacking import UNPACK_PREFIX, container_of
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Housekeeping:
             if "purpose" in lease.labels:  # one of `hold`, whose block of code died with its engine
                 await leases.delete(lease)
         for each in await self._parts.snapshots.walk():
-            if each.kind != "committed" and each.name not in containers:
+            if each.kind != "committed" and container_of(each.name) not in containers:
                 try:
                     await self._parts.snapshots.remove(each.name)
                 except NotFound:

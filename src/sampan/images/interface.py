@@ -110,6 +110,17 @@ class Images(Protocol):
         """Remove the container's writable snapshot. Idempotent."""
         ...
 
+    async def prepare_view(self, container_id: str, number: int, image: ResolvedImage) -> list[Mount]:
+        """Make a read-only snapshot of an image that a container mounts, and say how to mount it.
+
+        It keeps the layers and belongs to the container: `number` tells several apart. Idempotent.
+        """
+        ...
+
+    async def release_view(self, container_id: str, number: int) -> None:
+        """Remove a view. Idempotent."""
+        ...
+
     async def commit(self, container_id: str, request: CommitRequest) -> str:
         """Make an image of the container's root file system as it is now; return its id."""
         ...

@@ -53,7 +53,7 @@ from sampan.images.resolution import Resolver
 from sampan.images.saving import SavePlan
 from sampan.images.searching import DistributionInspect
 from sampan.images.transfers import BlobTransfers
-from sampan.images.unpacking import Unpacker
+from sampan.images.unpacking import Unpacker, view_key
 from sampan.names.platform import Platform
 from sampan.names.reference import Reference
 from sampan.registry.client import RegistryClient
@@ -114,6 +114,14 @@ class ImageService:
     async def release_rootfs(self, container_id: str) -> None:
         """See `interface.Images`."""
         await self.unpacker.release_rootfs(container_id)
+
+    async def prepare_view(self, container_id: str, number: int, image: ResolvedImage) -> list[Mount]:
+        """See `interface.Images`."""
+        return await self.unpacker.prepare_view(view_key(container_id, number), image)
+
+    async def release_view(self, container_id: str, number: int) -> None:
+        """See `interface.Images`."""
+        await self.unpacker.release_rootfs(view_key(container_id, number))
 
     async def commit(self, container_id: str, request: CommitRequest) -> str:
         """See `interface.Images`."""

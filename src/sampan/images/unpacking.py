@@ -29,6 +29,18 @@ LAYERS_MAX = 127
 
 UNPACK_PREFIX = "unpack-"
 """Keys of snapshots that are being unpacked begin so; those of containers are their ids."""
+_VIEW = ".image-"
+
+
+def view_key(container_id: str, number: int) -> str:
+    """The key of a read-only snapshot of an image that a container mounts."""
+    return f"{container_id}{_VIEW}{number}"
+
+
+def container_of(key: str) -> str:
+    """The container that an active snapshot or view belongs to."""
+    return key.partition(_VIEW)[0]
+
 
 EXPANSION_FREE = 16 << 30
 EXPANSION_MAX = 300
@@ -125,6 +137,16 @@ class Unpacker:
                 return await snapshots.prepare(container_id, base)
             except Conflict:
                 return await snapshots.mounts(container_id)
+
+    async def prepare_view(self, key: str, image: ResolvedImage) -> list[Mount]:
+        """See `interface.Images.prepare_view`."""
+        snapshots = self._parts.snapshots
+        async with self._parts.content.leases.hold(f"view {key}") as lease:
+            await self.ensure(image.manifest, image.config, lease)
+            try:
+                return await snapshots.view(key, image.chain_id)
+            except Conflict:
+                return await snapshots.mounts(key)
 
     async def _scaffold(self, image: ResolvedImage, lease: Lease) -> None:
         """Make the snapshot that the image's containers stand on, unless it is there; it stays as long as the image."""
