@@ -92,6 +92,8 @@ class Cloned(NamedTuple):
 def clone3(flags: int = 0, cgroup: int | None = None) -> Cloned:
     """Fork with namespace flags and, on cgroup v2, into the cgroup whose directory `cgroup` is open.
 
+    With CLONE_PARENT the new process is a sibling: the child of the caller's parent, who reaps it.
+
     Like os.fork it returns twice, and the interpreter is usable in the child. The caller must be
     single-threaded: the C library's fork handlers (which repair malloc's locks) do not run.
     """
@@ -99,7 +101,8 @@ def clone3(flags: int = 0, cgroup: int | None = None) -> Cloned:
     arguments = _CloneArgs(
         flags=flags | CLONE_PIDFD | (CLONE_INTO_CGROUP if cgroup is not None else 0),
         pidfd=ctypes.addressof(pidfd),
-        exit_signal=signal.SIGCHLD,
+        # A sibling ends with the caller's own signal, and the kernel insists on none being named.
+        exit_signal=0 if flags & CLONE_PARENT else signal.SIGCHLD,
         cgroup=cgroup or 0,
     )
     api = ctypes.pythonapi
@@ -227,6 +230,16 @@ def start_time(pid: int) -> int:
         raise ProcessLookupError(3, f"no process {pid}") from None
     # The name, field 2, is in parentheses and may itself contain spaces and parentheses.
     return int(text[text.rindex(b")") + 2 :].split()[19])
+
+
+def children() -> list[int]:
+    """The caller's living and unreaped children. Raises FileNotFoundError on a kernel that does not list them."""
+    pid = os.getpid()
+    descriptor = os.open(f"/proc/self/task/{pid}/children", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return [int(word) for word in os.read(descriptor, 1 << 16).split()]
+    finally:
+        os.close(descriptor)
 
 
 def is_running(pid: int, started: int) -> bool:

@@ -43,14 +43,34 @@ def send(
     if len(payload) <= _INLINE:
         _send_packet(sock, payload, list(descriptors), flags)
         return
+    memfd = _memory_with(payload)
+    try:
+        _send_packet(sock, _IN_MEMFD, [memfd, *descriptors], flags)
+    finally:
+        os.close(memfd)
+
+
+def in_memory(message: dict[str, Any]) -> int:
+    """A descriptor of memory that holds the message: to be passed through a process that need not read it."""
+    return _memory_with(_encode(message).encode("utf-8", "surrogateescape"))
+
+
+def from_memory(descriptor: int) -> dict[str, Any]:
+    """The message of `in_memory`. The descriptor stays open."""
+    message: dict[str, Any] = json.loads(_read_all(descriptor).decode("utf-8", "surrogateescape"))
+    return message
+
+
+def _memory_with(payload: bytes) -> int:
     memfd = os.memfd_create("sampan-message", os.MFD_CLOEXEC)
     try:
         view = memoryview(payload)
         while view:
             view = view[os.write(memfd, view) :]
-        _send_packet(sock, _IN_MEMFD, [memfd, *descriptors], flags)
-    finally:
+    except BaseException:
         os.close(memfd)
+        raise
+    return memfd
 
 
 def _send_packet(sock: socket.socket, payload: bytes, descriptors: list[int], flags: int) -> None:

@@ -88,6 +88,23 @@ class ContainerLaunch(TypedDict):
     """True: Sampan's own init runs as pid 1, forwards signals and reaps (`--init`)."""
 
 
+class LaunchHead(TypedDict):
+    """What of a launch the shim keeps itself; the whole goes by in memory to the process that makes the container."""
+
+    id: str
+    bundle: str
+    cgroup: str
+    """Path of the cgroup that the container gets."""
+    foreign: bool
+    """Whether another runtime's program makes it."""
+    stdio: Stdio
+    log: LogConfig
+    owner: tuple[int, int] | None
+    """The host's ids of the container's root; None without a user namespace."""
+    private_pids: bool
+    """Whether the container has a pid namespace of its own, whose end is the end of all its processes."""
+
+
 class ExecLaunch(TypedDict):
     """A further process in a running container."""
 

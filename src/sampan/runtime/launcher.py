@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sampan.cgroups import DEFAULT_PARENT, CgroupError, detect
 from sampan.errors import SystemFailure
-from sampan.linux import process
-from sampan.runtime.pool import ShimPool, Spare
+from sampan.linux import process, sockets
+from sampan.runtime.pool import ShimPool, ShimSettings, Spare
 from sampan.runtime.shim import record
 from sampan.runtime.shimclient import (
     Connection,
@@ -27,6 +27,7 @@ from sampan.runtime.shimclient import (
     ShimLost,
     exit_status,
     open_pidfd,
+    readable,
     remove_bundle,
 )
 from sampan.seccomp import compiled_file
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from sampan.oci.runtime import Seccomp, Spec
-    from sampan.runtime.interface import ContainerLaunch, ExitStatus, Sandbox
+    from sampan.runtime.interface import ContainerLaunch, ExitStatus, LaunchHead, Sandbox
     from sampan.zygote.client import Zygote
 
 PRELOAD = ("sampan.runtime.shim.main",)
@@ -85,7 +86,7 @@ class Launcher:
         launcher._pool = ShimPool(
             zygote,
             f"{launcher._parent}/{launcher._parked_prefix}",
-            launcher._seccomp_cache,
+            ShimSettings(launcher._layout, launcher._seccomp_cache),
             config.parked,
         )
         return launcher
@@ -129,11 +130,18 @@ class Launcher:
         return handle
 
     async def _launch_in(self, spare: Spare, launch: ContainerLaunch) -> ShimHandle:
-        request = {"launch": launch, "fresh_mounts": spare.mounts != self._pool.mounts.generation}
+        head = _head_of(launch)
+        request = {"head": head, "fresh_mounts": spare.mounts != self._pool.mounts.generation}
+        whole = sockets.in_memory(launch)  # type: ignore[arg-type]
         try:
-            description, _ = await spare.connection.call("launch", request)
+            description, _ = await spare.connection.call("launch", request, [whole])
         except ShimLost:
+            # Killed: what it had made has ended with it, but for the cgroup. (A parked one is found by the next start.)
+            await readable(spare.child.pidfd)
+            await asyncio.to_thread(self._remove_cgroup, head["cgroup"])
             raise SystemFailure("the shim ended while it made the container") from None
+        finally:
+            os.close(whole)
         return self._handle(spare.connection, description, launch["bundle"], os.dup(spare.child.pidfd), spare)
 
     async def adopt(self, container_id: str) -> ShimHandle | None:
@@ -249,6 +257,21 @@ class Launcher:
             group.delete()
         except CgroupError:
             pass  # gone, or held by a process in the kernel's hands: the next start tries again
+
+
+def _head_of(launch: ContainerLaunch) -> LaunchHead:
+    linux = launch["spec"].get("linux", {})
+    uids, gids = linux.get("uidMappings"), linux.get("gidMappings")
+    return {
+        "id": launch["id"],
+        "bundle": launch["bundle"],
+        "cgroup": linux.get("cgroupsPath") or f"{DEFAULT_PARENT}/{launch['id']}",
+        "foreign": bool(launch.get("runtime")),
+        "stdio": launch["stdio"],
+        "log": launch["log"],
+        "owner": (uids[0]["hostID"], gids[0]["hostID"]) if uids and gids else None,
+        "private_pids": any(n["type"] == "pid" and not n.get("path") for n in linux.get("namespaces", [])),
+    }
 
 
 def _make_bundle(bundle: str) -> None:

@@ -23,6 +23,7 @@ from sampan.runtime.shimclient import Connection, readable
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from sampan.cgroups import Layout
     from sampan.zygote.client import Child, Zygote
 
 SHIM_ENTRY = "sampan.runtime.shim.main:main"
@@ -33,6 +34,22 @@ _BREATH_SECONDS = 0.02
 """How long a shim that came back waits before it parks, while there are others."""
 _SURPLUS_SECONDS = 3.0
 """How long spares beyond the usual number wait for work."""
+
+
+class ShimSettings(NamedTuple):
+    """What all shims of an engine are told."""
+
+    layout: Layout
+    seccomp_cache: str
+    """Directory of compiled filters."""
+
+    def as_arguments(self) -> dict[str, Any]:
+        """For `shim.main`."""
+        layout = self.layout
+        return {
+            "seccomp_cache": self.seccomp_cache,
+            "layout": [layout.version, layout.roots, layout.unified],
+        }
 
 
 class Spare(NamedTuple):
@@ -93,11 +110,11 @@ def _root_is_shared() -> bool:
 class ShimPool:
     """The spares of one engine."""
 
-    def __init__(self, zygote: Zygote, cgroup_prefix: str, seccomp_cache: str, size: int) -> None:
+    def __init__(self, zygote: Zygote, cgroup_prefix: str, settings: ShimSettings, size: int) -> None:
         """`cgroup_prefix`: path of parked cgroups, to which a number is added. `size` 0 parks none."""
         self._zygote = zygote
         self._cgroup_prefix = cgroup_prefix
-        self._seccomp_cache = seccomp_cache
+        self._settings = settings
         self._size = size
         self._spares: deque[Spare] = deque()
         self._arriving: set[asyncio.Task[None]] = set()
@@ -148,6 +165,7 @@ class ShimPool:
         self._closed = True
         if self._surplus is not None:
             self._surplus.cancel()
+        await asyncio.sleep(0)  # one that was cancelled before its first step could not take its shim back
         for task in self._arriving:
             task.cancel()
         await asyncio.gather(*self._arriving, return_exceptions=True)
@@ -245,7 +263,7 @@ class ShimPool:
         with theirs:
             try:
                 child = await self._zygote.fork(
-                    SHIM_ENTRY, {"park": park, "seccomp_cache": self._seccomp_cache}, [theirs.fileno()]
+                    SHIM_ENTRY, {"park": park, **self._settings.as_arguments()}, [theirs.fileno()]
                 )
             except BaseException:
                 ours.close()

@@ -1,7 +1,7 @@
 """System call filters: Docker's profiles, compiled by ourselves. `interface` tells the four steps."""
 
 from sampan.seccomp.architectures import host_architecture
-from sampan.seccomp.cache import cached_program, compiled_file, read_program
+from sampan.seccomp.cache import cached_program, compiled_file, program_file, read_program
 from sampan.seccomp.compiler import compile_filter
 from sampan.seccomp.install import install, send_listener
 from sampan.seccomp.interface import Program
@@ -18,6 +18,7 @@ __all__ = [
     "install",
     "load_profile",
     "parse_kernel",
+    "program_file",
     "read_program",
     "resolve",
     "send_listener",

@@ -86,14 +86,29 @@ def read_program(path: str) -> Program | None:
     )
 
 
-def _write(path: str, program: Program) -> None:
+def program_file(program: Program) -> int:
+    """A descriptor of memory with the program, for `read_program` by its path in /proc; the caller's to close."""
+    memory = os.memfd_create("sampan-seccomp", os.MFD_CLOEXEC)
+    try:
+        os.write(memory, _packed(program))
+    except BaseException:
+        os.close(memory)
+        raise
+    return memory
+
+
+def _packed(program: Program) -> bytes:
     listener, metadata = program.listener_path.encode(), program.listener_metadata.encode()
     header = _HEADER.pack(_MAGIC, program.flags, len(program.instructions), len(listener), len(metadata))
+    return header + program.instructions + listener + metadata
+
+
+def _write(path: str, program: Program) -> None:
     temporary = f"{path}.{os.getpid()}"
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         with open(temporary, "xb") as file:
-            file.write(header + program.instructions + listener + metadata)
+            file.write(_packed(program))
         os.rename(temporary, path)
     except OSError:
         _unlink(temporary)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import contextlib
 import os
 import signal
 import socket
@@ -180,6 +181,11 @@ class Stub:
         """Let it execute the program; returns when execve succeeded. Raises LaunchError with its kind."""
         start_over(self._channel)
 
+    @property
+    def channel(self) -> int:
+        """The descriptor by which whoever has a duplicate of it can start the stub (`remote.start_over`)."""
+        return self._channel.fileno()
+
     def close(self) -> None:
         """Drop the connection and the pidfd; a stub that was not started exits by itself."""
         self._channel.close()
@@ -251,12 +257,14 @@ def prefork(
     uid_mappings: list[IDMapping] | None = None,
     gid_mappings: list[IDMapping] | None = None,
     time_offsets: Mapping[str, TimeOffset] | None = None,
+    clone_flags: int = 0,
 ) -> Stub:
     """Clone a stub into new namespaces of these kinds ("pid", "mount", "uts", "ipc", "network", "user"…).
 
     `joined`: kind → path of pid, network, uts and ipc namespaces in which it is born instead; what else the
     spec names is made or joined on configure. `cgroup_fd`: on v2, the directory of the cgroup it is born in.
-    Mappings go with "user", offsets with "time". Raises LaunchError; on return the caller owns a child.
+    Mappings go with "user", offsets with "time". `clone_flags`: CLONE_PARENT makes it the caller's parent's child.
+    Raises LaunchError; on return the caller (or its parent) owns a child.
     """
     made = set(kinds) - _MADE_LATER - {"time"}
     opened: dict[str, int] = {}
@@ -268,7 +276,7 @@ def prefork(
             opened[kind] = namespaces.open_path(kind, path)
         offsets = (time_offsets or {}) if "time" in kinds else None
         with namespaces.Visit(opened, offsets):
-            pid, pidfd, channel = _clone(namespaces.flags_of(made), cgroup_fd, None)
+            pid, pidfd, channel = _clone(clone_flags | namespaces.flags_of(made), cgroup_fd, None)
     finally:
         for descriptor in opened.values():
             os.close(descriptor)
@@ -278,12 +286,13 @@ def prefork(
             namespaces.write_id_mappings(pid, uid_mappings or [], gid_mappings or [])
         except BaseException:
             stub.close()
-            os.waitpid(pid, 0)
+            with contextlib.suppress(ChildProcessError):  # the parent's, which reaps it
+                os.waitpid(pid, 0)
             raise
     return stub
 
 
-def prefork_for(spec: Spec, *, cgroup_fd: int | None = None) -> Stub:
+def prefork_for(spec: Spec, *, cgroup_fd: int | None = None, clone_flags: int = 0) -> Stub:
     """`prefork` with the namespaces, mappings and offsets that a spec asks for."""
     new, joined = namespaces.of_spec(spec)
     linux = spec.get("linux", {})
@@ -294,13 +303,14 @@ def prefork_for(spec: Spec, *, cgroup_fd: int | None = None) -> Stub:
         uid_mappings=linux.get("uidMappings"),
         gid_mappings=linux.get("gidMappings"),
         time_offsets=linux.get("timeOffsets"),
+        clone_flags=clone_flags,
     )
 
 
-def prefork_join(pid: int, *, cgroup_fd: int | None = None) -> Stub:
+def prefork_join(pid: int, *, cgroup_fd: int | None = None, clone_flags: int = 0) -> Stub:
     """Clone a stub into the pid namespace of the container whose init is `pid`; the rest follows on configure.
 
-    Raises LaunchError when there is no such process. On return the caller owns a child.
+    Raises LaunchError when there is no such process. On return the caller owns a child (its parent, with CLONE_PARENT).
     """
     with Step(f"opening the container's init {pid}"):
         target = os.pidfd_open(pid)
@@ -311,7 +321,7 @@ def prefork_join(pid: int, *, cgroup_fd: int | None = None) -> Stub:
         try:
             differs = os.readlink(f"/proc/{pid}/ns/pid") != own
             with namespaces.Visit({"pid": pidns} if differs else {}, None):
-                child, pidfd, channel = _clone(0, cgroup_fd, target)
+                child, pidfd, channel = _clone(clone_flags, cgroup_fd, target)
         finally:
             os.close(pidns)
     finally:

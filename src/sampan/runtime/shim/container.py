@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from sampan.linux import process
+from sampan.linux import process, sockets
 from sampan.logs.writer import open_writer
 from sampan.runtime.interface import ExitStatus, LaunchError
 from sampan.runtime.shim import record
@@ -21,49 +21,96 @@ if TYPE_CHECKING:
 
     from sampan.cgroups import OomWatch
     from sampan.logs.writer import LogWriter
-    from sampan.runtime.interface import ContainerLaunch
+    from sampan.runtime.interface import LaunchHead, LogConfig
     from sampan.runtime.shim.loop import Loop
+    from sampan.runtime.shim.maker import Maker
     from sampan.runtime.shim.parking import Parked, Site
 
 
 class Container:
-    """State `created` → `running` → `exited`. Made by a successful launch; `close` takes everything back."""
+    """State `making` → `created` → `running` → `exited`. `close` takes everything back."""
 
-    def __init__(self, loop: Loop, site: Site, launch: ContainerLaunch, parked: Parked | None) -> None:
-        """Bring it to `created`. Blocks for milliseconds. Raises LaunchError, with everything taken back."""
-        self.id = launch["id"]
-        self.bundle = launch["bundle"]
-        self.state = "created"
+    def __init__(self, loop: Loop, site: Site, head: LaunchHead) -> None:
+        """What the shim keeps itself: streams and log. Raises LaunchError, with everything taken back."""
+        self.id = head["id"]
+        self.bundle = head["bundle"]
+        self.state = "making"
+        self.runtime: NativeRuntime | ForeignRuntime
         self.on_oom: Callable[[], None] | None = None
         self._loop = loop
-        self._log: LogWriter | None = None
+        self._site = site
+        self._head = head
+        self._start_time = 0
         self._oom_watch: OomWatch | None = None
-        self._owner = _first_ids(launch)
-        self._streams = Streams(launch["stdio"])
+        self._streams = Streams(head["stdio"])
         self.give_streams(self._streams)
         try:
-            self._log = _open_log(launch)
-            self.runtime: NativeRuntime | ForeignRuntime = (
-                ForeignRuntime(loop, site, launch)
-                if launch.get("runtime")
-                else NativeRuntime(site, launch, parked)
-            )
-            console = self.runtime.create(self._streams.theirs)
-            if console is not None:
-                self._streams.set_console(console)
+            self._log = _open_log(head["log"])
         except BaseException:
             self._streams.close()
-            if self._log is not None:
-                self._log.close()
+            raise
+        self._pump = Pump(loop, self._streams, self._log)
+
+    def make(
+        self,
+        maker: Maker,
+        launch: int,
+        parked: Parked | None,
+        then: Callable[[LaunchError | None], None],
+        *,
+        fresh_mounts: bool,
+    ) -> None:
+        """Have it brought to `created`. `launch`: the ContainerLaunch in memory, the caller's descriptor.
+
+        `then` is called with what went wrong: then nothing of it is left but processes and cgroup, which the caller ends.
+        """
+
+        def made(error: LaunchError | None, answer: dict[str, Any], descriptors: dict[str, int]) -> None:
+            self._streams.close_theirs()
+            if error is None:
+                pid, pidfd = (parked.pid, parked.pidfd) if parked else (answer["pid"], descriptors["pidfd"])
+                self._created(answer["cgroup"], pid, {**descriptors, "pidfd": pidfd}, parked)
+            else:
+                self._streams.close()
+                self._close_log()
+            then(error)
+
+        maker.ask(
+            {"call": "make", "fresh_mounts": fresh_mounts}, (launch, *(self._streams.theirs or ())), made
+        )
+
+    def make_foreign(self, launch: int) -> None:
+        """Bring it to `created` with another runtime's program, here. Raises LaunchError, with everything taken back."""
+        try:
+            runtime = ForeignRuntime(self._loop, self._site, sockets.from_memory(launch))  # type: ignore[arg-type]
+            self.runtime = runtime
+            console = runtime.create(self._streams.theirs)
+        except BaseException:
+            self._streams.close()
+            self._close_log()
             raise
         self._streams.close_theirs()
-        self._pump = Pump(loop, self._streams, self._log)
-        self.init = Supervised(loop, self.runtime.pid, self.runtime.pidfd, self._streams, self._pump)
+        self._supervise(runtime.pid, console)
+        self.init.signal = runtime.kill
+
+    def _created(self, cgroup: str, pid: int, made: dict[str, int], parked: Parked | None) -> None:
+        self.runtime = NativeRuntime(
+            self._site.layout.cgroup(cgroup),
+            pid,
+            made,
+            parked.sandbox if parked is not None else None,
+            private_pids=self._head["private_pids"],
+        )
+        self._supervise(pid, made.get("console"))
+
+    def _supervise(self, pid: int, console: int | None) -> None:
+        if console is not None:
+            self._streams.set_console(console)
+        self.init = Supervised(self._loop, pid, self.runtime.pidfd, self._streams, self._pump)
         self.init.on_exit = self._ended
-        if isinstance(self.runtime, ForeignRuntime):
-            self.init.signal = self.runtime.kill
         self.init.on_told = self._close_log
-        self._start_time = process.start_time(self.init.pid)
+        self.state = "created"
+        self._start_time = process.start_time(pid)
         record.write(self.bundle, record.STATE, self.describe() | {"boot_id": process.boot_id()})
 
     def describe(self) -> dict[str, Any]:
@@ -80,8 +127,9 @@ class Container:
 
     def give_streams(self, streams: Streams) -> None:
         """Make them the container's own, if it has a user namespace."""
-        if self._owner is not None:
-            streams.give_to(*self._owner)
+        owner = self._head["owner"]
+        if owner is not None:
+            streams.give_to(owner[0], owner[1])
 
     @property
     def native(self) -> NativeRuntime:
@@ -131,7 +179,7 @@ class Container:
 
     def _close_log(self) -> None:
         # Only when all is written: a slow client may hold output back beyond the end of the process.
-        if self._log is not None and (self._pump.finished or self.state == "exited"):
+        if self._log is not None and (self._pump.finished or self.state in ("making", "exited")):
             log, self._log = self._log, None
             self._pump.stop_logging()
             try:
@@ -152,15 +200,7 @@ class Container:
         return watch
 
 
-def _first_ids(launch: ContainerLaunch) -> tuple[int, int] | None:
-    """The host's ids of the container's root; None without a user namespace."""
-    linux = launch["spec"].get("linux", {})
-    uids, gids = linux.get("uidMappings"), linux.get("gidMappings")
-    return (uids[0]["hostID"], gids[0]["hostID"]) if uids and gids else None
-
-
-def _open_log(launch: ContainerLaunch) -> LogWriter | None:
-    log = launch["log"]
+def _open_log(log: LogConfig) -> LogWriter | None:
     try:
         return open_writer(
             log["driver"],

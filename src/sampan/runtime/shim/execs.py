@@ -1,32 +1,31 @@
 """Further processes in a running container: `docker exec` and health probes.
 
-On cgroup v1 moving the new process into the container's cgroup costs an RCU grace period (9-14 ms). It happens in a
-short-lived child of the shim, while the process itself enters the namespaces; and `prepare` lets all that begin
-when an exec is created, before it is started.
+A maker (`making`) clones the new process and makes it the program. On cgroup v1 moving it into the container's cgroup
+costs an RCU grace period (9-14 ms): that happens in the maker's thread while the process enters the namespaces, and
+`prepare` lets it begin when an exec is created, before it is started.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sampan.linux import process
 from sampan.runtime.interface import LaunchError
-from sampan.runtime.shim.loop import READ
+from sampan.runtime.shim import parking
 from sampan.runtime.shim.protocol import Refused
 from sampan.runtime.shim.pump import Pump
 from sampan.runtime.shim.streams import Streams
 from sampan.runtime.shim.supervised import Supervised
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sampan.oci.runtime import Process
     from sampan.runtime.container.config import JoinConfig
-    from sampan.runtime.container.stub import Stub
     from sampan.runtime.interface import ExecLaunch, HealthProbe, Stdio
     from sampan.runtime.shim.container import Container
     from sampan.runtime.shim.loop import Loop, Timer
+    from sampan.runtime.shim.maker import Crew
     from sampan.runtime.shim.protocol import Request
 
 SPARE_SECONDS = 5.0
@@ -37,65 +36,68 @@ _PROBE_STDIO: Stdio = {"tty": False, "open_stdin": False, "stdin_once": False}
 
 
 class Prepared:
-    """A stub on its way into the container's cgroup."""
+    """A stub beside the container's init, and the maker that holds its channel."""
 
-    def __init__(self, loop: Loop, container: Container) -> None:
-        self._loop = loop
-        self.stub: Stub = container.native.prepare_exec()
-        self._mover: int | None = None
-        self._mover_fd = -1
-        self._then: Callable[[bool], None] | None = None
-        self._moved = True
-        if container.native.execs_need_attach:
-            self._mover = _attach_in_child(container, self.stub.pid)
-            self._mover_fd = process.pidfd_open(self._mover)
-            loop.watch(self._mover_fd, READ, self._mover_ended)
+    def __init__(self, container: Container, crew: Crew) -> None:
+        self._crew = crew
+        self._maker = crew.take()
+        self.pid = 0
+        """Known, as `pidfd`, once the maker has cloned it."""
+        self.pidfd = -1
+        self._error: LaunchError | None = None
+        request = {"call": "join", "pid": container.init.pid, "cgroup": container.runtime.cgroup.path}
+        self._maker.ask(request, (), self._cloned)
 
-    def when_in_cgroup(self, then: Callable[[bool], None]) -> None:
-        """Call `then(whether it worked)` once the stub is in the cgroup: now, if it is."""
-        if self._mover is None:
-            then(self._moved)
-        else:
-            self._then = then
+    def _cloned(self, error: LaunchError | None, answer: dict[str, Any], made: dict[str, int]) -> None:
+        self._error = error
+        self.pid = answer.get("pid", 0)
+        self.pidfd = made.get("pidfd", -1)
+
+    def become(
+        self,
+        config: JoinConfig,
+        descriptors: Sequence[int],
+        then: Callable[[LaunchError | None, int | None], None],
+        *,
+        filtered: bool,
+    ) -> None:
+        """Make it the program; `then` is called with what went wrong (the stub is gone then), or the terminal's master.
+
+        `descriptors` stay the caller's: the standard streams if there is no terminal, and the filter's file if `filtered`.
+        """
+
+        def answered(error: LaunchError | None, answer: dict[str, Any], made: dict[str, int]) -> None:
+            self._crew.release(self._maker)
+            error = self._error or error
+            if error is not None:
+                self._end()
+                for descriptor in made.values():
+                    os.close(descriptor)
+            then(error, made.get("console"))
+
+        self._maker.ask({"call": "become", "config": config, "seccomp": filtered}, descriptors, answered)
 
     def discard(self) -> None:
-        """End the stub."""
-        process.pidfd_send_signal(self.stub.pidfd, 9)
-        os.waitpid(self.stub.pid, 0)
-        self.stub.close()
-        if self._mover is not None:
-            self._then = None
-            self._mover_ended(0)
+        """It is not wanted: end it, and its maker."""
+        self._crew.dismiss(self._maker)
+        self._end()
 
-    def _mover_ended(self, mask: int) -> None:
-        assert self._mover is not None
-        self._loop.forget(self._mover_fd)
-        os.close(self._mover_fd)
-        _, status = os.waitpid(self._mover, 0)
-        self._mover = None
-        self._moved = status == 0
-        if self._then is not None:
-            self._then(self._moved)
-
-
-def _attach_in_child(container: Container, pid: int) -> int:
-    child = os.fork()
-    if child:
-        return child
-    status = 1
-    try:
-        container.runtime.cgroup.attach(pid)
-        status = 0
-    finally:
-        os._exit(status)
+    def _end(self) -> None:
+        if self.pid:
+            parking.end(self.pid)
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
 
 
 class Execs:
     """The further processes of one container."""
 
-    def __init__(self, loop: Loop, container: Container) -> None:
+    def __init__(self, loop: Loop, container: Container, crew: Crew) -> None:
         self._loop = loop
         self._container = container
+        self._crew = crew
+        self._starting: dict[Prepared, Callable[[LaunchError | None, int | None], None]] = {}
         self._processes: dict[str, Supervised] = {}
         self._probes: set[Supervised] = set()
         self._spare: Prepared | None = None
@@ -111,7 +113,7 @@ class Execs:
     def prepare(self) -> None:
         """Make a process ready for the next exec."""
         if self._spare is None:
-            self._spare = Prepared(self._loop, self._container)
+            self._spare = Prepared(self._container, self._crew)
             self._spare_timer = self._loop.after(SPARE_SECONDS, self._drop_spare)
 
     def start(
@@ -184,6 +186,10 @@ class Execs:
     def close(self) -> None:
         """Forget all; the container's end has ended or will end them."""
         self._drop_spare()
+        for prepared, told in list(self._starting.items()):
+            prepared.discard()
+            told(LaunchError("the container has ended", "other"), None)
+        self._end_strays()
         for supervised in [*self._processes.values(), *self._probes]:
             if supervised.running:
                 try:
@@ -210,45 +216,33 @@ class Execs:
             streams.close()
             raise
 
-        def failed(kind: str, message: str) -> None:
-            prepared.discard()
-            pump.close_clients()
-            streams.close()
-            request.refuse(kind, message)
-
-        try:
-            console = prepared.stub.configure_join(
-                config, stdio=streams.theirs, seccomp=self._container.native.seccomp
-            )
-        except LaunchError as error:
-            failed(f"launch:{error.kind}", str(error))
-            return
-        if console is not None:
-            streams.set_console(console)
-        streams.close_theirs()
-
-        def in_cgroup(moved: bool) -> None:
-            if not moved:
-                failed("failed", "cannot move the process into the container's cgroup")
+        def became(error: LaunchError | None, console: int | None) -> None:
+            del self._starting[prepared]
+            streams.close_theirs()
+            if error is not None:
+                if not prepared.pid:
+                    self._end_strays()
+                pump.close_clients()
+                streams.close()
+                request.refuse(f"launch:{error.kind}", str(error))
                 return
-            try:
-                prepared.stub.start()
-            except LaunchError as error:
-                failed(f"launch:{error.kind}", str(error))
-                return
-            supervised = Supervised(self._loop, prepared.stub.pid, os.dup(prepared.stub.pidfd), streams, pump)
-            prepared.stub.close()
+            if console is not None:
+                streams.set_console(console)
+            supervised = Supervised(self._loop, prepared.pid, prepared.pidfd, streams, pump)
             started(supervised)
             pump.begin()
 
-        prepared.when_in_cgroup(in_cgroup)
+        seccomp = self._container.native.seccomp
+        descriptors = [*(streams.theirs or ()), *([seccomp] if seccomp >= 0 else [])]
+        self._starting[prepared] = became
+        prepared.become(config, descriptors, became, filtered=seccomp >= 0)
 
     def _config(self, command: Process) -> JoinConfig:
         return {"id": self._container.id, "process": command, "die_with_parent": True}
 
     def _take(self) -> Prepared:
         if self._spare is None:
-            return Prepared(self._loop, self._container)
+            return Prepared(self._container, self._crew)
         spare, self._spare = self._spare, None
         if self._spare_timer is not None:
             self._spare_timer.cancel()
@@ -256,4 +250,14 @@ class Execs:
 
     def _drop_spare(self) -> None:
         if self._spare is not None:
-            self._take().discard()
+            spare = self._take()
+            spare.discard()
+            if not spare.pid:
+                self._end_strays()
+
+    def _end_strays(self) -> None:
+        """End the stub of a maker that was lost before it could tell of it."""
+        waiting = [*self._starting, *([self._spare] if self._spare is not None else [])]
+        if all(prepared.pid for prepared in waiting):
+            known = [s.pid for s in (self._container.init, *self._processes.values(), *self._probes)]
+            parking.end_children({*known, *(prepared.pid for prepared in waiting), *self._crew.pids})

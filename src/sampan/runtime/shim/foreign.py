@@ -21,7 +21,7 @@ from sampan.runtime.foreign.console import Console
 from sampan.runtime.foreign.program import Program, reap_strays
 from sampan.runtime.interface import LaunchError
 from sampan.runtime.shim.loop import READ
-from sampan.runtime.shim.parking import leave_mount_namespace
+from sampan.runtime.shim.parking import leave_mount_namespace, open_own_mount_namespace
 from sampan.runtime.shim.protocol import Refused
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class ForeignRuntime:
 
     def create(self, stdio: tuple[int, int, int] | None) -> int | None:
         """Bring it to `created`; the terminal's master side when it has one."""
-        leave_mount_namespace(self._site.home)
+        _leave_mount_namespace()
         if self._site.layout.version == "hybrid" and self._site.layout.unified:
             # crun refuses a machine of both kinds while the second has controllers, which no container would get: it need not
             # know. Only the program's mount namespace changes.
@@ -209,6 +209,14 @@ class ForeignRuntime:
             self._program.run(action, [*options, self._launch["id"]])
         except LaunchError as error:
             raise Refused("failed", str(error)) from None
+
+
+def _leave_mount_namespace() -> None:
+    home = open_own_mount_namespace()
+    try:
+        leave_mount_namespace(home)
+    finally:
+        os.close(home)
 
 
 class ExecCall:

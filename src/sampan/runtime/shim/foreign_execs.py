@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sampan.runtime.shim.container import Container
     from sampan.runtime.shim.foreign import ForeignRuntime
     from sampan.runtime.shim.loop import Loop
+    from sampan.runtime.shim.maker import Crew
     from sampan.runtime.shim.protocol import Request
     from sampan.runtime.shim.pump import Pump
     from sampan.runtime.shim.streams import Streams
@@ -25,12 +26,15 @@ if TYPE_CHECKING:
 class ForeignExecs(Execs):
     """The further processes of one container; the call of the program does not hold up the shim."""
 
-    def __init__(self, loop: Loop, container: Container, runtime: ForeignRuntime) -> None:
-        super().__init__(loop, container)
+    def __init__(self, loop: Loop, container: Container, crew: Crew, runtime: ForeignRuntime) -> None:
+        super().__init__(loop, container, crew)
         self._runtime = runtime
 
     def prepare(self) -> None:
         """Nothing can be made ready."""
+
+    def _end_strays(self) -> None:
+        """There are none: no maker makes these processes."""
 
     def _launch(
         self,

@@ -7,17 +7,18 @@ import signal
 import socket
 from typing import Any
 
-from sampan.cgroups import detect
+from sampan.cgroups import Layout
 from sampan.linux import process
 from sampan.runtime.shim.loop import Loop
-from sampan.runtime.shim.parking import Site, open_own_mount_namespace, park
+from sampan.runtime.shim.parking import Site
 from sampan.runtime.shim.service import Service, count_descriptors
 
 
 def main(args: dict[str, Any], descriptors: list[int]) -> int:
     """Serve one container; the one descriptor is the engine's socket.
 
-    `args`: `park`, the path of a cgroup to wait in, or null; `seccomp_cache`, a directory of compiled filters.
+    `args`: `park`, the path of a cgroup to wait in, or null; `seccomp_cache`, a directory of compiled filters; `layout`, the
+    machine's cgroup hierarchies (the fields of `cgroups.Layout`).
     """
     os.setsid()
     process.set_name("sampan-shim")
@@ -26,9 +27,9 @@ def main(args: dict[str, Any], descriptors: list[int]) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     loop = Loop()
-    site = Site(detect(), args["seccomp_cache"], open_own_mount_namespace())
-    at_rest = count_descriptors()
-    parked = park(site, args["park"]) if args.get("park") else None
-    Service(loop, site, parked, at_rest).accept(socket.socket(fileno=descriptors[0]))
+    service = Service(loop, Site(Layout(*args["layout"]), args["seccomp_cache"]), count_descriptors())
+    service.accept(socket.socket(fileno=descriptors[0]))
+    if args.get("park"):
+        service.park(args["park"])
     loop.run()
     return 0

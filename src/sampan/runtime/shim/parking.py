@@ -1,22 +1,24 @@
 """What can be made before the container is known: namespaces, netlink sockets, a stub, its cgroup.
 
 The dear step is moving a process into a cgroup: the kernel waits for an RCU grace period, 9 to 14 ms. A parked shim
-has done it already, in a cgroup that only needs another name. All of this belongs to the shim: when it ends, the stub
-dies with it, the namespaces go, and `Parked.release` removes the cgroup.
+has had it done already, by its maker (`making`), in a cgroup that only needs another name. All of this belongs to the
+shim: when it ends, the stub dies with it, the namespaces go, and `Parked.release` removes the cgroup.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from typing import TYPE_CHECKING, NamedTuple
 
 from sampan.linux import mount, process
-from sampan.runtime.container.stub import prefork
 
 if TYPE_CHECKING:
-    from sampan.cgroups import Cgroup, Layout
-    from sampan.runtime.container.stub import Stub
+    from collections.abc import Collection
+
+    from sampan.cgroups import Layout
+    from sampan.runtime.shim.maker import Maker
 
 NAMESPACES = ("pid", "mount", "uts", "ipc", "network")
 """What a parked stub is cloned with: what every usual container has."""
@@ -30,8 +32,6 @@ class Site(NamedTuple):
     layout: Layout
     seccomp_cache: str
     """Directory of compiled filters."""
-    home: int
-    """The host's mount namespace, of which the shim's own are copies."""
 
 
 class SandboxDescriptors(NamedTuple):
@@ -46,43 +46,33 @@ class SandboxDescriptors(NamedTuple):
             os.close(descriptor)
 
 
-class Parked(NamedTuple):
-    """A stub that waits for its container."""
+class Parked:
+    """A stub that waits for its container, and the maker that holds its channel."""
 
-    stub: Stub
-    sandbox: SandboxDescriptors | None
-    cgroup: Cgroup | None
-    """Where the stub is already; None where the machine cannot rename cgroups."""
+    def __init__(self, site: Site, maker: Maker, cgroup_path: str, pid: int, made: dict[str, int]) -> None:
+        self.maker = maker
+        self.pid = pid
+        self.pidfd = made["pidfd"]
+        self.sandbox = SandboxDescriptors(made["netns"], made["route"], made["netfilter"])
+        self.cgroup = site.layout.cgroup(cgroup_path) if site.layout.can_rename else None
+        """Where the stub is already; None where the machine cannot rename cgroups."""
 
     def release(self) -> None:
-        """Not wanted any more: end the stub, remove the cgroup."""
-        self.stub.close()
+        """Not wanted any more, the maker is gone: end the stub, remove the cgroup."""
+        os.close(self.pidfd)
+        self.sandbox.close()
+        end(self.pid)
         if self.cgroup is not None:
-            self.cgroup.kill()
-            reap(self.stub.pid)
             self.cgroup.delete()
 
 
-def park(site: Site, cgroup_path: str) -> Parked:
-    """Make everything that the usual container needs. Blocks for the cgroup's grace period."""
-    leave_mount_namespace(site.home)
-    stub = prefork(NAMESPACES)
-    sandbox = open_sandbox_of(stub.pid)
-    cgroup = None
-    if site.layout.can_rename:
-        cgroup = site.layout.cgroup(cgroup_path)
-        cgroup.create()
-        cgroup.attach(stub.pid)
-    return Parked(stub, sandbox, cgroup)
-
-
 def open_own_mount_namespace() -> int:
-    """The host's, before we leave it."""
+    """The host's, before a maker leaves it."""
     return os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def leave_mount_namespace(home: int) -> None:
-    """A mount namespace of our own, a fresh copy of the host's: ours never get out.
+    """For whoever mounts something: a mount namespace of its own, a fresh copy of the host's: what it mounts never gets out.
 
     The host's new mounts still arrive where its root propagates; where not, this is called again when some have come or gone.
     """
@@ -110,9 +100,29 @@ def open_sandbox_of(pid: int) -> SandboxDescriptors:
     return SandboxDescriptors(netns, route.detach(), netfilter.detach())
 
 
-def reap(pid: int) -> None:
-    """Wait for a child that has ended or is about to."""
+def end(pid: int) -> None:
+    """Kill a child, and wait for it; one that has been reaped is left alone."""
     try:
+        os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-    except ChildProcessError:
+    except (ProcessLookupError, ChildProcessError):
         pass
+
+
+def end_children(keep: Collection[int] = ()) -> None:
+    """End all children but those to `keep`, and wait for them: what a maker has left without telling whose it was.
+
+    They are stubs, which end by themselves too when their maker does. But each must be reaped: the container's init
+    cannot end as long as one of its pid namespace is not.
+    """
+    try:
+        for pid in process.children():
+            if pid not in keep:
+                end(pid)
+    except FileNotFoundError:
+        # This kernel does not list them.
+        try:
+            while not keep:
+                os.wait()
+        except ChildProcessError:
+            pass

@@ -7,19 +7,25 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from sampan.cgroups import CgroupError
+from sampan.linux import process
 from sampan.runtime.interface import LaunchError
+from sampan.runtime.shim import parking
 from sampan.runtime.shim.container import Container
 from sampan.runtime.shim.execs import Execs
 from sampan.runtime.shim.foreign import ForeignRuntime
 from sampan.runtime.shim.foreign_execs import ForeignExecs
-from sampan.runtime.shim.parking import leave_mount_namespace, park
+from sampan.runtime.shim.maker import Crew
+from sampan.runtime.shim.parking import Parked
 from sampan.runtime.shim.protocol import VERSION, Connection, Listener, Refused, Request
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
+    from sampan.runtime.interface import LaunchHead
     from sampan.runtime.shim.loop import Loop
-    from sampan.runtime.shim.parking import Parked, Site
+    from sampan.runtime.shim.maker import Maker
+    from sampan.runtime.shim.parking import Site
     from sampan.runtime.shim.supervised import Supervised
 
 
@@ -32,26 +38,34 @@ def count_descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def has_children() -> bool:
-    """Whether there are children that live; those that have ended are reaped."""
+def only_children(expected: list[int]) -> bool:
+    """Whether there are no children but these; those that have ended are reaped."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
     except ChildProcessError:
+        return not expected
+    try:
+        return set(process.children()) == set(expected)
+    except FileNotFoundError:
         return False
-    return True
 
 
 class Service:
     """Answers engines' requests for the one container of this process."""
 
-    def __init__(self, loop: Loop, site: Site, parked: Parked | None, at_rest: int) -> None:
-        """`at_rest`: how many descriptors are open in this process without container and stub."""
+    def __init__(self, loop: Loop, site: Site, at_rest: int) -> None:
+        """`at_rest`: how many descriptors are open in this process without container, stub and makers."""
         self._loop = loop
         self._site = site
-        self._parked = parked
         self._at_rest = at_rest
+        self._crew = Crew(loop, site)
+        self._crew.on_lost = self._maker_lost
+        self._parked: Parked | None = None
+        self._making: list[str] = []
+        """Cgroups that exist, or may, while something is being made in them."""
         self._lives = 0
+        self._launching = False
         self._container: Container | None = None
         self._execs: Execs | None = None
         self._listener: Listener | None = None
@@ -64,19 +78,62 @@ class Service:
         connection = Connection(self._loop, sock, self._request)
         connection.on_closed = self._closed
         self._connections.append(connection)
-        if self._parked is not None and self._parked.sandbox is not None and self._container is None:
-            connection.send({"event": "parked"}, list(self._parked.sandbox))
+
+    def park(self, cgroup: str) -> None:
+        """Get ready for a container, and tell the engine with an event; leave when that fails."""
+
+        def parked(error: LaunchError | None) -> None:
+            if error is not None:
+                self._give_up()
+                return
+            assert self._parked is not None
+            for connection in list(self._connections):
+                connection.send({"event": "parked"}, list(self._parked.sandbox))
+
+        self._park(cgroup, parked)
+
+    def _park(self, cgroup: str, then: Callable[[LaunchError | None], None]) -> None:
+        maker = self._crew.take()
+        self._making = [cgroup]
+
+        def answered(error: LaunchError | None, answer: dict[str, Any], made: dict[str, int]) -> None:
+            if error is None:
+                self._parked = Parked(self._site, maker, cgroup, answer["pid"], made)
+                self._making = []
+            then(error)
+
+        maker.ask({"call": "park", "cgroup": cgroup}, (), answered)
+
+    def _maker_lost(self, maker: Maker) -> None:
+        if self._parked is not None and self._parked.maker is maker:
+            # The stub has ended with it: we are of no use any more, which the engine sees by our end.
+            self._give_up()
 
     def _closed(self, connection: Connection) -> None:
         self._connections.remove(connection)
-        if self._container is None and not self._connections:
+        if self._container is None and not self._connections and not self._launching:
             # Parked, and the engine is gone: nobody will ever want us.
             self._give_up()
 
     def _give_up(self) -> None:
-        if self._parked is not None:
-            self._parked.release()
+        self._end_remains()
         self._loop.stop()
+
+    def _end_remains(self) -> None:
+        """End makers and stubs, and remove the cgroups of what was not finished."""
+        self._crew.close()
+        parked, self._parked = self._parked, None
+        if parked is not None:
+            parked.release()
+        parking.end_children()
+        for path in self._making:
+            cgroup = self._site.layout.cgroup(path)
+            try:
+                cgroup.kill()
+                cgroup.delete()
+            except CgroupError:
+                pass
+        self._making = []
 
     def _request(self, connection: Connection, request: Request) -> None:
         call = self._calls.get(request.message.get("call", ""))
@@ -105,24 +162,72 @@ class Service:
     def _call_launch(self, request: Request, message: dict[str, Any]) -> None:
         if self._container is not None:
             raise Refused("wrong-state", "this shim has a container already")
-        launch = message["launch"]
-        if message.get("fresh_mounts"):
-            leave_mount_namespace(self._site.home)
-        self._listener = Listener(self._loop, launch["bundle"], self.accept)
-        parked, self._parked = self._parked, None
+        if self._launching:
+            raise Refused("wrong-state", "this shim is making a container")
+        head: LaunchHead = message["head"]
+        (launch,) = request.take_descriptors()
         try:
-            container = Container(self._loop, self._site, launch, parked)
+            self._listener = Listener(self._loop, head["bundle"], self.accept)
+            container = Container(self._loop, self._site, head)
+            maker = None
+            if not head["foreign"]:
+                maker = self._parked.maker if self._parked is not None else self._crew.take()
         except BaseException:
-            self._listener.close()
+            os.close(launch)
+            self._stop_listening()
             # The engine reads the error, closes the connection, and with that ends us.
             raise
+        if maker is None:
+            self._launch_foreign(container, launch)
+            self._call_hello(request, message)
+            return
+        parked, self._parked = self._parked, None
+        self._making = [head["cgroup"]]
+        if parked is not None and parked.cgroup is not None:
+            self._making.append(parked.cgroup.path)
+        self._launching = True
+
+        def made(error: LaunchError | None) -> None:
+            self._launching = False
+            if error is not None:
+                self._launch_failed(request, parked, error)
+                return
+            self._crew.release(maker)
+            self._making = []
+            self._keep(container, Execs(self._loop, container, self._crew))
+            self._call_hello(request, message)
+
+        container.make(maker, launch, parked, made, fresh_mounts=bool(message.get("fresh_mounts")))
+        os.close(launch)
+
+    def _launch_foreign(self, container: Container, launch: int) -> None:
+        try:
+            container.make_foreign(launch)
+        except BaseException:
+            self._stop_listening()
+            raise
+        finally:
+            os.close(launch)
+        assert isinstance(container.runtime, ForeignRuntime)
+        self._keep(container, ForeignExecs(self._loop, container, self._crew, container.runtime))
+
+    def _keep(self, container: Container, execs: Execs) -> None:
         container.on_oom = self._oom
         self._container = container
-        if isinstance(container.runtime, ForeignRuntime):
-            self._execs = ForeignExecs(self._loop, container, container.runtime)
-        else:
-            self._execs = Execs(self._loop, container)
-        self._call_hello(request, message)
+        self._execs = execs
+
+    def _launch_failed(self, request: Request, parked: Parked | None, error: LaunchError) -> None:
+        self._stop_listening()
+        self._parked = parked
+        self._end_remains()
+        request.refuse(f"launch:{error.kind}", str(error))
+        if not self._connections:
+            self._loop.stop()
+
+    def _stop_listening(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
 
     def _call_sandbox(self, request: Request, message: dict[str, Any]) -> None:
         sandbox = self._of_container().runtime.sandbox
@@ -178,11 +283,11 @@ class Service:
             self._execs.close()
         if self._container is not None:
             self._container.close()
-        if self._listener is not None:
-            self._listener.close()
+        self._stop_listening()
         if message.get("stay") and self._forget_container(request):
             request.reply({"stays": True})
             return
+        self._end_remains()
         request.reply({"stays": False})
         self._loop.stop()
 
@@ -202,15 +307,27 @@ class Service:
             if not request.is_from(connection):
                 connection.close()
         self._loop.forget_timers()
-        self._container = self._execs = self._listener = None
-        return self._lives < LIVES and not has_children() and count_descriptors() == self._at_rest
+        self._container = self._execs = None
+        makers = self._crew.pids
+        return (
+            self._lives < LIVES
+            and only_children(makers)
+            and count_descriptors() == self._at_rest + len(makers)
+        )
 
     def _call_park(self, request: Request, message: dict[str, Any]) -> None:
-        if self._container is not None or self._parked is not None:
+        if self._container is not None or self._parked is not None or self._launching:
             raise Refused("wrong-state", "this shim is in use")
-        self._parked = park(self._site, message["cgroup"])
-        assert self._parked.sandbox is not None
-        request.reply({}, list(self._parked.sandbox))
+
+        def parked(error: LaunchError | None) -> None:
+            if error is not None:
+                request.refuse("failed", str(error))
+                self._give_up()
+                return
+            assert self._parked is not None
+            request.reply({}, list(self._parked.sandbox))
+
+        self._park(message["cgroup"], parked)
 
     # --- further processes
 
