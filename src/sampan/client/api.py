@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 NEWEST_VERSION = (1, 51)
 OLDEST_VERSION = (1, 24)
+_PINGS = 3
+_GONE = (ConnectionError, EOFError, FileNotFoundError)
 
 _KINDS: dict[int, type[errors.SampanError]] = {
     304: errors.NotModified,
@@ -53,7 +55,7 @@ class Api:
         start: Callable[[], None] | None = None,
         version: tuple[int, int] | None = None,
     ) -> None:
-        """`start` is called once when nobody answers at the endpoint; afterwards it must."""
+        """`start` is called when nobody answers at the endpoint; afterwards it must."""
         self.endpoint = endpoint
         self._start = start
         self._version = version
@@ -63,13 +65,25 @@ class Api:
     def version(self) -> tuple[int, int]:
         """The newest version that both sides speak."""
         if self._version is None:
-            ping = self._send("HEAD", "/_ping", {}, None)
-            ping.read()
+            ping = self._ping()
             offered = parse_version(ping.headers.get("api-version", "1.24"))
             self._version = min(NEWEST_VERSION, offered)
             if self._version < OLDEST_VERSION:
                 raise errors.NotSupported(f"the engine speaks API {offered}; the oldest supported is 1.24")
         return self._version
+
+    def _ping(self) -> Response:
+        """The first request, tried again when the engine that took the connection was just leaving: nothing can be done twice."""
+        for attempt in range(_PINGS):
+            try:
+                answer = self._send("HEAD", "/_ping", {}, None)
+                answer.read()
+                return answer
+            except (errors.Unavailable, ConnectionError) as error:
+                gone = isinstance(error, _GONE) or isinstance(error.__cause__, _GONE)
+                if self._start is None or not gone or attempt == _PINGS - 1:
+                    raise
+        raise AssertionError("unreachable")
 
     def request(
         self,
@@ -139,8 +153,7 @@ class Api:
             cause = error.__cause__
             if self._start is None or not isinstance(cause, (FileNotFoundError, ConnectionRefusedError)):
                 raise
-        start, self._start = self._start, None
-        start()
+        self._start()
         return Connection(open_wire(self.endpoint))
 
     def close(self) -> None:

@@ -121,8 +121,12 @@ def _is_ready(pipe: int) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    """What an engine may know of its caller: locale, paths, proxies, and nothing else."""
-    kept = {name: os.environ[name] for name in _KEEP_ENVIRONMENT + _KEEP_PROXIES if name in os.environ}
+    """What an engine may know of its caller: locale, paths, proxies, what is Sampan's own, and nothing else."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _KEEP_ENVIRONMENT + _KEEP_PROXIES or name.startswith("SAMPAN_")
+    }
     return {"PATH": _DEFAULT_PATH, **kept}
 
 

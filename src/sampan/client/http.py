@@ -71,7 +71,7 @@ class Connection:
         while b"\r\n\r\n" not in self._buffer:
             data = self.receive_raw()
             if not data or len(self._buffer) > _MAX_HEAD:
-                raise Unavailable("the engine closed the connection without an answer")
+                raise Unavailable("the engine closed the connection without an answer") from EOFError()
             self._buffer += data
         head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
         status_line, *fields = head.decode("latin-1").split("\r\n")

@@ -24,7 +24,7 @@ from sampan.api.server import ApiServer
 from sampan.engine.config import EngineConfig
 from sampan.engine.engine import Engine
 from sampan.engine.userns import data_root, remapping
-from sampan.errors import InvalidParameter, SampanError
+from sampan.errors import InvalidParameter, SampanError, SystemFailure
 from sampan.serve import configuration, flags
 from sampan.serve import logging as engine_log
 from sampan.serve.listeners import Listeners, default_host
@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 
 IDLE_SECONDS = float(os.environ.get("SAMPAN_IDLE_SECONDS", "30"))
 """How long an engine on demand stays without anything to do."""
+PREDECESSOR_SECONDS = 20.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -126,7 +127,7 @@ class Program:
     async def run(self) -> None:
         """Serve until told to stop. Raises `SampanError` when the start fails; then nothing is left open."""
         config = self._config
-        lock = Lock(config.data_path / "engine.lock")
+        lock = await self._take_lock()
         pidfile = PidFile(Path(config.pidfile)) if config.pidfile else None
         listeners = Listeners()
         self._handle_signals()
@@ -155,6 +156,19 @@ class Program:
             if pidfile is not None:
                 pidfile.remove()
             lock.release()
+
+    async def _take_lock(self) -> Lock:
+        """An engine on demand may meet its predecessor on the way out: that one is gone soon. Another one is an error."""
+        patience = PREDECESSOR_SECONDS if self._given.get("on-demand") else 0.0
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience
+        while True:
+            try:
+                return Lock(self._config.data_path / "engine.lock")
+            except SystemFailure:
+                if loop.time() >= deadline:
+                    raise
+            await asyncio.sleep(0.05)
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
