@@ -115,6 +115,7 @@ GROUPS: dict[str, tuple[str, dict[str, Home]]] = {
                 "system_check", "check", "Say whether this machine has everything that the engine needs"
             ),
             "df": Home("disk_usage", "df", "Show docker disk usage"),
+            "disable": Home("system_enable", "disable", "Take the unit away that `system enable` installed"),
             "enable": Home(
                 "system_enable",
                 "enable",

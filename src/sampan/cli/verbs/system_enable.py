@@ -1,4 +1,4 @@
-"""system enable: a socket-activated unit, so that clients which cannot start an engine find one."""
+"""system enable, system disable: a socket-activated unit, so that clients which cannot start an engine find one."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 from sampan.cli.command import flag, option, verb
 from sampan.cli.values import STRING
 from sampan.client.endpoint import default_host
-from sampan.errors import InvalidParameter, NotSupported, SystemFailure
+from sampan.errors import InvalidParameter, NotFound, NotSupported, SystemFailure
 
 if TYPE_CHECKING:
     from sampan.cli.session import Session
 
 _FOLDER = "/etc/systemd/system"
+_NAMES = ("sampan.socket", "sampan.service")
 
 _SOCKET = """\
 [Unit]
@@ -84,13 +85,31 @@ def enable(session: Session, args: tuple[str, ...], group: str, print: bool, soc
         with open(target, "w", encoding="utf-8") as file:
             file.write(text)
         sys.stdout.write(f"wrote {target}\n")
-    for command in (["systemctl", "daemon-reload"], ["systemctl", "enable", "--now", "sampan.socket"]):
-        sys.stdout.write("+ " + " ".join(command) + "\n")
-        sys.stdout.flush()
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise SystemFailure(f"{' '.join(command)} failed: {done.stderr.strip()}")
+    _run("systemctl", "daemon-reload")
+    _run("systemctl", "enable", "--now", "sampan.socket")
     sys.stdout.write(f"The engine starts with the first client at unix://{path}\n")
+
+
+@verb("", "Take the unit away that `system enable` installed", aliases=("system disable",))
+def disable(session: Session, args: tuple[str, ...]) -> None:
+    """Its engine stops, with its containers unless it has --live-restore; images and volumes stay."""
+    _require_systemd()
+    installed = [path for name in _NAMES if os.path.exists(path := os.path.join(_FOLDER, name))]
+    if not installed:
+        raise NotFound(f"no unit of Sampan's in {_FOLDER}: `sampan system enable` installs one")
+    _run("systemctl", "disable", "--now", *_NAMES)
+    for path in installed:
+        os.unlink(path)
+        sys.stdout.write(f"removed {path}\n")
+    _run("systemctl", "daemon-reload")
+
+
+def _run(*command: str) -> None:
+    sys.stdout.write("+ " + " ".join(command) + "\n")
+    sys.stdout.flush()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemFailure(f"{' '.join(command)} failed: {done.stderr.strip()}")
 
 
 def _require_systemd() -> None:
@@ -100,4 +119,4 @@ def _require_systemd() -> None:
             "`sampan` itself starts the engine when it is needed, and `sampan serve &` keeps one for other clients"
         )
     if os.geteuid() != 0:
-        raise InvalidParameter("writing units needs root: sudo sampan system enable")
+        raise InvalidParameter("units are root's: sudo sampan system enable (or disable)")
