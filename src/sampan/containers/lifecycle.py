@@ -116,7 +116,7 @@ class Lifecycle:
     async def _signal(self, container: Container, shim: Shim, number: int, *, resume: bool) -> None:
         try:
             await shim.kill(number)
-        except (ProcessLookupError, ConnectionError):
+        except (Conflict, ProcessLookupError, ConnectionError):
             return  # it has just ended by itself; the monitor knows
         if resume and container.state.status == "paused":
             await shim.resume()

@@ -57,10 +57,9 @@ class Recovery:
         self._boot_id = boot_id()
 
     async def recover(self) -> None:
-        """Bring every container of the database to a true state, and apply restart policies in the background."""
+        """Bring every container of the database to a true state."""
         services = self._services
         await services.registry.load()
-        was_running = {container.id: container.state.running for container in services.registry}
         running = await self._adopt_all()
         await self._tell_volumes()
         await services.networks.forget_others({container.id for container in services.registry})
@@ -71,7 +70,6 @@ class Recovery:
             self._health.begin(container)
         await asyncio.to_thread(self._remove_garbage)
         await self._finish_removals()
-        self._start_policies(was_running)
 
     def _restore_request(self, container: Container, sandbox: Sandbox | None) -> SandboxRequest:
         return with_sandbox(sandbox_request(self._services, container), sandbox)
@@ -180,14 +178,15 @@ class Recovery:
             return True
         return False
 
-    def _start_policies(self, was_running: dict[str, bool]) -> None:
+    def start_by_policy(self) -> None:
+        """Start, in the background, what its restart policy wants to run."""
         for container in self._services.registry:
             state = container.state
             if state.alive:
                 continue
             wanted = restart_policy.at_engine_start(
                 container.record.host_config.restart_policy,
-                was_running=was_running.get(container.id, False),
+                started_before=bool(state.started_at),
                 exit_code=state.exit_code,
                 restarts=state.restart_count,
                 stopped_by_user=state.stopped_by_user,

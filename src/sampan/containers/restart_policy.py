@@ -40,19 +40,19 @@ def after_exit(
 
 
 def at_engine_start(
-    policy: RestartPolicy, *, was_running: bool, exit_code: int, restarts: int, stopped_by_user: bool
+    policy: RestartPolicy, *, started_before: bool, exit_code: int, restarts: int, stopped_by_user: bool
 ) -> bool:
-    """Whether a container that has no process now is started when the engine starts.
+    """Whether a container that has no process now is started when the engine starts, however the last one ended.
 
     `always` is started even if the user stopped it: that is what distinguishes it from `unless-stopped`.
     """
+    if not started_before:
+        return False
     match policy.name:
         case "always":
-            return was_running or stopped_by_user
-        case "unless-stopped":
-            return was_running and not stopped_by_user
-        case "on-failure":
-            return was_running and not stopped_by_user and _wants_restart(policy, exit_code, restarts)
+            return True
+        case "unless-stopped" | "on-failure":
+            return not stopped_by_user and _wants_restart(policy, exit_code, restarts)
         case _:
             return False
 

@@ -112,6 +112,10 @@ class ContainerService:
         """Load, adopt and repair; see `recovery`."""
         await self._recovery.recover()
 
+    def start_by_policy(self) -> None:
+        """After `recover`: containers that their restart policy wants to run start in the background."""
+        self._recovery.start_by_policy()
+
     async def shut_down(self) -> None:
         """Stop what runs, unless live-restore is on; see `recovery`."""
         await self._recovery.shut_down()

@@ -137,6 +137,25 @@ class Engine:
         )
         await self.containers.recover()
         await self.images.recover({container.id for container in self.containers.registry})
+        if await asyncio.to_thread(self._came_from_idleness):
+            return  # nothing ran, and nothing waited to: what its user stopped stays so
+        self.containers.start_by_policy()
+
+    def _came_from_idleness(self) -> bool:
+        try:
+            self._idle_mark.unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+    @property
+    def _idle_mark(self) -> Path:
+        """Left by an engine that left because it had nothing to do: for its containers that is no end of an engine's life."""
+        return self.config.data_path / "left-idle"
+
+    def leave_idle(self) -> None:
+        """Say before a shutdown that it is for want of work: the next engine applies no restart policy."""
+        self._idle_mark.touch()
 
     def is_idle(self) -> bool:
         """True when no container runs or waits for its restart, and no image is being received or made."""

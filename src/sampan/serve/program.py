@@ -216,6 +216,7 @@ class Program:
                 quiet_since = loop.time()
             elif loop.time() - quiet_since >= IDLE_SECONDS:
                 log.info("idle for %d seconds: leaving", IDLE_SECONDS)
+                engine.leave_idle()
                 self._stop.set()
                 return
             await asyncio.sleep(min(1.0, IDLE_SECONDS / 4))

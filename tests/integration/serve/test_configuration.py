@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -165,3 +166,35 @@ def test_a_data_root_has_one_engine(make_engine: MakeEngine, tmp_path: Path) -> 
     )
     assert done.returncode == 1 and "another engine answers there" in done.stderr
     assert engine.docker("version", "--format", "{{.Server.Version}}").stdout
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_restart_policies_at_the_next_start(make_engine: MakeEngine, end: str) -> None:
+    engine = make_engine()
+    script = "trap exit TERM; sleep 100 & wait"
+    for policy in ("always", "unless-stopped", "no"):
+        for state in ("running", "stopped", "created"):
+            engine.docker(
+                *("create", f"--name={policy}-{state}", f"--restart={policy}", "--net=none", "busybox"),
+                *("sh", "-c", script),
+            )
+            if state != "created":
+                engine.docker("start", f"{policy}-{state}")
+            if state == "stopped":
+                engine.docker("stop", "-t0", f"{policy}-{state}")
+    before = engine.docker("inspect", "--format={{.State.StartedAt}}", "always-running").stdout
+    getattr(engine, end)()
+    engine.start()
+    wanted = {"always-running", "always-stopped", "unless-stopped-running"}
+    if end == "kill":
+        wanted |= {"no-running"}  # it was never gone
+    with engine.client() as client:
+        for name in wanted:
+            client.containers.get(name)
+            deadline = time.monotonic() + 20
+            while client.containers.get(name).status != "running":
+                assert time.monotonic() < deadline, name
+                time.sleep(0.05)
+    assert set(engine.docker("ps", "--format={{.Names}}").stdout.split()) == wanted
+    after = engine.docker("inspect", "--format={{.State.StartedAt}}", "always-running").stdout
+    assert (after == before) == (end == "kill")

@@ -153,3 +153,15 @@ def test_the_command_starts_the_engine_at_its_usual_place(tmp_path: Path) -> Non
         cwd=tmp_path,
     )
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_what_its_user_stopped_stays_so_when_an_idle_engine_comes_back(place: Place, busybox: bytes) -> None:
+    """For dockerd's `always` a stop holds until the next start of the engine; that one is idle is not one."""
+    with place.connect() as engine:
+        engine.images.load(busybox)
+        web = engine.run("busybox", ["sleep", "100"], detach=True, network="none", restart="always")
+        web.stop(timeout=0)
+    place.wait_until_left()
+    with place.connect() as engine:
+        assert engine.containers.get(web.id).status == "exited"
+        engine.containers.get(web.id).remove()

@@ -59,14 +59,17 @@ def test_who_is_restarted() -> None:
 
 
 def test_at_engine_start_only_always_forgets_that_the_user_stopped_it() -> None:
-    def started(name: str, *, was_running: bool, user: bool) -> bool:
-        policy = RestartPolicy(name=name)
-        return at_engine_start(policy, was_running=was_running, exit_code=1, restarts=0, stopped_by_user=user)
+    def started(name: str, *, before: bool = True, user: bool = False, code: int = 1) -> bool:
+        return at_engine_start(
+            RestartPolicy(name=name), started_before=before, exit_code=code, restarts=0, stopped_by_user=user
+        )
 
-    assert started("always", was_running=False, user=True)
-    assert not started("unless-stopped", was_running=False, user=True)
-    assert started("unless-stopped", was_running=True, user=False)
-    assert not started("no", was_running=True, user=False)
+    assert started("always", user=True) and not started("always", before=False)
+    assert started("unless-stopped", code=0) and not started("unless-stopped", user=True)
+    assert (
+        started("on-failure") and not started("on-failure", code=0) and not started("on-failure", user=True)
+    )
+    assert not started("no")
 
 
 def probe(code: int, start: int = 100 * SECOND) -> ProbeResult:
