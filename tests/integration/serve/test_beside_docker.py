@@ -21,7 +21,14 @@ def test_neither_touches_the_other(order: str, tmp_path: Path) -> None:
     image = tmp_path / "busybox.tar"
     image.write_bytes(busybox_archive())
     done = subprocess.run(
-        ["unshare", "--net", "--mount", sys.executable, str(SCRIPT), str(tmp_path), str(image), order],
+        [
+            *("unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"),
+            sys.executable,
+            str(SCRIPT),
+            str(tmp_path),
+            str(image),
+            order,
+        ],
         capture_output=True,
         text=True,
         timeout=280,
