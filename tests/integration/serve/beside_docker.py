@@ -202,7 +202,7 @@ def make_machine(directory: Path) -> None:
     run("mount", "--rbind", "/sys/fs/cgroup", kept)
     run("mount", "-t", "sysfs", "sysfs", "/sys")  # of this network namespace
     run("mount", "--rbind", kept, "/sys/fs/cgroup")
-    run("mount", "-t", "tmpfs", "tmpfs", "/run")
+    run("mount", "-t", "tmpfs", "tmpfs", "/run")  # dockerd's state too: its containerd wants short paths
     run("ip", "link", "set", "lo", "up")
     run("ip", "netns", "add", "outside")
     run("ip", "link", "add", "uplink", "type", "veth", "peer", "name", "eth0", "netns", "outside")
@@ -223,7 +223,7 @@ def main(directory: Path, image: Path, order: str) -> None:
     server = subprocess.Popen(
         ["ip", "netns", "exec", "outside", "busybox", "httpd", "-f", "-h", str(directory / "www")]
     )
-    dockerd, sampan = Docker(directory / "docker"), Sampan(directory / "sampan")
+    dockerd, sampan = Docker(Path("/run/d")), Sampan(directory / "sampan")
     try:
         first, second = (dockerd, sampan) if order == "docker-first" else (sampan, dockerd)
         scenario(first, second, dockerd, sampan, image)
