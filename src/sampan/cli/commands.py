@@ -49,6 +49,7 @@ _IMAGE = {
     ),
     "load": Home("image_making", "load", "Load an image from a tar archive or STDIN"),
     "pull": Home("image_making", "pull", "Download an image from a registry"),
+    "push": Home("registries", "push", "Upload an image to a registry"),
     "save": Home(
         "image_making", "save", "Save one or more images to a tar archive (streamed to STDOUT by default)"
     ),
@@ -73,6 +74,11 @@ GROUPS: dict[str, tuple[str, dict[str, Home]]] = {
             **_IMAGE,
             "bootstrap": Home(
                 "image_making", "bootstrap", "Make a base image from this machine's packages, without any hub"
+            ),
+            "copy": Home(
+                "image_copy",
+                "copy",
+                "Copy an image between registries, OCI layouts, archives and the engine's store",
             ),
             "inspect": Home(
                 "inspecting", "image_inspect", "Display detailed information on one or more images"
@@ -138,7 +144,10 @@ TOP: dict[str, Home] = {
     "images": Home("image_list", "images", "List images"),
     "info": Home("system", "info", "Display system-wide information"),
     "inspect": Home("inspecting", "inspect", "Return low-level information on Docker objects"),
+    "login": Home("registries", "login", "Authenticate to a registry"),
+    "logout": Home("registries", "logout", "Log out from a registry"),
     "ps": Home("container_list", "ps", "List containers"),
+    "search": Home("registries", "search", "Search Docker Hub for images"),
     "rmi": Home("image_list", "rmi", "Remove one or more images"),
     "version": Home("version", "version", "Show the version information"),
     "completion": Home("completion", "completion", "Print the completion script of a shell"),

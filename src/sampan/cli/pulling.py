@@ -12,17 +12,18 @@ if TYPE_CHECKING:
     from sampan.client.api import Api
 
 
-def pull(api: Api, name: str, *, platform: str, quiet: bool, out: TextIO) -> None:
-    """Pull an image, progress to `out`. Raises the error that the engine reports."""
+def pull(api: Api, name: str, *, platform: str, quiet: bool, out: TextIO, every_tag: bool = False) -> None:
+    """Pull an image, or every tag of its repository, progress to `out`. Raises the error that the engine reports."""
+    from sampan.cli.credentials import auth_header
     from sampan.names.reference import parse_normalized
 
     reference = parse_normalized(name)
     query = {
         "fromImage": reference.name,
-        "tag": reference.digest or reference.tag or "latest",
+        "tag": None if every_tag else reference.digest or reference.tag or "latest",
         "platform": platform or None,
     }
-    response = api.request("POST", "/images/create", query, headers={"X-Registry-Auth": "e30="})
+    response = api.request("POST", "/images/create", query, headers=auth_header(reference.domain))
     show(response.json_stream(), quiet=quiet, out=out)
 
 
@@ -39,7 +40,7 @@ def show(messages: Iterable[dict[str, Any]], *, quiet: bool, out: TextIO) -> Non
 def _print_plain(message: dict[str, Any], out: TextIO) -> None:
     if "stream" in message:
         out.write(message["stream"])
-    elif message.get("progressDetail"):
+    elif (message.get("progressDetail") or {}).get("total"):
         return  # bars are for terminals
     elif "status" in message:
         prefix = f"{message['id']}: " if message.get("id") else ""

@@ -29,6 +29,7 @@ _KINDS: dict[int, type[errors.SampanError]] = {
     403: errors.Forbidden,
     404: errors.NotFound,
     409: errors.Conflict,
+    429: errors.TooManyRequests,
     500: errors.SystemFailure,
     501: errors.NotSupported,
     503: errors.Unavailable,

@@ -186,9 +186,9 @@ def commit(
 @option("--platform", kind=STRING, default="", help="Set platform if server is multi-platform capable")
 @flag("-q", "--quiet", help="Suppress verbose output")
 def pull(session: Session, args: tuple[str, ...], all_tags: bool, platform: str, quiet: bool) -> None:
-    if all_tags:
-        raise InvalidParameter("--all-tags is not supported: name the tags to pull")
-    pulling.pull(session.api, args[0], platform=platform, quiet=quiet, out=sys.stdout)
+    if all_tags and not parse_normalized(args[0]).is_name_only:
+        raise InvalidParameter("tag can't be used with --all-tags/-a")
+    pulling.pull(session.api, args[0], platform=platform, quiet=quiet, out=sys.stdout, every_tag=all_tags)
     if quiet:
         print(parse_normalized(args[0]))
 

@@ -1,0 +1,196 @@
+"""Logins as docker keeps them: `config.json` in the client's directory, or programs that it names (credential helpers).
+
+A helper is `docker-credential-NAME`, called with `get`, `store` or `erase`, its input and output on stdin and stdout
+(`credHelpers` names one per registry, `credsStore` one for all the others).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sampan.client.endpoint import config_directory
+from sampan.errors import InvalidParameter, SystemFailure
+from sampan.names.reference import DEFAULT_DOMAIN
+
+HUB_KEY = "https://index.docker.io/v1/"
+_TOKEN_USER = "<token>"
+"""The user's name under which helpers keep an identity token."""
+_HELPER_SECONDS = 60
+
+
+class Login(NamedTuple):
+    """Who one is at a registry; all empty: nobody."""
+
+    username: str = ""
+    password: str = ""
+    identity_token: str = ""
+
+    def __repr__(self) -> str:
+        return f"Login({'hidden' if self.username or self.identity_token else 'nobody'})"
+
+
+def key_of(domain: str) -> str:
+    """What a registry's login is kept under."""
+    return HUB_KEY if domain in ("", DEFAULT_DOMAIN, "index.docker.io", "registry-1.docker.io") else domain
+
+
+def stored_login(domain: str) -> Login:
+    """The login that is kept for a registry. Raises `SystemFailure` when a helper fails."""
+    config, key = _read(), key_of(domain)
+    helper = _helper(config, key)
+    if helper:
+        return _from_helper(helper, key)
+    entries = config.get("auths") or {}
+    for name in (
+        key,
+        f"https://{domain}",
+        f"http://{domain}",
+        f"https://{domain}/v1/",
+        f"https://{domain}/v2/",
+    ):
+        if name in entries:
+            return _unpacked(entries[name])
+    return Login()
+
+
+def store_login(domain: str, login: Login) -> bool:
+    """Keep a login; whether it lies unencrypted in the file now."""
+    config, key = _read(), key_of(domain)
+    helper = _helper(config, key)
+    auths = config.setdefault("auths", {})
+    if helper:
+        user, secret = (_TOKEN_USER, login.identity_token) if login.identity_token else login[:2]
+        _call(helper, "store", json.dumps({"ServerURL": key, "Username": user, "Secret": secret}))
+        auths[key] = {}  # docker notes so that there is a login, and where not to look for it
+    else:
+        packed = base64.b64encode(
+            f"{login.username}:{'' if login.identity_token else login.password}".encode()
+        ).decode()
+        auths[key] = {"auth": packed} | (
+            {"identitytoken": login.identity_token} if login.identity_token else {}
+        )
+    _write(config)
+    return not helper
+
+
+def erase_login(domain: str) -> bool:
+    """Forget a login; False when there was none."""
+    config, key = _read(), key_of(domain)
+    helper = _helper(config, key)
+    if helper:
+        _call(helper, "erase", key)
+    found = (config.get("auths") or {}).pop(key, None) is not None
+    if found:
+        _write(config)
+    return found
+
+
+def auth_header(domain: str) -> dict[str, str]:
+    """The X-Registry-Auth header with the login for a registry, for requests that the engine passes on."""
+    login = stored_login(domain)
+    fields = {
+        "username": login.username,
+        "password": login.password,
+        "identitytoken": login.identity_token,
+        "serveraddress": key_of(domain),
+    }
+    given = {name: value for name, value in fields.items() if value} if login != Login() else {}
+    return {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(given).encode()).decode()}
+
+
+def _path() -> Path:
+    return Path(config_directory()) / "config.json"
+
+
+def _read() -> dict[str, Any]:
+    path = _path()
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise InvalidParameter(f"cannot read {path}: {error}") from None
+    if not isinstance(document, dict):
+        raise InvalidParameter(f"cannot read {path}: it must hold a JSON object")
+    return document
+
+
+def _write(config: dict[str, Any]) -> None:
+    """Replace the file in one step; only its owner may read it."""
+    path = _path()
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        with open(descriptor, "w") as file:
+            file.write(json.dumps(config, indent="\t"))
+        os.replace(partial, path.resolve())
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _helper(config: dict[str, Any], key: str) -> str:
+    own = config.get("credHelpers") or {}
+    return str(
+        own.get(key) or own.get(DEFAULT_DOMAIN if key == HUB_KEY else key) or config.get("credsStore") or ""
+    )
+
+
+def _from_helper(helper: str, key: str) -> Login:
+    output = _call(helper, "get", key)
+    if output is None:
+        return Login()
+    try:
+        found = json.loads(output)
+        user, secret = str(found.get("Username", "")), str(found.get("Secret", ""))
+    except (ValueError, AttributeError):
+        raise SystemFailure(f"docker-credential-{helper}: its answer is no JSON object") from None
+    return Login(identity_token=secret) if user == _TOKEN_USER else Login(user, secret)
+
+
+def _call(helper: str, action: str, text: str) -> str | None:
+    """Run a helper; None when it has no such login. Raises `SystemFailure` with what it said (never with what it was given)."""
+    if "/" in helper:
+        raise InvalidParameter(f"credential helper {helper!r}: it must be the end of a program's name")
+    program = f"docker-credential-{helper}"
+    try:
+        done = subprocess.run(
+            [program, action],
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=_HELPER_SECONDS,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise SystemFailure(
+            f'error getting credentials: exec: "{program}": executable file not found in $PATH'
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise SystemFailure(f"error getting credentials: {program} did not answer") from None
+    if done.returncode == 0:
+        return done.stdout
+    said = (done.stdout + done.stderr).strip()
+    if "credentials not found" in said:
+        return None
+    raise SystemFailure(
+        f"error {action} credentials - err: exit status {done.returncode}, out: `{said[:500]}`"
+    )
+
+
+def _unpacked(entry: dict[str, Any]) -> Login:
+    username, password = str(entry.get("username", "")), str(entry.get("password", ""))
+    if entry.get("auth"):
+        try:
+            username, _, password = base64.b64decode(entry["auth"]).decode().partition(":")
+        except ValueError:
+            raise InvalidParameter(
+                "invalid auth configuration file: auth must be username:password in base64"
+            ) from None
+    return Login(username, password.rstrip("\0"), str(entry.get("identitytoken", "")))
