@@ -29,11 +29,11 @@ _BLOCK = 1 << 18
 
 @verb(
     "[OPTIONS] SRC DST",
-    "Copy an image between registries, OCI layouts, archives and the engine's store\n\n"
-    "A place is a name at a registry (docker://NAME or NAME), oci:DIRECTORY[:TAG], oci-archive:FILE[:TAG], or store:NAME.",
+    "Copy an image between registries, OCI layouts, archives and the engine's store",
     arity=(2, 2),
     aliases=("image copy",),
-    examples="$ sampan image copy registry.example.com/app:1 oci:./app:1\n"
+    examples="Places: NAME or docker://NAME, oci:DIRECTORY[:TAG], oci-archive:FILE[:TAG], store:NAME\n"
+    "$ sampan image copy registry.example.com/app:1 oci:./app:1\n"
     "$ sampan image copy oci-archive:app.tar other.example.com/app:1\n"
     "$ sampan image copy store:app:1 registry.example.com/app:1",
 )

@@ -37,7 +37,7 @@ _DESCRIPTION_WIDTH = 45
 
 @verb(
     "[OPTIONS] [SERVER]",
-    "Authenticate to a registry.\nDefaults to Docker Hub if no server is specified.",
+    "Authenticate to a registry",
     arity=(0, 1),
     examples="$ sampan login registry.example.com",
 )
@@ -95,7 +95,7 @@ def _asked(domain: str, username: str, password: str, from_stdin: bool) -> Login
 
 @verb(
     "[SERVER]",
-    "Log out from a registry.\nIf no server is specified, the default is defined by the daemon.",
+    "Log out from a registry",
     arity=(0, 1),
 )
 def logout(session: Session, args: tuple[str, ...]) -> None:
