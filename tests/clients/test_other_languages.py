@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -17,7 +18,9 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(PROGRAM_SECONDS)]
 
 
 def steps(output: str) -> list[str]:
-    return [line.removeprefix("ok ") for line in output.splitlines() if line.startswith("ok ")]
+    """The steps that a program says it did; Maven colours even a quiet output."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", output)
+    return [line.removeprefix("ok ") for line in plain.splitlines() if line.startswith("ok ")]
 
 
 def test_go(play: Play, tmp_path: Path) -> None:

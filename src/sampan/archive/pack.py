@@ -19,6 +19,9 @@ from sampan.linux.path import open_in_root
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+_WHOLE_SECONDS = 1_000_000_000
+"""As Docker's archives have them: finer times need a header of their own, and some clients take the first bytes for the name."""
+
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -32,7 +35,7 @@ def pack_job(
     """
     out = OutputStream(fds[0])
     writer = TarWriter(out)
-    packer = _Packer(EntryReader(writer))
+    packer = _Packer(EntryReader(writer, resolution_ns=_WHOLE_SECONDS))
     path: str = args["path"]
     directory, last = _open_parent(fds[1], path)
     try:

@@ -29,10 +29,14 @@ _NOT_CARRIED = ("user.overlay.", "trusted.overlay.")
 
 
 class EntryReader:
-    """Puts files into an archive, a file with several names once: the further names become hard links."""
+    """Puts files into an archive, a file with several names once: the further names become hard links.
 
-    def __init__(self, writer: TarWriter) -> None:
+    Times are cut to multiples of `resolution_ns`.
+    """
+
+    def __init__(self, writer: TarWriter, resolution_ns: int = 1) -> None:
         self._writer = writer
+        self._resolution_ns = resolution_ns
         self._linked: dict[tuple[int, int], str] = {}
 
     def add(self, directory: int, name: str, path: str, status: os.stat_result) -> None:
@@ -41,6 +45,7 @@ class EntryReader:
         if kind is None:
             return
         entry = _from_status(path, kind, status)
+        entry.mtime_ns -= entry.mtime_ns % self._resolution_ns
         if status.st_nlink > 1 and kind != DIRECTORY:
             first = self._linked.setdefault((status.st_dev, status.st_ino), path)
             if first is not path:
