@@ -6,8 +6,14 @@ import os
 import secrets
 
 import pytest
+from hypothesis import settings
 
 import leftovers
+
+settings.register_profile("sampan", parent=settings.default, deadline=None)
+settings.load_profile(
+    "sampan"
+)  # a busy machine is no bug; on CI, hypothesis's own profile also stops choosing at random
 
 _before = pytest.StashKey[leftovers.Machine]()
 
