@@ -16,6 +16,9 @@ from sampan.errors import Conflict, NotFound
 
 READY_SECONDS = 30
 
+ENGINE_MARK = "SAMPAN_TEST_ENGINE"
+"""In the environment of an engine, its zygote, shims and workers: the name of its bridge."""
+
 
 class RunningEngine:
     """An engine process, and how to talk to it.
@@ -77,6 +80,7 @@ class RunningEngine:
                     stdout=log,
                     stderr=log,
                     pass_fds=(ready_in_engine,),
+                    env={**os.environ, ENGINE_MARK: self.bridge},
                     start_new_session=True,
                 )
         finally:

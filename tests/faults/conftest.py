@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 
 import pytest
@@ -18,3 +19,13 @@ def docker_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker
     registry.start()
     yield registry
     registry.stop()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rounds", type=int, default=60, help="of kill -9 at random moments")
+    parser.addoption(
+        "--seed",
+        type=int,
+        default=random.randrange(1 << 20),
+        help="of the random rounds; printed when they fail",
+    )

@@ -42,13 +42,14 @@ class Commit:
             raise Conflict(f"You cannot commit container {container.id} which is being removed")
         pause = options.pause and state.status == "running"
         if pause:
+            state.resume_at_start = True
             await self._lifecycle.pause(container)
         try:
             image_id = await self._services.images.commit(
                 container.id, await self._request(container, options)
             )
         finally:
-            if pause:
+            if pause and state.status == "paused":
                 await self._lifecycle.unpause(container)
         reference = f"{options.repository}:{options.tag}" if options.tag else options.repository
         self._services.publish(

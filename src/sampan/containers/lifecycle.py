@@ -160,7 +160,7 @@ class Lifecycle:
             if state.status != "paused" or container.shim is None:
                 raise SystemFailure(f"Container {container.id} is not paused")
             await container.shim.resume()
-            state.status = "running"
+            state.status, state.resume_at_start = "running", False
             await self._services.registry.save_state(container)
         self._services.publish(container, "unpause")
 

@@ -83,6 +83,8 @@ class RunState(Struct, kw_only=True):
     """Removal has begun: recovery finishes it."""
     removing_volumes: bool = False
     """With its anonymous volumes (`rm -v`)."""
+    resume_at_start: bool = False
+    """The engine itself paused it, for a commit: should that engine die, the next one resumes it."""
     pid: int = 0
     """Host pid of init while running."""
     boot_id: str = ""

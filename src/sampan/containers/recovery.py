@@ -18,7 +18,7 @@ from sampan.containers.container import Container
 from sampan.containers.mounts import Mounting, unpin
 from sampan.containers.starting import boot_id, sandbox_request, with_sandbox
 from sampan.errors import NotFound, SampanError
-from sampan.runtime.interface import ExitStatus, Sandbox
+from sampan.runtime.interface import ExitStatus, Sandbox, Shim
 
 if TYPE_CHECKING:
     from sampan.containers.exits import Exits
@@ -117,12 +117,24 @@ class Recovery:
         shim = await services.launcher.adopt(container.id)
         if shim is not None and recorded is None and state.alive and state.boot_id == self._boot_id:
             container.shim = shim
+            await self._agree_on_pause(container, shim)
             return True
         if shim is not None:
             await shim.close()  # it ended, or its start was never acknowledged
         if state.running:
             await self._record_exit(container, recorded)
         return False
+
+    async def _agree_on_pause(self, container: Container, shim: Shim) -> None:
+        """The processes are frozen exactly when the state says so: a pause or its end that was not acknowledged is undone."""
+        state = container.state
+        if state.status == "paused" and state.resume_at_start:
+            state.status, state.resume_at_start = "running", False
+            await self._services.registry.save_state(container)
+        try:
+            await (shim.pause() if state.status == "paused" else shim.resume())
+        except (SampanError, OSError) as error:
+            log.warning("%s: its processes are not %s: %s", container.id, state.status, error)
 
     async def _record_exit(self, container: Container, recorded: ExitStatus | None) -> None:
         state, services = container.state, self._services

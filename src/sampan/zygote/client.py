@@ -241,11 +241,21 @@ def spawn_zygote(socket_fd: int, preload: Iterable[str]) -> subprocess.Popen[byt
             pass_fds=(socket_fd,) if executable is None else (socket_fd, executable),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
+            env=_environment(),
         )
     finally:
         if executable is not None:
             os.close(executable)
+
+
+def _environment() -> dict[str, str]:
+    """Nothing of the engine's but Sampan's own variables: tests know the processes of their engines by one."""
+    own = {name: value for name, value in os.environ.items() if name.startswith("SAMPAN_")}
+    return {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "LC_ALL": "C.UTF-8",
+        **own,
+    }
 
 
 def protected_interpreter() -> int | None:
