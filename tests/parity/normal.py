@@ -42,6 +42,8 @@ _PLAIN: list[tuple[re.Pattern[str], str]] = [
     (re.compile(r"/mnt/engine/(?:data|run)"), "<root>"),
     (re.compile(r"/mnt/work"), "<work>"),
     (re.compile(r"containerd-mount\d+"), "<mount>"),
+    (re.compile(r"\b(master|shared|propagate_from):\d+"), r"\1:<n>"),
+    (re.compile(r"time \(1\d{9}\)"), "time (<unix>)"),
     (re.compile(r"\bveth[0-9a-f]{7}\b"), "<veth>"),
     # JSON that is none: each decoder has its own way to say where.
     (
@@ -52,7 +54,9 @@ _PLAIN: list[tuple[re.Pattern[str], str]] = [
         "<malformed JSON>",
     ),
 ]
-_RANDOM_NAME = re.compile(r"""(name["']?[:=] ?["']?|endpoint |container |AS /)[a-z]+_[a-z]+\d?(?![\w./-])""")
+_RANDOM_NAME = re.compile(
+    r"""(name["']?[:=] ?["']?|endpoint |container |AS /(?=\w+/))[a-z]+_[a-z]+\d?(?![\w.-])"""
+)
 """The name that an engine picks, where a name is expected: words with an underline are common elsewhere."""
 _DEFAULT_BRIDGE = re.compile(r"172\.31\.255|10\.2[0-3]\d\.\d+")
 """The subnets that peers and test engines give their default bridge."""

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,24 +26,26 @@ WORK = Path("/mnt/work")
 def play(scenario: Scenario, socket_path: str) -> list[dict[str, Any]]:
     """Each step's normalised outcome, JSON-able. In a room, on an engine that holds the base image only."""
     normalise = Normaliser()
+    since = f"{time.time():.9f}"
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir()
-    return [_step(step, socket_path, normalise) for step in scenario.steps]
+    return [_step(step, socket_path, since, normalise) for step in scenario.steps]
 
 
-def _step(step: Step, socket_path: str, normalise: Normaliser) -> dict[str, Any]:
+def _step(step: Step, socket_path: str, since: str, normalise: Normaliser) -> dict[str, Any]:
     if step.kind == "$":
-        return _command(step.text, socket_path, normalise)
+        return _command(step.text, socket_path, since, normalise)
     return _request(step, socket_path, normalise)
 
 
-def _command(text: str, socket_path: str, normalise: Normaliser) -> dict[str, Any]:
+def _command(text: str, socket_path: str, since: str, normalise: Normaliser) -> dict[str, Any]:
     environment = {
         "PATH": f"{PROGRAMS}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "HOME": str(WORK),
         "DOCKER_HOST": f"unix://{socket_path}",
         "DOCKER_CLI_HINTS": "false",
         "TZ": "UTC",
+        "SINCE": since,  # for `docker events`: what happened before belongs to other scenarios
     }
     try:
         done = subprocess.run(

@@ -6,11 +6,13 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from aiohttp import web
 
+from sampan.api.errors import message_of, status_of
 from sampan.api.frontdoor import Hijacked, HijackedStream, door_of
 from sampan.api.query import Query
 from sampan.api.responses import standard_headers
@@ -52,8 +54,8 @@ class Call:
         """
         data = await self.read_body()
         given = self.request.headers.get("Content-Type", "")
-        if not data and not required and not given:
-            return decode(b"{}", shape)
+        if not data and not given:
+            return decode(b"" if required else b"{}", shape)
         if not given:
             raise InvalidParameter("malformed Content-Type header (): mime: no media type")
         if self.request.content_type != "application/json":
@@ -133,11 +135,19 @@ class Call:
         """
         stream = door_of(self.request).hijack()
         if self.request.headers.get("Upgrade"):
-            start = "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+            start = f"101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: {content_type}"
         else:
-            start = "HTTP/1.1 200 OK\r\n"
-        await stream.write(f"{start}Content-Type: {content_type}\r\n\r\n".encode())
+            start = f"200 OK\r\nContent-Type: {RAW_STREAM}"
+        await stream.write(f"HTTP/1.1 {start}\r\n\r\n".encode())
         yield stream
+
+    async def refuse_hijack(self, error: Exception) -> web.StreamResponse:
+        """An error instead of the stream, as dockerd writes it: plain text, and the end of the connection."""
+        status = HTTPStatus(status_of(error))
+        start = f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {RAW_STREAM}\r\n\r\n"
+        stream = door_of(self.request).hijack()
+        await stream.write(f"{start}{message_of(error)}\r\n".encode())
+        return self.hijacked()
 
     @staticmethod
     def hijacked() -> web.StreamResponse:

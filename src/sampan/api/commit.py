@@ -10,6 +10,7 @@ from sampan.api.router import Router
 from sampan.containers.commit import CommitOptions
 from sampan.engineapi.container import ContainerConfig
 from sampan.engineapi.decode import decode
+from sampan.errors import InvalidParameter
 
 router = Router()
 
@@ -18,7 +19,10 @@ router = Router()
 async def commit(call: Call) -> web.StreamResponse:
     query, containers = call.query, call.engine.containers
     container = containers.get(query.text("container"))
+    given = call.request.headers.get("Content-Type", "")
     body = await call.read_body()
+    if body and given and call.request.content_type != "application/json":
+        raise InvalidParameter(f"unsupported Content-Type header ({given}): must be 'application/json'")
     options = CommitOptions(
         repository=query.text("repo"),
         tag=query.text("tag"),

@@ -16,6 +16,7 @@ from sampan.containers.container import Container, WaitCondition
 from sampan.containers.creation import CreateRequest
 from sampan.containers.listing import ListRequest
 from sampan.engineapi.container import ContainerConfig, HostConfig, UpdateRequest
+from sampan.engineapi.gotext import check_create
 from sampan.engineapi.network import EndpointSettings
 from sampan.errors import Cancelled, Forbidden, InvalidParameter, NotModified, SampanError
 from sampan.names import platform as platforms
@@ -62,7 +63,7 @@ async def list_containers(call: Call) -> web.StreamResponse:
 async def create(call: Call) -> web.StreamResponse:
     body = await call.body(CreateBody, required=True)
     config = ContainerConfig(**{name: getattr(body, name) for name in ContainerConfig.__struct_fields__})
-    if config == ContainerConfig():
+    if config == ContainerConfig() and body.host_config is None and body.networking_config is None:
         raise InvalidParameter("config cannot be empty in order to create a container")
     networking = body.networking_config
     endpoints = {
@@ -71,6 +72,7 @@ async def create(call: Call) -> web.StreamResponse:
     }
     platform = call.query.text("platform")
     host = body.host_config or HostConfig()
+    check_create(config, host, endpoints.values())
     _forget_what_the_version_lacks(host, call.version)
     request = CreateRequest(
         call.query.text("name"),
@@ -245,7 +247,11 @@ def _blamed(call: Call, verb: str) -> Iterator[None]:
     except NotModified:
         raise
     except SampanError as error:
-        raise type(error)(f"cannot {verb} container: {call.fields['name']}: {error}") from error
+        name = call.fields["name"]
+        failed = (
+            f"Cannot restart container {name}" if verb == "restart" else f"cannot {verb} container: {name}"
+        )
+        raise type(error)(f"{failed}: {error}") from error
 
 
 def _timeout(call: Call) -> int | None:

@@ -15,7 +15,7 @@ from sampan.api.streams import stream_type
 from sampan.containers import attach as attaching
 from sampan.containers.execs import Exec
 from sampan.engineapi.container import ExecConfig, ExecStart
-from sampan.errors import SampanError
+from sampan.errors import SampanError, SystemFailure
 
 router = Router()
 
@@ -25,7 +25,7 @@ async def create(call: Call) -> web.StreamResponse:
     config = await call.body(ExecConfig)
     if call.version < (1, 42):
         config.console_size = None
-    attaching.parse_detach_keys(config.detach_keys)
+    _detach_keys(config)
     exec = await call.engine.containers.execs.create(container_of(call), config, call.fields["name"])
     return json({"Id": exec.id}, 201)
 
@@ -43,7 +43,7 @@ async def start(call: Call) -> web.StreamResponse:
         return empty(200)
     config = exec.config
     wanted = (config.attach_stdin, config.attach_stdout, config.attach_stderr)
-    keys = attaching.parse_detach_keys(config.detach_keys)
+    keys = _detach_keys(config)
     async with call.hijack(stream_type(call, tty=config.tty)) as client:
         try:
             started = await execs.start(exec, attach=wanted, console=console)
@@ -69,6 +69,14 @@ async def start(call: Call) -> web.StreamResponse:
 def _message(text: bytes, *, tty: bool) -> bytes:
     """Text for the client's standard output, in a frame where output has frames."""
     return text if tty else bytes((1, 0, 0, 0)) + len(text).to_bytes(4, "big") + text
+
+
+def _detach_keys(config: ExecConfig) -> bytes:
+    """Raises `SystemFailure`, as dockerd does."""
+    try:
+        return attaching.parse_detach_keys(config.detach_keys)
+    except ValueError:
+        raise SystemFailure(f"Invalid escape keys ({config.detach_keys}) provided") from None
 
 
 async def _ended(exec: Exec) -> None:

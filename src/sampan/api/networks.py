@@ -8,6 +8,7 @@ from sampan.api.call import Call
 from sampan.api.responses import empty, json
 from sampan.api.router import Router
 from sampan.containers import networking
+from sampan.engineapi.gotext import check_endpoint, check_ipam
 from sampan.engineapi.network import (
     ConnectRequest,
     DisconnectRequest,
@@ -18,6 +19,11 @@ from sampan.engineapi.network import (
 from sampan.errors import InvalidParameter, NotFound
 
 router = Router()
+
+PARSED_AS_BOOLEAN = frozenset(
+    ["1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False"]
+)
+"""What Go's ParseBool takes; elsewhere in the API any other word is a yes."""
 
 _SUMMARIES_SINCE = (1, 28)
 """From this version on a listing has no containers."""
@@ -35,6 +41,7 @@ async def list_networks(call: Call) -> web.StreamResponse:
 @router.post("/networks/create")
 async def create(call: Call) -> web.StreamResponse:
     request = await call.body(NetworkCreateRequest)
+    check_ipam(request.ipam)
     return json({"Id": await call.engine.networks.create(request), "Warning": ""}, 201)
 
 
@@ -45,6 +52,10 @@ async def prune(call: Call) -> web.StreamResponse:
 
 @router.get("/networks/{name:any}")
 async def inspect(call: Call) -> web.StreamResponse:
+    verbose = call.query.text("verbose")
+    if verbose and verbose not in PARSED_AS_BOOLEAN:
+        reason = f'strconv.ParseBool: parsing "{verbose}": invalid syntax'
+        raise InvalidParameter(f"invalid value for verbose: {verbose}: {reason}")
     network = call.engine.networks.inspect(call.fields["name"], scope=call.query.text("scope"))
     return json(wire_network(network, call.version, inspect=True))
 
@@ -58,9 +69,10 @@ async def remove(call: Call) -> web.StreamResponse:
 @router.post("/networks/{name:any}/connect")
 async def connect(call: Call) -> web.StreamResponse:
     request = await call.body(ConnectRequest)
+    settings = request.endpoint_config or EndpointSettings()
+    check_endpoint(settings)
     containers = call.engine.containers
     container = containers.get(_named(request.container))
-    settings = request.endpoint_config or EndpointSettings()
     await networking.connect(containers.services, container, call.fields["name"], settings)
     return empty(200)
 

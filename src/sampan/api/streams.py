@@ -13,7 +13,7 @@ from sampan.api.router import Router
 from sampan.containers import attach as attaching
 from sampan.containers.container import Container
 from sampan.containers.logs import LogRequest
-from sampan.errors import InvalidParameter
+from sampan.errors import InvalidParameter, SampanError
 
 router = Router()
 
@@ -25,10 +25,11 @@ def stream_type(call: Call, *, tty: bool) -> str:
 
 @router.post("/containers/{name:any}/attach")
 async def attach(call: Call) -> web.StreamResponse:
-    query, container = call.query, container_of(call)
-    keys = attaching.parse_detach_keys(query.text("detachKeys"))
-    attaching.check_can_attach(container)
-    tty = container.record.config.tty
+    try:
+        container, keys = _attachable(call)
+    except SampanError as error:
+        return await call.refuse_hijack(error)
+    query, tty = call.query, container.record.config.tty
     stdin, stdout, stderr = (query.boolean(name) for name in ("stdin", "stdout", "stderr"))
     containers = call.engine.containers
     containers.services.publish(container, "attach")
@@ -43,6 +44,18 @@ async def attach(call: Call) -> web.StreamResponse:
         except ConnectionError:
             pass  # the client went away: nobody is left to tell
     return call.hijacked()
+
+
+def _attachable(call: Call) -> tuple[Container, bytes]:
+    """The container and the detach keys. Raises what keeps a client from attaching."""
+    container = container_of(call)
+    text = call.query.text("detachKeys")
+    try:
+        keys = attaching.parse_detach_keys(text)
+    except ValueError:
+        raise InvalidParameter(f"Invalid detach keys ({text}) provided") from None
+    attaching.check_can_attach(container, call.fields["name"])
+    return container, keys
 
 
 async def _converse(
@@ -67,9 +80,7 @@ async def _converse(
 @router.get("/containers/{name:any}/attach/ws")
 async def attach_websocket(call: Call) -> web.StreamResponse:
     """The same over a WebSocket, with one binary message per piece."""
-    query, container = call.query, container_of(call)
-    keys = attaching.parse_detach_keys(query.text("detachKeys"))
-    attaching.check_can_attach(container)
+    query, (container, keys) = call.query, _attachable(call)
     socket = web.WebSocketResponse()
     await socket.prepare(call.request)
     client = _WebSocketClient(socket)

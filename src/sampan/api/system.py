@@ -11,6 +11,8 @@ from aiohttp import web
 from sampan.api.call import Call
 from sampan.api.responses import json
 from sampan.api.router import Router
+from sampan.engine.disk_usage import KINDS
+from sampan.engine.disk_usage import disk_usage as measured
 from sampan.errors import InvalidParameter
 from sampan.events import Event
 from sampan.events.filter import matcher
@@ -30,7 +32,10 @@ async def ping(call: Call) -> web.StreamResponse:
         "Swarm": "inactive",
     }
     if call.request.method == "HEAD":
-        return web.Response(status=200, headers={**headers, "Content-Length": "0"})
+        return web.Response(
+            status=200,
+            headers={**headers, "Content-Length": "0", "Content-Type": "text/plain; charset=utf-8"},
+        )
     return web.Response(status=200, headers=headers, text="OK")
 
 
@@ -48,13 +53,10 @@ async def info(call: Call) -> web.StreamResponse:
 async def disk_usage(call: Call) -> web.StreamResponse:
     kinds = call.query.all("type")
     for kind in kinds:
-        if kind not in ("container", "image", "volume", "build-cache"):
+        if kind not in KINDS:
             raise InvalidParameter(f"unknown object type: {kind}")
-    return json(
-        await call.engine.information.disk_usage(
-            kinds or ["container", "image", "volume", "build-cache"], call.version
-        )
-    )
+    verbose = call.query.boolean("verbose")
+    return json(await measured(call.engine, kinds or KINDS, call.version, verbose=verbose))
 
 
 @router.get("/events")
@@ -69,7 +71,7 @@ async def events(call: Call) -> web.StreamResponse:
     wanted = matcher(call.query.filters())
     bus = call.engine.events
     with bus.subscribe() as live:
-        past = bus.history(since, until) if since is not None else []
+        past = bus.history(since or 0, until) if since is not None or until is not None else []
         async with call.stream() as out:
             for event in past:
                 if wanted(event):

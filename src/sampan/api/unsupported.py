@@ -34,7 +34,6 @@ def _refusing(subject: str) -> Handler:
 
 for _method, _path in [
     ("GET", "/swarm"),
-    ("POST", "/swarm/leave"),
     ("POST", "/swarm/update"),
     ("GET", "/swarm/unlockkey"),
     ("POST", "/swarm/unlock"),
@@ -93,3 +92,14 @@ for _method, _path in [
     ("DELETE", "/plugins/{name:any}"),
 ]:
     router.add(_method, _path, _no_plugin)
+
+
+@router.post("/swarm/leave")
+async def leave_swarm(call: Call) -> web.StreamResponse:
+    raise Unavailable("This node is not part of a swarm")
+
+
+@router.post("/build/prune", since=(1, 31))
+async def prune_build_cache(call: Call) -> web.StreamResponse:
+    """There is no build cache, so it is empty already; `docker system prune` asks for this too."""
+    return json({"CachesDeleted": None, "SpaceReclaimed": 0})

@@ -9,7 +9,7 @@ from sampan.api.responses import empty, json
 from sampan.api.router import Router
 from sampan.engineapi.filters import Filters
 from sampan.engineapi.volume import VolumeCreateRequest, VolumeList
-from sampan.errors import Unavailable
+from sampan.errors import InvalidParameter, Unavailable
 
 router = Router()
 
@@ -19,7 +19,11 @@ _NAMED_VOLUMES_KEPT_SINCE = (1, 42)
 
 @router.get("/volumes")
 async def list_volumes(call: Call) -> web.StreamResponse:
-    return json(VolumeList(await call.engine.volumes.list(call.query.filters())))
+    try:
+        filters = call.query.filters()
+    except InvalidParameter as error:
+        raise InvalidParameter(f"error reading volume filters: {error}") from None
+    return json(VolumeList(await call.engine.volumes.list(filters)))
 
 
 @router.post("/volumes/create")

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from sampan.containers.container import Container, WaitingAttach
-from sampan.errors import Conflict, SystemFailure
+from sampan.errors import Conflict
 
 if TYPE_CHECKING:
     from sampan.runtime.interface import AttachStream
@@ -37,7 +37,7 @@ class ClientStream(Protocol):
 
 
 def parse_detach_keys(text: str) -> bytes:
-    """`ctrl-p,ctrl-q` or `a,b` as bytes. Raises `SystemFailure`, as dockerd does."""
+    """`ctrl-p,ctrl-q` or `a,b` as bytes. Raises `ValueError` for anything else."""
     if not text:
         return DEFAULT_DETACH_KEYS
     keys = bytearray()
@@ -51,7 +51,7 @@ def parse_detach_keys(text: str) -> bytes:
         elif symbol in _CONTROL:
             keys.append(_CONTROL[symbol])
         else:
-            raise SystemFailure(f"Invalid escape keys ({text}) provided")
+            raise ValueError(text)
     return bytes(keys)
 
 
@@ -138,7 +138,7 @@ async def connect(container: Container, *, stdin: bool, stdout: bool, stderr: bo
     """
     stdin = stdin and container.record.config.open_stdin
     async with container.lock:
-        check_can_attach(container)
+        check_can_attach(container, container.id)
         if container.shim is not None and container.state.alive:
             return await container.shim.attach(stdin=stdin, stdout=stdout, stderr=stderr)
         waiting = WaitingAttach(stdin=stdin, stdout=stdout, stderr=stderr)
@@ -150,9 +150,9 @@ async def connect(container: Container, *, stdin: bool, stdout: bool, stderr: bo
             container.waiting_attaches.remove(waiting)
 
 
-def check_can_attach(container: Container) -> None:
-    """Raises `Conflict` in dockerd's words."""
+def check_can_attach(container: Container, called: str) -> None:
+    """Raises `Conflict` in dockerd's words; `called` is what the client calls the container."""
     if container.state.status == "paused":
-        raise Conflict(f"container {container.id} is paused, unpause the container before attach")
+        raise Conflict(f"container {called} is paused, unpause the container before attach")
     if container.state.status == "restarting":
-        raise Conflict(f"container {container.id} is restarting, wait until the container is running")
+        raise Conflict(f"container {called} is restarting, wait until the container is running")

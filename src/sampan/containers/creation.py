@@ -112,7 +112,7 @@ class Creation:
         if settings.remapping_of(host) is not None:
             validate_remapped(host)
         self._adapt(host)
-        for link in host.links or ():
+        for link in host.links or () if host.network_mode == "bridge" else ():
             target, _ = parse_link(link)
             try:
                 self._services.registry.get(target)
@@ -294,7 +294,7 @@ def _endpoints(
     if config.network_disabled:
         return {}
     if modes.shared_container(mode) is not None:
-        if endpoints:
+        if any(name != mode for name in endpoints):
             raise InvalidParameter(
                 "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
             )

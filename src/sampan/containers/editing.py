@@ -41,7 +41,7 @@ class Editing:
             if wanted == old:
                 raise InvalidParameter("Renaming a container with the same name as its current name")
             try:
-                services.registry.reserve_name(new_name, container.id)
+                services.registry.reserve_name("/" + wanted, container.id)
             except (Conflict, InvalidParameter) as error:
                 raise type(error)(f"Error when allocating new name: {error}") from None
             container.record.name = wanted
@@ -143,4 +143,6 @@ def _new(host: HostConfig, request: Resources, name: str) -> object:
         if name == "pids_limit" or name.startswith(("blkio_weight_d", "blkio_device"))
         else not value
     )
+    if name == "pids_limit" and not keep and value <= 0:
+        return 0  # shown as such, whatever way "unlimited" was said
     return getattr(host, name) if keep else value

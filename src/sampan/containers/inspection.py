@@ -10,7 +10,7 @@ from sampan.containers import modes
 from sampan.containers.container import Container
 from sampan.containers.links import parse_link
 from sampan.containers.log_options import log_path
-from sampan.containers.record import HealthRecord, MountRecord, RunState
+from sampan.containers.record import ContainerRecord, HealthRecord, MountRecord, RunState
 from sampan.engineapi.container import MountPoint, wire, wire_mount
 from sampan.engineapi.network import wire_endpoint
 from sampan.names.times import format_rfc3339_nano
@@ -23,16 +23,17 @@ if TYPE_CHECKING:
 NEVER = "0001-01-01T00:00:00Z"
 """Go's zero time."""
 
-_DEPRECATED_NETWORK = {
-    "EndpointID": "",
-    "Gateway": "",
-    "GlobalIPv6Address": "",
-    "GlobalIPv6PrefixLen": 0,
-    "IPAddress": "",
-    "IPPrefixLen": 0,
-    "IPv6Gateway": "",
-    "MacAddress": "",
-}
+_DEPRECATED_NETWORK = (
+    "EndpointID",
+    "Gateway",
+    "GlobalIPv6Address",
+    "GlobalIPv6PrefixLen",
+    "IPAddress",
+    "IPPrefixLen",
+    "IPv6Gateway",
+    "MacAddress",
+)
+"""Copies of the default bridge's endpoint, of API versions before 1.52."""
 
 
 class Inspection:
@@ -48,7 +49,7 @@ class Inspection:
         """The answer of GET /containers/{id}/json at that API version."""
         record, services = container.record, self._services
         files = services.directory(modes.shared_container(record.host_config.network_mode) or record.id)
-        driver = record.host_config.log_config.type
+        begun = container.state.started_at != 0 or container.state.status != "created"
         document: dict[str, Any] = {
             "Id": record.id,
             "Created": format_rfc3339_nano(record.created),
@@ -56,10 +57,10 @@ class Inspection:
             "Args": record.args,
             "State": state_document(container.state),
             "Image": record.image_id,
-            "ResolvConfPath": str(files / "resolv.conf"),
-            "HostnamePath": str(files / "hostname"),
-            "HostsPath": str(files / "hosts"),
-            "LogPath": str(log_path(record, services.directory(record.id))) if driver == "json-file" else "",
+            "ResolvConfPath": str(files / "resolv.conf") if begun else "",
+            "HostnamePath": str(files / "hostname") if begun else "",
+            "HostsPath": str(files / "hosts") if begun else "",
+            "LogPath": self._log_path(record) if begun else "",
             "Name": "/" + record.name,
             "RestartCount": container.state.restart_count,
             "Driver": record.driver,
@@ -96,6 +97,11 @@ class Inspection:
                 document["Config"]["MacAddress"] = mac
         return document
 
+    def _log_path(self, record: ContainerRecord) -> str:
+        if record.host_config.log_config.type != "json-file":
+            return ""
+        return str(log_path(record, self._services.directory(record.id)))
+
     @staticmethod
     def _storage(container_id: str, driver: str, version: tuple[int, int]) -> dict[str, Any]:
         """Since 1.52 a snapshotter's containers say `Storage`, before that `GraphDriver`."""
@@ -113,18 +119,25 @@ class Inspection:
             "SandboxKey": f"/proc/{container.state.pid}/ns/net" if alive else "",
             "Ports": msgspec.to_builtins(ports),
             "Networks": {
-                name: endpoint_document(endpoint, version, joined=container.state.started_at > 0)
-                for name, endpoint in endpoints.items()
+                name: self._endpoint(container, endpoint, version) for name, endpoint in endpoints.items()
             },
         }
         if version >= (1, 52):
             return document
         default = endpoints.get("bridge")
-        legacy = dict(_DEPRECATED_NETWORK)
-        if default is not None:
-            wired = wire_endpoint(default, version)
-            legacy = {name: wired[name] for name in _DEPRECATED_NETWORK}
-        return {**document, **legacy}
+        if default is None:
+            return document
+        wired = wire_endpoint(default, version)
+        return {**document, **{name: wired[name] for name in _DEPRECATED_NETWORK}}
+
+    @staticmethod
+    def _endpoint(
+        container: Container, endpoint: EndpointSettings, version: tuple[int, int]
+    ) -> dict[str, Any]:
+        document = endpoint_document(endpoint, version, joined=container.state.started_at > 0)
+        if version < (1, 45) and endpoint.dns_names:  # the short id was an alias until it became a name
+            document["Aliases"] = [*(endpoint.aliases or ()), container.id[:12]]
+        return document
 
 
 def endpoint_document(

@@ -148,7 +148,8 @@ def _exec_message(message: str) -> str:
     process = "" if message.startswith("Cwd must be") else _PROCESS
     message = message.removeprefix(_PROCESS)
     tail = "" if message.endswith(": unknown") else ": unknown"
-    return f"OCI runtime exec failed: exec failed: {process}{message}{tail}"
+    hint = _WRONG_KIND if "not a directory" in message else ""
+    return f"OCI runtime exec failed: exec failed: {process}{message}{tail}{hint}"
 
 
 def _detail(message: str) -> str:

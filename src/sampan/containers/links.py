@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sampan.errors import InvalidParameter
+from sampan.errors import NotFound
 
 DEPRECATED = (
     "Links on the default bridge network are deprecated and will be removed in a future release."
@@ -17,10 +17,10 @@ def parse_link(text: str) -> tuple[str, str]:
     return target, alias.rpartition("/")[2] or target
 
 
-def without_link(links: list[str], path: str) -> list[str]:
-    """The links but the one that `docker rm --link parent/alias` names. Raises `InvalidParameter` when there is none."""
+def without_link(links: list[str], path: str) -> list[str] | None:
+    """The links but the one that `docker rm --link parent/alias` names. Raises `NotFound` when there is none."""
     wanted = path.rpartition("/")[2]
     kept = [text for text in links if parse_link(text)[1] != wanted]
     if len(kept) == len(links):
-        raise InvalidParameter(f"invalid container link: {path}")
-    return kept
+        raise NotFound(f"No such container: {path}")
+    return kept or None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sampan.containers.container import Container
 from sampan.containers.inspection import endpoint_document, mount_point
+from sampan.containers.links import parse_link
 from sampan.containers.record import RunState
 from sampan.containers.validate import parse_port
 from sampan.engineapi.container import wire_mount
@@ -16,6 +17,7 @@ from sampan.names.times import human_duration, parse_filter_time
 
 if TYPE_CHECKING:
     from sampan.containers.services import Services
+    from sampan.engineapi.network import EndpointSettings
 
 _ACCEPTED = (
     "ancestor", "before", "exited", "expose", "health", "id", "isolation", "is-task", "label", "name", "network",
@@ -50,7 +52,22 @@ class Listing:
                 if request.limit > 0 and len(chosen) == request.limit:
                     break
         images = await self._image_ids(chosen)
-        return [await self._summary(container, images, version, size=request.size) for container in chosen]
+        summaries = [await self._summary(each, images, version, size=request.size) for each in chosen]
+        links = self._links()
+        for summary in summaries:
+            bare = summary["Names"][0].removeprefix("/")
+            summary["Names"] = sorted(
+                [*summary["Names"], *links.get(bare, ()), *links.get(summary["Id"], ())]
+            )
+        return summaries
+
+    def _links(self) -> dict[str, list[str]]:
+        """Name or id of what is linked to → what the linking containers call it: `/shop/db`."""
+        found: dict[str, list[str]] = {}
+        for container in self._services.registry:
+            for target, alias in map(parse_link, container.record.host_config.links or ()):
+                found.setdefault(target, []).append(f"/{container.name}/{alias}")
+        return found
 
     async def _image_ids(self, containers: list[Container]) -> dict[str, str]:
         """What the names that containers were made from mean now."""
@@ -192,7 +209,7 @@ class Listing:
             "Status": status_text(state, self._services.clock()),
             "HostConfig": {"NetworkMode": record.host_config.network_mode},
             "NetworkSettings": {
-                "Networks": {name: endpoint_document(value, version) for name, value in endpoints.items()}
+                "Networks": {name: _listed_endpoint(value, version) for name, value in endpoints.items()}
             },
             "Mounts": [wire_mount(mount_point(mount)) for mount in record.mounts],
         }
@@ -209,8 +226,10 @@ class Listing:
         if state.reason:
             summary["SampanReason"] = state.reason
         if size:
-            summary["SizeRw"] = await self.size_rw(container)
-            summary["SizeRootFs"] = summary["SizeRw"] + await self.image_size(container)
+            written = await self.size_rw(container)
+            if written:
+                summary["SizeRw"] = written
+            summary["SizeRootFs"] = written + await self.image_size(container)
         return summary
 
     def _ports(self, container: Container) -> list[dict[str, Any]]:
@@ -257,6 +276,12 @@ class Listing:
         if len(values) > 1:
             raise InvalidParameter("more than one until filter specified")
         return parse_filter_time(values[0], self._services.clock())
+
+
+def _listed_endpoint(endpoint: EndpointSettings, version: tuple[int, int]) -> dict[str, Any]:
+    """Lists do not tell by which names a container is found, as dockerd's do not."""
+    document = endpoint_document(endpoint, version)
+    return document | {name: None for name in ("Aliases", "DNSNames") if name in document}
 
 
 def status_text(state: RunState, now: int) -> str:

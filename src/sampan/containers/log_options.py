@@ -123,9 +123,10 @@ def extra_attributes(record: ContainerRecord) -> dict[str, str]:
                 found[name] = source[name]
         if pattern := options.get(f"{kind}-regex"):
             try:
-                found.update({name: value for name, value in source.items() if re.search(pattern, name)})
+                wanted = re.compile(pattern)
             except re.error as error:
                 raise InvalidParameter(f"error parsing regexp: {_go_regexp_error(error, pattern)}") from None
+            found.update({name: value for name, value in source.items() if wanted.search(name)})
     if tag := options.get("tag"):
         found["tag"] = _tag(tag, record)
     return found

@@ -155,7 +155,7 @@ def _refuse_foreign_options(mount: Mount, prefix: str) -> None:
         ("image", mount.image_options, "ImageOptions"),
     ):
         if options is not None and kind != mount.type:
-            raise InvalidParameter(f"{prefix}field {name} must not be specified")
+            raise InvalidParameter(f'{name} must not be specified on mount type "{mount.type}"')
 
 
 def _bind_mount(mount: Mount, target: str, prefix: str) -> MountRecord:

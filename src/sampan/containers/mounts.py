@@ -57,13 +57,19 @@ class Mounting:
             inherited.update(self._volumes_from(text))
         own: dict[str, MountRecord] = {}
         for text in host.binds or ():
-            _claim(own, parse_bind(text, host.volume_driver))
+            record = parse_bind(text, host.volume_driver)
+            self._spare_own_data(
+                record, explicit=bool(record.propagation and record.propagation in record.mode)
+            )
+            _claim(own, record)
         for mount in host.mounts or ():
             record = parse_mount(mount)
             if record.type == "bind" and not record.create_source and not os.path.exists(record.source):
                 raise InvalidParameter(
                     f'invalid mount config for type "bind": bind source path does not exist: {record.source}'
                 )
+            given = mount.bind_options.propagation if mount.bind_options else ""
+            self._spare_own_data(record, explicit=bool(given))
             _claim(own, record, mount.target)
         for destination, options in (host.tmpfs or {}).items():
             _claim(own, parse_tmpfs(destination, options))
@@ -77,6 +83,27 @@ class Mounting:
             )
             result.setdefault(record.destination, record)
         return list(result.values())
+
+    def _spare_own_data(self, record: MountRecord, *, explicit: bool) -> None:
+        """A bind that shows the engine's own data must get the host's unmounts, or it would keep every root file system busy.
+
+        So it is a slave unless the user says otherwise, and private never. Raises `InvalidParameter`.
+        """
+        root = str(self._services.settings.root.parent)
+        if record.type != "bind" or os.path.commonpath((root, record.source)) not in (root, record.source):
+            return
+        if explicit and record.propagation not in ("rslave", "rshared"):
+            raise InvalidParameter(
+                'invalid mount config: must use either propagation mode "rslave" or "rshared" when mount source is within the'
+                f' daemon root, daemon root: "{root}", bind mount source: "{record.source}",'
+                f' propagation: "{record.propagation}"'
+            )
+        if not explicit and os.path.exists(record.source):
+            try:
+                check_propagation(record.source, "rslave")
+            except InvalidParameter:
+                return  # on a private mount there is nothing to get
+            record.propagation = "rslave"
 
     def _volumes_from(self, text: str) -> dict[str, MountRecord]:
         reference, read_only, mode = parse_volumes_from(text)

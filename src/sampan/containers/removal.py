@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sampan.containers.container import Container
 from sampan.containers.links import without_link
-from sampan.errors import Conflict, InvalidParameter, NotFound, SampanError
+from sampan.errors import Conflict, NotFound, SampanError
 from sampan.faults import point
 
 if TYPE_CHECKING:
@@ -111,12 +111,16 @@ class Removal:
             shutil.rmtree(directory, ignore_errors=True)
 
     async def remove_link(self, reference: str) -> None:
-        """`docker rm --link parent/alias`: from the next start on. Raises `NotFound`, `InvalidParameter`."""
+        """`docker rm --link parent/alias`: from the next start on. Raises `NotFound`, `Conflict` for a container's own name."""
         path = reference.strip("/")
         parent = path.rpartition("/")[0]
         if not parent:
-            raise InvalidParameter(f"invalid container link: {reference}")
-        container = self._services.registry.get(parent)
+            self._services.registry.get(path)
+            raise Conflict("Conflict, cannot remove the default link name of the container")
+        try:
+            container = self._services.registry.get(parent)
+        except NotFound:
+            raise NotFound(f"No such container: {path}") from None
         host = container.record.host_config
         host.links = without_link(host.links or [], path)
         await self._services.registry.save(container)

@@ -32,6 +32,7 @@ from sampan.containers.removal import Removal
 from sampan.containers.services import ContainerSettings, Services
 from sampan.containers.starting import Starting
 from sampan.engineapi.filters import Filters
+from sampan.engineapi.version import API_VERSION
 from sampan.images.interface import ContainerUse
 
 if TYPE_CHECKING:
@@ -153,9 +154,15 @@ class ContainerService:
             counts["paused" if state.status == "paused" else "running" if state.running else "stopped"] += 1
         return counts
 
-    async def disk_usage(self, version: tuple[int, int]) -> list[dict[str, Any]]:
-        """`docker system df`: every container with the bytes that its writable layer and its whole root take."""
-        return await self.listing.containers(ListRequest(Filters(), all=True, size=True), version)
+    async def disk_usage(self) -> list[dict[str, Any]]:
+        """`docker system df`: every container with the bytes that its writable layer and its whole root take.
+
+        In the newest words whatever the client speaks, and without the image's descriptor, as dockerd.
+        """
+        items = await self.listing.containers(ListRequest(Filters(), all=True, size=True), API_VERSION)
+        for item in items:
+            item.pop("ImageManifestDescriptor", None)
+        return items
 
     async def _restart_by_policy(self, container: Container) -> None:
         await self._starting.start(container, by_policy=True)

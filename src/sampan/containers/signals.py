@@ -25,11 +25,11 @@ def _realtime(name: str) -> int | None:
 
 def parse_signal(text: str) -> int:
     """The number of `KILL`, `SIGKILL`, `9` or `RTMIN+3`. Raises `InvalidParameter("invalid signal: x")`."""
-    if text.isascii() and text.isdigit():
+    if text.isascii() and text.removeprefix("-").isdigit():
         number = int(text)
         if number == 0:
             raise InvalidParameter(f"invalid signal: {text}")
-        if number > _RT_MAX:
+        if not 0 < number <= _RT_MAX:
             raise InvalidParameter(f"the linux daemon does not support signal {text}")
         return number
     name = text.upper().removeprefix("SIG")

@@ -25,8 +25,8 @@ def oci_resources(resources: Resources) -> oci.Resources:
         result["memory"] = memory
     if cpu := _cpu(resources):
         result["cpu"] = cpu
-    if resources.pids_limit is not None and resources.pids_limit != 0:
-        result["pids"] = {"limit": max(resources.pids_limit, -1)}
+    if resources.pids_limit is not None:
+        result["pids"] = {"limit": resources.pids_limit if resources.pids_limit > 0 else -1}
     if block_io := _block_io(resources):
         result["blockIO"] = block_io
     return result

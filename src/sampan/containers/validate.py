@@ -179,10 +179,9 @@ def parse_port(text: str) -> tuple[int, int, str]:
 
 def _port_bindings(bindings: dict[str, list[PortBinding] | None] | None) -> None:
     for port, host_ports in (bindings or {}).items():
-        parse_port(port)
+        if parse_port(port)[0] == 0:
+            raise InvalidParameter(f'invalid port specification: "{port}"')
         for binding in host_ports or ():
-            if binding.host_ip and not _is_address(binding.host_ip):
-                raise InvalidParameter(f'invalid JSON: ParseAddr("{binding.host_ip}"): unable to parse IP')
             if binding.host_port and not _PORT.match(binding.host_port):
                 raise InvalidParameter(f'invalid port specification: "{binding.host_port}"')
             if binding.host_port:

@@ -24,7 +24,7 @@ def hosts_file(
     """The file: the standard names, `extra` (address, names) of `--add-host` and links, and the container's own name for
     each address."""
     own = full_hostname(hostname, domainname)
-    names = own if own == hostname or not domainname else f"{own} {hostname}"
+    names = f"{own} {own.partition('.')[0]}" if "." in own.strip(".") else own
     lines = [*_STANDARD, *extra, *((address, names) for address in addresses)]
     return "".join(f"{address}\t{name}\n" for address, name in lines)
 

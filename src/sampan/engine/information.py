@@ -7,10 +7,9 @@ import os
 import platform
 import socket
 import sys
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sampan.containers.host import HostFeatures, host_features
 from sampan.engineapi.system import (
@@ -148,21 +147,6 @@ class Information:
             cdi_spec_dirs=config.cdi_spec_dirs,
             warnings=_warnings(features),
         )
-
-    async def disk_usage(self, kinds: Iterable[str], version: tuple[int, int]) -> dict[str, Any]:
-        """`docker system df`: only the kinds that are asked for are measured, the others are left out."""
-        engine = self._engine
-        wanted = set(kinds)
-        usage: dict[str, Any] = {}
-        if "image" in wanted:
-            usage |= await engine.images.disk_usage(version)
-        if "container" in wanted:
-            usage["Containers"] = await engine.containers.disk_usage(version)
-        if "volume" in wanted:
-            usage["Volumes"] = await engine.volumes.disk_usage()
-        if "build-cache" in wanted:
-            usage["BuildCache"] = []
-        return usage
 
     def _registries(self) -> RegistryConfig:
         config = self._engine.config

@@ -109,6 +109,8 @@ class ImageInspect(msgspec.Struct, rename="pascal", kw_only=True):
     parent: str | UnsetType = UNSET
     comment: str | UnsetType = UNSET
     created: str | UnsetType = UNSET
+    container: str | UnsetType = UNSET
+    container_config: UnsetType | None = UNSET
     docker_version: str | UnsetType = UNSET
     author: str | UnsetType = UNSET
     config: dict[str, Any]
@@ -159,7 +161,7 @@ class ImagesDiskUsage(msgspec.Struct, rename="pascal"):
     total_count: int
     reclaimable: int
     total_size: int
-    items: list[ImageSummary] | UnsetType
+    items: list[ImageSummary]
 
 
 class AttestationStatement(msgspec.Struct, rename="pascal"):

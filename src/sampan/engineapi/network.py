@@ -133,13 +133,15 @@ class Network(Struct, rename="pascal", kw_only=True):
 
 
 def wire_network(network: Network, version: tuple[int, int], *, inspect: bool) -> dict[str, Any]:
-    """The network as dockerd prints it: for `inspect` with its containers, and since API 1.52 with IPAM figures."""
+    """The network as dockerd prints it: for `inspect` (and in lists before 1.28) with its containers, since API 1.52 with IPAM
+    figures.
+    """
     built: dict[str, Any] = msgspec.to_builtins(network)
     for pool in built["IPAM"]["Config"] or ():
         for optional in ("IPRange", "Gateway", "AuxiliaryAddresses"):
             if not pool[optional]:
                 del pool[optional]
-    if inspect or version < (1, 52):
+    if inspect or version < (1, 28):
         built["Containers"] = built["Containers"] or {}
     else:
         del built["Containers"]

@@ -31,9 +31,12 @@ def apply_changes(config: ContainerConfig, changes: Iterable[str]) -> ContainerC
 
     Raises `InvalidParameter` in dockerd's words, for an instruction that is unknown, not allowed here or malformed.
     """
+    changes = list(changes)
     changed = msgspec.convert(msgspec.to_builtins(config), ContainerConfig)
     text = "\n".join(changes)
     if not text.strip():
+        if changes:
+            raise InvalidParameter("file with no instructions")
         return changed
     parsed = parse(source_of(text, "changes"))
     for statement in parsed.statements:

@@ -116,6 +116,7 @@ async def commit(parts: Parts, unpacker: Unpacker, container_id: str, request: C
         point("commit.layer-unpacked")
         record = await create_from(parts, new, lease)
         point("commit.image-written")
+    await parts.publish_for("create", record, record.id)
     if reference is not None:
         await parts.publish_for("tag", record, reference.familiar())
     return record.id

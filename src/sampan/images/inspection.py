@@ -98,6 +98,8 @@ async def inspect(
         repo_digests=digests,
         parent=_text(lineage.parent(record.id), old),
         comment=_text(comment, old),
+        container="" if version < (1, 45) else UNSET,
+        container_config=None if version < (1, 45) else UNSET,
         created=_created(config, version),
         docker_version=_text("", old),
         author=_text(config.author, old),

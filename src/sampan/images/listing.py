@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import msgspec
 from msgspec import UNSET
 
 from sampan.engineapi.filters import Filters
@@ -68,7 +67,7 @@ async def disk_usage(parts: Parts) -> ImagesDiskUsage:
     listed = [
         _Listed(records, await parts.documents.manifests(records[0].target)) for records in by_id.values()
     ]
-    options = ListOptions(all=True, shared_size=True, containers=True)
+    options = ListOptions(all=True, shared_size=True, containers=True, descriptor=True)
     items = await _summaries(parts, listed, options)
     active = {use.image_id for use in await parts.uses()} & by_id.keys()
     sizer = Sizer(parts)
@@ -84,22 +83,6 @@ def in_words_of(summary: ImageSummary, version: tuple[int, int]) -> None:
         summary.repo_digests = summary.repo_digests or ["<none>@<none>"]
     if version < (1, 44):
         summary.virtual_size = summary.size
-
-
-def usage_fields(usage: ImagesDiskUsage, version: tuple[int, int], verbose: bool) -> dict[str, Any]:
-    """The fields of `/system/df`: a summary since API 1.52, with its items when `verbose`; the bare list until then.
-
-    1.52 itself gives both, so that clients can move from one to the other.
-    """
-    fields: dict[str, Any] = {}
-    if version >= (1, 52):
-        fields["ImageUsage"] = usage if verbose else msgspec.structs.replace(usage, items=UNSET)
-    if version < (1, 52) or (version == (1, 52) and not verbose):
-        items = [] if usage.items is UNSET else usage.items
-        for item in items:
-            in_words_of(item, version)
-        fields |= {"LayersSize": usage.total_size, "Images": items}
-    return fields
 
 
 async def _unique_bytes(parts: Parts, sizer: Sizer, images: list[_Listed]) -> int:
@@ -137,7 +120,7 @@ async def _summary(
         containers=Counter(use.image_id for use in uses)[record.id] if options.containers else -1,
         created=(record.created_ns if created is None else created) // SECOND,
         id=record.id,
-        labels=config.labels if config else None,
+        labels=(config.labels or {}) if config else None,
         parent_id=record.labels.get(LABEL_PARENT, ""),
         descriptor=record.target if options.descriptor else UNSET,
         manifests=await summarize(image.manifests, record.id, uses, sizer) if options.manifests else UNSET,

@@ -28,17 +28,15 @@ async def prune(parts: Parts, collection: Collection, filters: Filters) -> Prune
         and not _is_used(record, uses)
         and await matcher.matches(record, ignore_dangling=True)
     ]
-    items: list[DeleteItem] = []
-    present: set[str] = set()
-    for record in chosen:
-        present.update(each.digest for each in await parts.documents.present(record.target))
-        if not record.is_dangling:
-            items.append(DeleteItem(untagged=record.familiar()))
     await _remove(parts, chosen, uses)
     collected = await collection.run()
     parts.documents.forget()
-    gone = [each.id for each in collected.removed if each.kind == "content" and each.id in present]
-    items.extend(DeleteItem(deleted=digest) for digest in gone)
+    gone = {each.id for each in collected.removed if each.kind == "content"}
+    items: list[DeleteItem] = []
+    for number, record in enumerate(chosen, start=1):
+        items.append(DeleteItem(untagged=record.familiar()))
+        if record.id in gone and all(other.id != record.id for other in chosen[number:]):
+            items.append(DeleteItem(deleted=record.id))
     return PruneReport(items or None, collected.bytes)
 
 
@@ -60,7 +58,7 @@ async def _remove(parts: Parts, records: list[ImageRecord], uses: list[Container
             if not record.is_dangling:
                 await parts.publish_for("untag", record, record.familiar())
         if last and image_id not in used:
-            await parts.publish_for("delete", chosen[0], image_id)
+            await parts.publish_for("delete", chosen[0], chosen[0].familiar())
 
 
 def _is_used(record: ImageRecord, uses: list[ContainerUse]) -> bool:

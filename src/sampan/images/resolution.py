@@ -74,20 +74,20 @@ class Resolver:
 
     async def of_record(self, record: ImageRecord, text: str, platform: Platform | None) -> ResolvedImage:
         """Like `image`, from a record; `text` is for the error."""
-        manifest = await self.manifest(record, text, platform)
+        name = text if _SHORT_ID.fullmatch(text) else record.familiar()
+        manifest = await self.manifest(record, name, platform)
         names = [each.familiar() for each in await self._records.of(record.id) if not each.is_dangling]
         return resolved(record, manifest, tuple(sorted(names)))
 
     async def manifest(self, record: ImageRecord, text: str, platform: Platform | None) -> ImageManifest:
-        """The manifest that serves a platform. Raises `NotFound`."""
+        """The manifest that serves a platform. Raises `NotFound`, which calls the image `text`."""
         manifests = await self._documents.manifests(record.target)
         chosen = choose_manifest(manifests, platform)
         if chosen is None and platform is None:
             raise NotFound(f"image {text} has no complete content for any platform on this engine")
         if chosen is None:
-            name = text if _SHORT_ID.fullmatch(text) else record.familiar()
             raise NotFound(
-                f"image with reference {name} was found but does not provide the specified platform ({platform})"
+                f"image with reference {text} was found but does not provide the specified platform ({platform})"
             )
         return chosen
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from collections.abc import Collection as Ids
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sampan.content.interface import ContentStore, Lease
 from sampan.engineapi.filters import Filters
@@ -20,6 +20,7 @@ from sampan.engineapi.image import (
     DeleteItem,
     HistoryItem,
     ImageInspect,
+    ImagesDiskUsage,
     ImageSummary,
     PruneReport,
 )
@@ -185,9 +186,9 @@ class ImageService:
         """How many images there are, by id."""
         return len({record.id for record in await self.parts.records.all()})
 
-    async def disk_usage(self, version: tuple[int, int], verbose: bool = False) -> dict[str, Any]:
-        """The images' fields of `docker system df`'s answer, in the form of the API version."""
-        return listing.usage_fields(await listing.disk_usage(self.parts), version, verbose)
+    async def disk_usage(self) -> ImagesDiskUsage:
+        """The images' part of `docker system df`."""
+        return await listing.disk_usage(self.parts)
 
     async def load(
         self, body: AsyncIterator[bytes], report: Report, platforms: list[Platform], *, progress: bool = False

@@ -51,7 +51,7 @@ def ensure(host: NetlinkSocket, plan: BridgePlan) -> int:
         host.execute([creation, links.set_alias(plan.interface, plan.mark)], tolerate=[errno.EEXIST])
         link = links.find(host, plan.interface)
     if link is None or link.kind != "bridge":
-        raise SystemFailure(f"interface {plan.interface} exists and is no bridge")
+        raise SystemFailure(f"existing interface {plan.interface} is not a bridge")
     _write("ipv6/conf", plan.interface, "accept_ra", "0")
     wanted = list(plan.addresses)
     if any(address.version == 6 for address in wanted):

@@ -232,8 +232,6 @@ class Catalog:
     # --- making one --------------------------------------------------------------------------------------------------------
 
     async def _new_record(self, request: NetworkCreateRequest) -> NetworkRecord:
-        if any(state.name == request.name for state in self._networks.values()):
-            raise Conflict(f"network with name {request.name} already exists")
         if request.config_only and request.config_from and request.config_from.network:
             raise Forbidden("a configuration network cannot depend on another configuration network")
         request = self._with_config_from(request)
@@ -254,6 +252,10 @@ class Catalog:
         options = {**self._options.default_network_opts.get(driver, {}), **(request.options or {})}
         enable_ipv6 = bool(request.enable_ipv6)
         check_ipam(request.ipam, enable_ipv6)
+        if not request.config_only and request.enable_ipv4 is False and not enable_ipv6:
+            raise InvalidParameter("IPv4 or IPv6 must be enabled")
+        if any(state.name == request.name for state in self._networks.values()):
+            raise Conflict(f"network with name {request.name} already exists")
         if not request.config_only:
             drivers.check_options(driver, options, request.internal)
         record = NetworkRecord(
@@ -298,8 +300,6 @@ class Catalog:
         """Choose subnets and gateways that the user left open, and check the ones given against the other networks'."""
         given = [config for config in record.ipam.config or () if config.subnet]
         versions = [version for version, on in ((4, record.enable_ipv4), (6, record.enable_ipv6)) if on]
-        if not versions:
-            raise InvalidParameter("IPv4 or IPv6 must be enabled")
         others = self._subnets()
         for version in versions:
             configs = [each for each in given if ipaddress.ip_network(each.subnet).version == version]

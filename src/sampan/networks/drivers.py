@@ -42,8 +42,17 @@ def boolean(options: Mapping[str, str], name: str, default: bool) -> bool:
     if text in _FALSE:
         return False
     raise InvalidParameter(
-        f'failed to parse {name} value: "{text}" (strconv.ParseBool: parsing "{text}": invalid syntax)'
+        f'failed to parse {name} value: {text} (strconv.ParseBool: parsing "{text}": invalid syntax)'
     )
+
+
+def is_address(text: str) -> bool:
+    """Whether the text is an IP address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def mtu(options: Mapping[str, str]) -> int | None:
@@ -52,7 +61,9 @@ def mtu(options: Mapping[str, str]) -> int | None:
     if not text:
         return None
     if not text.isascii() or not text.isdigit():
-        raise InvalidParameter(f'strconv.Atoi: parsing "{text}": invalid syntax')
+        raise InvalidParameter(
+            f'failed to parse {MTU} value: {text} (strconv.Atoi: parsing "{text}": invalid syntax)'
+        )
     if not 68 <= int(text) <= 65535:
         raise InvalidParameter(f"invalid MTU number: {text}")
     return int(text)
@@ -66,6 +77,8 @@ def check_options(driver: str, options: Mapping[str, str], internal: bool) -> No
     if driver == "bridge":
         boolean(options, ICC, True)
         boolean(options, MASQUERADE, True)
+        if (address := options.get(HOST_BINDING)) and not is_address(address):
+            raise InvalidParameter(f"failed to parse {HOST_BINDING} value: {address} (nil ip)")
         if BRIDGE_NAME in options:
             check_name(options[BRIDGE_NAME])
         for name in (GATEWAY_MODE_4, GATEWAY_MODE_6):

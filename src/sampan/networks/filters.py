@@ -23,7 +23,12 @@ def select(states: Iterable[NetworkState], wanted: Filters) -> list[NetworkState
     wanted.validate(_LISTING)
     for kind in wanted.get("type"):
         if kind not in ("custom", "builtin"):
-            raise InvalidParameter(f"invalid filter: 'type'='{kind}'")
+            raise InvalidParameter("invalid value for filter 'type': must be 'builtin' or 'custom'")
+    for text in wanted.get("dangling"):
+        if text not in ("true", "1", "false", "0"):
+            raise InvalidParameter(
+                """invalid value for filter 'dangling': must be "true" (or "1"), or "false" (or "0")"""
+            )
     return [state for state in states if _passes(state, wanted)]
 
 

@@ -65,9 +65,9 @@ class AddressPool:
             number = self._next()
         else:
             number = int(wanted)
-            if wanted not in self.subnet or number in self._reserved():
+            if wanted not in self.subnet:
                 raise InvalidParameter("Requested address is out of range")
-            if number in self._used:
+            if number in self._used or number in self._reserved():
                 raise Forbidden("Address already in use")
         self._used.add(number)
         return self._interface(number)

@@ -130,8 +130,8 @@ class HostPorts:
         self._held: set[tuple[str, int, Address]] = set()
         self._cursor = 0
 
-    def reserve(self, wanted: Wanted, target: str) -> list[Reservation]:
-        """Take a host port on all its addresses. `target` (the container's address) is for the error.
+    def reserve(self, wanted: Wanted) -> list[Reservation]:
+        """Take a host port on all its addresses.
 
         Raises in dockerd's words: `PortTaken` for a port that we or anybody has, `SystemFailure` for an address that the
         machine does not have.
@@ -143,7 +143,7 @@ class HostPorts:
         failure: PortTaken | None = None
         for number in candidates:
             try:
-                return self._take(wanted, number, target)
+                return self._take(wanted, number)
             except PortTaken as error:
                 failure = error
         if (wanted.first and wanted.first != wanted.last) or failure is None:
@@ -157,14 +157,14 @@ class HostPorts:
             if held.socket is not None:
                 held.socket.close()
 
-    def _take(self, wanted: Wanted, number: int, target: str) -> list[Reservation]:
+    def _take(self, wanted: Wanted, number: int) -> list[Reservation]:
         taken: list[Reservation] = []
         try:
             for address in wanted.addresses:
-                if self._clashes(wanted.protocol, number, address):
-                    host = _bracketed(address)
+                if (clash := self._clash(wanted.protocol, number, address)) is not None:
+                    host = _bracketed(clash if clash.is_unspecified else address)
                     raise PortTaken(f"Bind for {host}:{number} failed: port is already allocated")
-                held = _bind(wanted.protocol, address, number, f"{target}:{wanted.port}")
+                held = _bind(wanted.protocol, address, number)
                 self._held.add((wanted.protocol, number, address))
                 taken.append(Reservation(wanted.protocol, wanted.port, address, number, held))
         except BaseException:
@@ -172,15 +172,17 @@ class HostPorts:
             raise
         return taken
 
-    def _clashes(self, protocol: str, number: int, address: Address) -> bool:
-        """A wildcard address clashes with every address of its family."""
-        return any(
-            held[0] == protocol
+    def _clash(self, protocol: str, number: int, address: Address) -> Address | None:
+        """The address in use that is in the way: a wildcard clashes with every address of its family."""
+        clashes = (
+            held[2]
+            for held in self._held
+            if held[0] == protocol
             and held[1] == number
             and held[2].version == address.version
             and (held[2] == address or held[2].is_unspecified or address.is_unspecified)
-            for held in self._held
         )
+        return next(clashes, None)
 
     def _ephemeral(self) -> Iterable[int]:
         try:
@@ -197,7 +199,7 @@ def _bracketed(address: Address) -> str:
     return str(address) if address.version == 4 else f"[{address}]"
 
 
-def _bind(protocol: str, address: Address, number: int, target: str) -> socket.socket | None:
+def _bind(protocol: str, address: Address, number: int) -> socket.socket | None:
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
         sock = socket.socket(family, _KINDS[protocol], _IPPROTO_SCTP if protocol == "sctp" else 0)
@@ -220,5 +222,5 @@ def _bind(protocol: str, address: Address, number: int, target: str) -> socket.s
         words = os.strerror(error.errno or 0).lower()
         host = _bracketed(address)
         kind = PortTaken if error.errno == errno.EADDRINUSE else SystemFailure
-        raise kind(f"failed to bind host port for {host}:{number}:{target}/{protocol}: {words}") from error
+        raise kind(f"failed to bind host port {host}:{number}/{protocol}: {words}") from error
     return sock

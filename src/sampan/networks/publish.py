@@ -38,10 +38,9 @@ class Publisher:
         wanted = wanted_ports(
             request.published, request.exposed, request.publish_all, ipaddress.ip_address(address)
         )
-        target = str(gateway.v4.ip) if gateway.v4 else f"[{gateway.v6.ip}]" if gateway.v6 else ""
         try:
             for each in wanted:
-                live.reservations += self._ports.reserve(self._reachable(each, gateway), target)
+                live.reservations += self._ports.reserve(self._reachable(each, gateway))
         except SystemFailure as error:
             self.release(live)
             name, endpoint = request.container.name, gateway.id
@@ -61,7 +60,7 @@ class Publisher:
             host = ipaddress.ip_address(record.host)
             wanted = Wanted(record.protocol, record.port, (host,), record.host_port, record.host_port)
             try:
-                live.reservations += self._ports.reserve(wanted, "")
+                live.reservations += self._ports.reserve(wanted)
             except SystemFailure as error:
                 log.warning("container %s: %s", live.request.container.name, error)
                 live.reservations.append(

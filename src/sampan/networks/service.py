@@ -133,7 +133,8 @@ class NetworkService:
         settings = {}
         for reference, each in endpoints.items():
             state = self._catalog.get(reference)
-            settings[state.name if state else reference] = ep.configuration(each)
+            kept = settings[state.name if state else reference] = ep.configuration(each)
+            kept.network_id = state.record.id if state else ""
         self._attachments[container.id] = Attachment(container, settings)
         await self._store_settings(container.id)
 
@@ -178,7 +179,10 @@ class NetworkService:
         state = self._catalog.find(network)
         attachment = self._attachments.get(container.id)
         if attachment is None or state.name not in attachment.settings:
-            raise SystemFailure(f"container {container.id} is not connected to network {state.name}")
+            the = (
+                "the " if attachment is None or attachment.live is None else ""
+            )  # dockerd has two places that say it
+            raise SystemFailure(f"container {container.id} is not connected to {the}network {state.name}")
         if state.record.driver == "host":
             raise Forbidden(
                 "cannot disconnect container from host network - container was created in host network mode"
@@ -248,11 +252,8 @@ class NetworkService:
         """Addresses, names of interfaces, host ports: in memory only."""
         container = attachment.container
         settings: dict[str, EndpointSettings] = {}
-        for reference in ep.by_priority(
-            attachment.settings
-        ):  # the one that leads outside gets eth0, as in Docker
-            each = attachment.settings[reference]
-            state = self._catalog.find(reference)
+        for reference, each in attachment.settings.items():  # the network mode's first, as it was created
+            state = self._still_there(reference, each)
             check_endpoint(each, state.name, state.record.ipam.config or [])
             settings[state.name] = each
             taken = [endpoint.interface for endpoint in live.endpoints.values()]
@@ -264,6 +265,13 @@ class NetworkService:
         bridged = outside if outside and outside.network.record.driver == "bridge" else None
         self._publisher.reserve(live, bridged)
         live.ports = port_map(live.request, live.reservations) if live.private else {}
+
+    def _still_there(self, reference: str, settings: EndpointSettings) -> NetworkState:
+        """A container's network. Raises `NotFound`, with the id of one that was there when the container was made."""
+        state = self._catalog.get(reference)
+        if state is None:
+            raise NotFound(f"network {settings.network_id or reference} not found")
+        return state
 
     async def _make(self, attachment: Attachment, live: Live) -> None:
         """Interfaces, files, rules, names."""
@@ -399,11 +407,11 @@ class NetworkService:
         routes = ep.default_routes(leading)
         await self._kernel.withdraw(live.published)
         live.published = []
-        if not live.reservations:
-            outside = leading.get(4) or leading.get(6)
-            self._publisher.reserve(
-                live, outside if outside and outside.network.record.driver == "bridge" else None
-            )
+        outside = leading.get(4) or leading.get(6)
+        if outside is None:
+            self._publisher.release(live)  # nobody could answer at them
+        elif not live.reservations:
+            self._publisher.reserve(live, outside if outside.network.record.driver == "bridge" else None)
         published = self._publisher.translate(live, leading)
         extra = [
             *extra_hosts(live.request, self._host_gateways()),

@@ -105,7 +105,7 @@ def check_endpoint(settings: EndpointSettings, name: str, pools: Iterable[IPAMCo
             faults.append("user-specified IP address is supported on user-defined networks only")
         if settings.aliases:
             faults.append("network-scoped aliases are only supported for user-defined networks")
-    faults += _wanted_faults(ipam, pools)
+    faults += _wanted_faults(ipam, pools if is_user_defined(name) else None)
     if settings.mac_address and not _MAC.fullmatch(settings.mac_address):
         raise InvalidParameter(f"invalid MAC address {settings.mac_address}")
     faults += _sysctl_faults((settings.driver_opts or {}).get(SYSCTLS, ""))
@@ -127,7 +127,7 @@ def _wanted_faults(ipam: EndpointIPAMConfig, pools: Iterable[IPAMConfig] | None)
         address = _parse(text)
         if address is None or address.version != version or address.is_unspecified:
             faults.append(f"invalid IPv{version} address: {text}")
-        elif configured is not None and (fault := _outside(address, configured)):
+        if address is not None and configured is not None and (fault := _outside(address, configured)):
             faults.append(fault)
     for text in ipam.link_local_ips or ():
         address = _parse(text)

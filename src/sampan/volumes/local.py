@@ -59,6 +59,13 @@ _FLAGS: dict[str, tuple[bool, int]] = {
 }
 """Words of `o` that are flags of mount(2): (clears, flag). Everything else is the file system's own."""
 
+_ATTRIBUTES = (
+    (mnt.MS_RDONLY, mnt.MOUNT_ATTR_RDONLY),
+    (mnt.MS_NOSUID, mnt.MOUNT_ATTR_NOSUID),
+    (mnt.MS_NODEV, mnt.MOUNT_ATTR_NODEV),
+    (mnt.MS_NOEXEC, mnt.MOUNT_ATTR_NOEXEC),
+)
+
 _PROPAGATION = mnt.MS_PRIVATE | mnt.MS_SHARED | mnt.MS_SLAVE | mnt.MS_UNBINDABLE
 
 
@@ -102,8 +109,10 @@ def mount_data(options: Mapping[str, str], target: str) -> None:
     try:
         _mount(device, target, kind, flags, data)
     except OSError as error:
-        shown = f"mount {device}:{target}, flags: {flags:#x}" + (f", data: {data}" if data else "")
-        message = f"failed to mount local volume: {shown}: {os.strerror(error.errno or 0).lower()}"
+        shown = f"mount {device}:{target}" + (f", flags: {flags:#x}" if flags else "")
+        shown += f", data: {data}" if data else ""
+        reason = f"failed to mount local volume: {shown}: {os.strerror(error.errno or 0).lower()}"
+        message = f"error while mounting volume '{target}': {reason}"
         raise SystemFailure(_without_password(message, text)) from None
 
 
@@ -119,15 +128,31 @@ def unmount_data(target: str) -> None:
 def _mount(device: str, target: str, kind: str, flags: int, data: str) -> None:
     """As mount(8) does: one option can need several calls of mount(2)."""
     plain = flags & ~(_PROPAGATION | (0 if flags & mnt.MS_BIND else mnt.MS_REC))
-    mnt.mount(device, target, kind, plain, data or None)
+    if flags & mnt.MS_BIND and flags & mnt.MS_RDONLY:
+        _bind_read_only(device, target, plain)
+    else:
+        mnt.mount(device, target, kind, plain, data or None)
     try:
         if flags & _PROPAGATION:
             mnt.mount("", target, "", flags & (_PROPAGATION | mnt.MS_REC))
-        if flags & mnt.MS_BIND and flags & mnt.MS_RDONLY:
-            mnt.mount("", target, "", plain | mnt.MS_REMOUNT)
     except OSError:
         mnt.umount(target, mnt.MNT_DETACH)
         raise
+
+
+def _bind_read_only(device: str, target: str, flags: int) -> None:
+    """A bind mount that is read-only from its first moment.
+
+    Shims' mount namespaces get a copy of it when it is attached; a later remount would change this one only, and the
+    container could write.
+    """
+    tree = mnt.clone_mount(device, recursive=bool(flags & mnt.MS_REC))
+    try:
+        attributes = sum(attribute for flag, attribute in _ATTRIBUTES if flags & flag)
+        mnt.mount_setattr(tree, set_attributes=attributes)
+        mnt.move_mount(tree, mnt.AT_FDCWD, target)
+    finally:
+        os.close(tree)
 
 
 def _resolve_addresses(device: str, kind: str, options: str) -> tuple[str, str]:

@@ -382,7 +382,11 @@ def _all_filter(filters: Filters) -> bool:
     values = filters.get("all")
     if len(values) > 1:
         raise InvalidParameter(f"invalid filter 'all={' '.join(values)}': only one value is expected")
-    return filters.boolean("all", False)
+    try:
+        return filters.boolean("all", False)
+    except InvalidParameter:
+        reason = f'strconv.ParseBool: parsing "{values[0]}": invalid syntax'
+        raise InvalidParameter(f"invalid filter 'all': {reason}") from None
 
 
 # --- what runs in threads ---------------------------------------------------------------------------------------------

@@ -157,12 +157,12 @@ def test_shared_layers_count_once(image_engine: ImageEngine) -> None:
     image_engine.docker("load", stdin=layout.archive())
     summaries = image_engine.run(image_engine.images.summaries(ListOptions(shared_size=True)))
     assert all((1 << 20) <= each.shared_size < (1 << 20) + 10_000 for each in summaries)
-    usage = image_engine.run(image_engine.images.disk_usage((1, 56), verbose=True))["ImageUsage"]
+    usage = image_engine.run(image_engine.images.disk_usage())
     assert usage.total_count == 2 and usage.active_count == 0
     assert usage.total_size == usage.reclaimable < sum(each.size for each in summaries) - (2 << 20) + 10_000
     use(image_engine, summaries[0].id, "a:1", True)
-    usage = image_engine.run(image_engine.images.disk_usage((1, 51)))
-    assert usage["LayersSize"] and [each.containers for each in usage["Images"]] in ([1, 0], [0, 1])
+    usage = image_engine.run(image_engine.images.disk_usage())
+    assert usage.active_count == 1 and [each.containers for each in usage.items] in ([1, 0], [0, 1])
 
 
 def test_history(image_engine: ImageEngine) -> None:

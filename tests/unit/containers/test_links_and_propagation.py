@@ -10,7 +10,7 @@ from sampan.containers import propagation
 from sampan.containers.links import parse_link, without_link
 from sampan.containers.listing import parse_port_filter
 from sampan.containers.spec import _cgroup_path
-from sampan.errors import InvalidParameter
+from sampan.errors import InvalidParameter, NotFound
 
 MOUNTINFO = """\
 20 1 8:1 / / rw - ext4 /dev/sda rw
@@ -24,7 +24,7 @@ def test_links() -> None:
     assert parse_link("/db:store") == ("db", "store")
     assert parse_link("db:/web/store") == ("db", "store")
     assert without_link(["db:store", "cache"], "web/store") == ["cache"]
-    with pytest.raises(InvalidParameter, match="web/nothing"):
+    with pytest.raises(NotFound, match="web/nothing"):
         without_link(["db:store"], "web/nothing")
 
 

@@ -62,25 +62,25 @@ def test_a_port_of_ours_and_a_port_of_anybody() -> None:
         taken = other.getsockname()[1]
         with pytest.raises(
             SystemFailure,
-            match=rf"failed to bind host port for 127.0.0.1:{taken}:10.0.0.2:80/tcp: address already in use",
+            match=rf"failed to bind host port 127.0.0.1:{taken}/tcp: address already in use",
         ):
-            ports.reserve(Wanted("tcp", 80, (LOOPBACK,), taken, taken), "10.0.0.2")
-    held = ports.reserve(Wanted("tcp", 80, (LOOPBACK,), taken, taken), "10.0.0.2")
+            ports.reserve(Wanted("tcp", 80, (LOOPBACK,), taken, taken))
+    held = ports.reserve(Wanted("tcp", 80, (LOOPBACK,), taken, taken))
     with pytest.raises(SystemFailure, match=rf"Bind for 0.0.0.0:{taken} failed: port is already allocated"):
-        ports.reserve(Wanted("tcp", 80, (ip_address("0.0.0.0"),), taken, taken), "10.0.0.3")
+        ports.reserve(Wanted("tcp", 80, (ip_address("0.0.0.0"),), taken, taken))
     with socket.socket() as other, pytest.raises(OSError):
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", taken))
         other.listen()
     ports.release(held)
-    ports.release(ports.reserve(Wanted("tcp", 80, (LOOPBACK,), taken, taken), "10.0.0.2"))
+    ports.release(ports.reserve(Wanted("tcp", 80, (LOOPBACK,), taken, taken)))
 
 
 def test_free_ports_are_the_same_on_all_addresses_and_go_on() -> None:
     ports = HostPorts()
     wanted = Wanted("udp", 53, (LOOPBACK, ip_address("::1")), 0, 0)
-    first = ports.reserve(wanted, "")
-    second = ports.reserve(wanted, "")
+    first = ports.reserve(wanted)
+    second = ports.reserve(wanted)
     assert len({held.host_port for held in first}) == 1
     assert second[0].host_port != first[0].host_port
     ports.release([*first, *second])
@@ -88,14 +88,14 @@ def test_free_ports_are_the_same_on_all_addresses_and_go_on() -> None:
 
 def test_a_range_gives_its_first_free_port_and_runs_out() -> None:
     ports = HostPorts()
-    free = ports.reserve(Wanted("tcp", 80, (LOOPBACK,), 0, 0), "")
+    free = ports.reserve(Wanted("tcp", 80, (LOOPBACK,), 0, 0))
     start = free[0].host_port
     ports.release(free)
     wanted = Wanted("tcp", 80, (LOOPBACK,), start, start + 1)
     held = []
     with pytest.raises(SystemFailure, match="all ports are allocated"):
         for _ in range(3):
-            held += ports.reserve(wanted, "")
+            held += ports.reserve(wanted)
     assert 1 <= len(held) <= 2 and held[0].host_port in (start, start + 1)
     ports.release(held)
 
@@ -103,6 +103,6 @@ def test_a_range_gives_its_first_free_port_and_runs_out() -> None:
 def test_an_address_of_another_machine_fails_at_once() -> None:
     ports = HostPorts()
     with pytest.raises(SystemFailure, match="cannot assign requested address"):
-        ports.reserve(Wanted("tcp", 80, (ip_address("198.51.100.77"),), 0, 0), "10.0.0.2")
-    first = ports.reserve(Wanted("tcp", 80, (LOOPBACK,), 0, 0), "")
+        ports.reserve(Wanted("tcp", 80, (ip_address("198.51.100.77"),), 0, 0))
+    first = ports.reserve(Wanted("tcp", 80, (LOOPBACK,), 0, 0))
     ports.release(first)
