@@ -27,11 +27,9 @@ mount -t tmpfs tmpfs "$new/run"
 mount -t tmpfs tmpfs "$new/tmp"
 mount -t tmpfs tmpfs "$new/var/lib/sampan"
 cd "$new"
-pivot_root . mnt
-umount -l /mnt
-cd /clone
-exec "$@"
 """
+PIVOT = """pivot_root . mnt; umount -l /mnt; cd /clone; exec "$@" """
+CHROOT = """exec chroot . sh -c 'cd /clone; exec "$@"' enter "$@" """
 
 
 def cache() -> Path:
@@ -61,7 +59,7 @@ class Bare:
         self._root = root
 
     def run(
-        self, *command: str, timeout: float = 600, user: int | None = None
+        self, *command: str, timeout: float = 600, user: int | None = None, by: str = PIVOT
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in the clone's directory; standard error goes with the output."""
         if user is not None:

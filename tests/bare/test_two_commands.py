@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bare.root import Bare, fresh
+from bare.root import CHROOT, Bare, fresh
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(1200)]
 
@@ -47,7 +47,10 @@ def test_quickstart_and_again_in_two_seconds(machine: Bare) -> None:
     assert done.returncode == 0, done.stdout
     started = time.monotonic()
     # One machine for both runs: the engine of the first serves the second, as on a real one.
-    script = "bin/quickstart && date +%s.%N > /tmp/between && echo AGAIN && bin/quickstart && date +%s.%N > /tmp/end; cat /tmp/between /tmp/end"
+    script = (
+        "bin/quickstart && date +%s.%N > /tmp/between && echo AGAIN && bin/quickstart && date +%s.%N > /tmp/end;"
+        "cat /tmp/between /tmp/end"
+    )
     done = machine.run("sh", "-c", script)
     assert done.returncode == 0, done.stdout
     first, _, second = done.stdout.partition("AGAIN")
@@ -71,6 +74,17 @@ def test_system_check_finds_nothing_missing(machine: Bare) -> None:
     assert last_line(done.stdout) == "This machine can run containers."
     for line in done.stdout.splitlines()[:-1]:
         assert re.match(r"(ok|limited) {2,}\S|\s+→ ", line), line
+
+
+def test_a_chroot_is_named_as_what_is_wrong(machine: Bare) -> None:
+    done = machine.run(".venv/bin/sampan", "run", "busybox", "true", by=CHROOT)
+    assert done.returncode == 125
+    assert "failed to start engine: this is a chroot, in which no container can be started" in done.stdout
+    done = machine.run(".venv/bin/sampan", "system", "check", by=CHROOT)
+    assert done.returncode == 1
+    assert re.search(r"^MISSING  root directory +a chroot\n +→ this is a chroot", done.stdout, re.M), (
+        done.stdout
+    )
 
 
 def test_bin_test_gets_what_it_needs(machine: Bare) -> None:

@@ -25,6 +25,7 @@ from sampan.engine.config import EngineConfig
 from sampan.engine.engine import Engine
 from sampan.engine.userns import data_root, remapping
 from sampan.errors import InvalidParameter, SampanError, SystemFailure
+from sampan.linux.chroot import ADVICE, in_chroot
 from sampan.serve import configuration, flags
 from sampan.serve import logging as engine_log
 from sampan.serve.listeners import Listeners, default_host
@@ -84,6 +85,8 @@ def _run(loaded: configuration.Loaded, given: dict[str, Any]) -> int:
         log.warning(warning)
     _choose_proxies(config)
     try:
+        if in_chroot():
+            raise SystemFailure(ADVICE)
         if (remapped := remapping(config.userns_remap)) is not None:
             config.data_root = data_root(config.data_root, remapped)
         asyncio.run(Program(config, given).run())

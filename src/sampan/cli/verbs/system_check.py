@@ -54,6 +54,7 @@ def _verdicts() -> Iterator[Verdict]:
     yield _kernel()
     yield _python()
     yield _root()
+    yield _root_directory()
     yield _overlay()
     yield from _namespaces()
     yield _cgroups()
@@ -80,6 +81,13 @@ def _python() -> Verdict:
 def _root() -> Verdict:
     user = os.geteuid()
     return Verdict("root", f"uid {user}", "" if user == 0 else "run as root: sudo sampan …")
+
+
+def _root_directory() -> Verdict:
+    from sampan.linux.chroot import ADVICE, in_chroot
+
+    inside = in_chroot()
+    return Verdict("root directory", "a chroot" if inside else "its own", ADVICE if inside else "")
 
 
 def _overlay() -> Verdict:
