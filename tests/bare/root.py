@@ -72,7 +72,7 @@ class Bare:
             "--kill-child",
             "sh",
             "-c",
-            ENTER,
+            ENTER + by,
             "enter",
             str(self._root),
         )

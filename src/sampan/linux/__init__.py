@@ -12,6 +12,7 @@ else of weight.
 `sockets`             JSON messages with descriptors over SEQPACKET sockets
 `capabilities`        capability names and sets
 `keyring`             session keyrings
+`chroot`              whether this process lives in one
 `terminal`            pseudo terminals
 `inotify`             file change notification
 ====================  =====================================================================================
