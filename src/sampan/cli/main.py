@@ -11,7 +11,7 @@ from sampan.cli.commands import ALIASES, GROUPS, TOP
 from sampan.cli.errors import ExitStatus, describe
 from sampan.cli.flags import Flag, FlagError, Value, parse
 from sampan.cli.session import Session
-from sampan.errors import InvalidParameter, SampanError
+from sampan.errors import InvalidParameter, NotSupported, SampanError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -148,6 +148,10 @@ def _not_understood(message: str, path: str) -> CommandLineError:
 
 def _serve(words: Sequence[str]) -> None:
     """Become the engine. Isolated (-I): the caller's PYTHONPATH and directory have no say in a root process."""
+    if not sys.platform.startswith("linux"):
+        from sampan.client.autostart import ELSEWHERE
+
+        raise NotSupported(ELSEWHERE)
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-I", "-m", "sampan.serve", *words])
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 READY_TIMEOUT = 30.0
+ELSEWHERE = "containers need Linux: on this system point sampan at an engine elsewhere (-H tcp://HOST:2376 or DOCKER_HOST)"
 _KEEP_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "HOME", "XDG_RUNTIME_DIR", "XDG_DATA_HOME")
 _KEEP_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -42,9 +43,7 @@ def ensure_engine(endpoint: Endpoint, command: EngineCommand = EngineCommand()) 
     Raises NotSupported off Linux, Unavailable with the last lines of the engine's log when it does not come up.
     """
     if not sys.platform.startswith("linux"):
-        raise NotSupported(
-            "containers need Linux: on this system point sampan at an engine elsewhere (-H tcp://HOST:2376 or DOCKER_HOST)"
-        )
+        raise NotSupported(ELSEWHERE)
     directory = os.path.dirname(endpoint.socket_path) or runtime_directory()
     try:
         os.makedirs(directory, mode=0o755, exist_ok=True)

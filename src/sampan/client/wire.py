@@ -199,7 +199,10 @@ def open_wire(endpoint: Endpoint) -> Wire:
 
 def _unix(path: str) -> socket.socket:
     if not hasattr(socket, "AF_UNIX"):
-        raise Unavailable(f"unix:{path}: this system has no unix sockets; use -H tcp://HOST:PORT")
+        raise Unavailable(
+            f"unix:{path}: this system has no unix sockets, and containers need Linux: "
+            "point sampan at an engine elsewhere (-H tcp://HOST:2376 or DOCKER_HOST)"
+        )
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.connect(path)
