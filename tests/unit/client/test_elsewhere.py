@@ -26,16 +26,8 @@ class EngineElsewhere(BaseHTTPRequestHandler):
         self.answer(b"")
 
     def do_GET(self) -> None:
-        listed = [
-            {
-                "Id": "f" * 64,
-                "Names": ["/web"],
-                "Image": "busybox",
-                "Command": "httpd",
-                "State": "running",
-                "Created": 1,
-            }
-        ]
+        web = {"Id": "f" * 64, "Names": ["/web"], "Image": "busybox", "Command": "httpd", "Created": 1}
+        listed = [{**web, "State": "running", "Status": "Up 1 second", "Ports": [], "Labels": {}}]
         self.answer(json.dumps(listed if "/containers/json" in self.path else {"Version": "9.9"}).encode())
 
     def answer(self, body: bytes) -> None:
