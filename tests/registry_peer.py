@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -32,11 +34,8 @@ class DockerRegistry:
         return self._log.read_text(errors="replace")
 
     def start(self) -> None:
-        self.storage.mkdir(parents=True, exist_ok=True)
-        self._configuration.write_text(
-            f"version: 0.1\nlog:\n  level: info\nstorage:\n  filesystem:\n    rootdirectory: {self.storage}\n"
-            f"  delete:\n    enabled: true\nhttp:\n  addr: 127.0.0.1:{self.port}\n"
-        )
+        self._write_configuration()
+
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 ["docker-registry", "serve", str(self._configuration)],
@@ -46,6 +45,13 @@ class DockerRegistry:
                 env={**os.environ, "OTEL_TRACES_EXPORTER": "none", **self._environment},
             )
         self._wait()
+
+    def _write_configuration(self) -> None:
+        self.storage.mkdir(parents=True, exist_ok=True)
+        self._configuration.write_text(
+            f"version: 0.1\nlog:\n  level: info\nstorage:\n  filesystem:\n    rootdirectory: {self.storage}\n"
+            f"  delete:\n    enabled: true\nhttp:\n  addr: 127.0.0.1:{self.port}\n"
+        )
 
     def stop(self) -> None:
         if self._process is not None:
@@ -77,3 +83,29 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+class SampanRegistry(DockerRegistry):
+    """`sampan registry serve` with the same configuration in its place."""
+
+    def start(self) -> None:
+        self._write_configuration()
+        ready, ready_in_server = os.pipe()
+        command = [sys.executable, "-m", "sampan.registryserver", "serve", str(self._configuration)]
+        try:
+            with self._log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    [*command, f"--ready-fd={ready_in_server}"],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env={**os.environ, **self._environment},
+                    pass_fds=(ready_in_server,),
+                )
+        finally:
+            os.close(ready_in_server)
+        try:
+            assert select.select([ready], [], [], 30)[0], "the registry did not start: " + self.log
+            assert os.read(ready, 1), "the registry did not start: " + self.log
+        finally:
+            os.close(ready)

@@ -93,6 +93,8 @@ def _run(words: Sequence[str]) -> int:
         return 0
     if rest[0] == "serve":
         _serve(rest[1:])
+    if rest[0] == "registry":
+        _registry(rest[1:])
     if rest[0] == "__complete":
         from sampan.cli.completing import candidates
 
@@ -154,6 +156,12 @@ def _serve(words: Sequence[str]) -> None:
         raise NotSupported(ELSEWHERE)
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-I", "-m", "sampan.serve", *words])
+
+
+def _registry(words: Sequence[str]) -> None:
+    """Become the registry server; it is a program of its own, and the engine has no part in it."""
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-I", "-m", "sampan.registryserver", *words])
 
 
 def _session(given: dict[str, Any]) -> Session:

@@ -1,0 +1,209 @@
+"""What the registry is told: distribution's `config.yml`, `REGISTRY_…` variables over it, and the flags' own words over both.
+
+A variable names a key by its path (`REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY`), its value is YAML. Keys whose subject this
+registry does not have are named in a warning; a storage driver that it does not have is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from sampan.errors import InvalidParameter
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DRIVERS = ("filesystem",)
+_BESIDE_DRIVERS = ("delete", "maintenance", "cache", "redirect", "tag")
+_WITHOUT_EFFECT = {
+    "redis": "nothing is cached outside the process",
+    "middleware": "there is no middleware",
+    "reporting": "nothing is reported to services",
+    "health": "health is the process itself and its storage",
+}
+
+
+class ServerConfig(msgspec.Struct, kw_only=True):
+    """The configuration, checked. Times in seconds."""
+
+    root: str
+    address: str = ":5000"
+    host: str = ""
+    """Address that Location headers begin with; empty: they are relative."""
+    certificate: str = ""
+    key: str = ""
+    client_authorities: list[str] = []
+    debug_address: str = ""
+    htpasswd: str = ""
+    realm: str = ""
+    delete: bool = False
+    read_only: bool = False
+    catalog_max: int = 1000
+    upload_age: float = 168 * 3600
+    upload_interval: float = 24 * 3600
+    headers: dict[str, list[str]] = {}
+    log_level: str = "info"
+    log_format: str = "text"
+    upstream: str = ""
+    upstream_username: str = ""
+    upstream_password: str = ""
+    upstream_ttl: float = 168 * 3600
+    endpoints: list[dict[str, Any]] = []
+    """`notifications.endpoints`, as written."""
+    metrics: bool = False
+    warnings: list[str] = []
+
+
+def load(file: Path | None, environment: Mapping[str, str], default_root: Path) -> ServerConfig:
+    """Read the file (None: no file, a registry for this machine alone) and the variables. Raises `InvalidParameter`."""
+    if file is None:
+        document: dict[str, Any] = {
+            "storage": {"filesystem": {"rootdirectory": str(default_root)}, "delete": {"enabled": True}},
+            "http": {"addr": "127.0.0.1:5000"},
+        }
+    else:
+        document = _read(file)
+    for name, value in sorted(environment.items()):
+        if name.startswith("REGISTRY_"):
+            _override(document, name, value)
+    try:
+        return _configuration(document)
+    except (AttributeError, TypeError, ValueError, msgspec.ValidationError) as error:
+        raise InvalidParameter(f"configuration: {error}") from None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(file.read_text())
+    except OSError as error:
+        raise InvalidParameter(
+            f"configuration error: open {file}: {(error.strerror or '').lower()}"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidParameter(f"configuration error: error parsing {file}: {error}") from None
+    if not isinstance(document, dict):
+        raise InvalidParameter(f"configuration error: error parsing {file}: it must hold a mapping")
+    if str(document.get("version", "")) != "0.1":
+        raise InvalidParameter(
+            f"configuration error: error parsing {file}: unsupported version: it must be 0.1"
+        )
+    return document
+
+
+def _override(document: dict[str, Any], name: str, value: str) -> None:
+    """Set the key that a variable names. A bare word for a mapping is a mapping of that key (`REGISTRY_AUTH=htpasswd`)."""
+    try:
+        parsed = yaml.safe_load(value) if value else ""
+    except yaml.YAMLError as error:
+        raise InvalidParameter(f"{name}: {error}") from None
+    *path, last = name.removeprefix("REGISTRY_").lower().split("_")
+    place = document
+    for key in path:
+        below = place.get(key)
+        if isinstance(below, str):
+            below = {below: {}}
+        if not isinstance(below, dict):
+            below = {}
+        place[key] = below
+        place = below
+    if not path and last in ("auth", "storage") and isinstance(parsed, str) and parsed:
+        kept = place.get(last) if isinstance(place.get(last), dict) else {}
+        beside = {key: item for key, item in (kept or {}).items() if key in (*_BESIDE_DRIVERS, parsed)}
+        place[last] = {parsed: {}, **beside}
+    elif isinstance(place.get(last), dict) and not isinstance(parsed, dict):
+        pass  # a service's link variable of the container's environment, not a setting
+    else:
+        place[last] = parsed
+
+
+def _configuration(document: dict[str, Any]) -> ServerConfig:
+    storage, http = _section(document, "storage"), _section(document, "http")
+    maintenance = _section(storage, "maintenance")
+    purging, tls = _section(maintenance, "uploadpurging"), _section(http, "tls")
+    proxy, log = _section(document, "proxy"), _section(document, "log")
+    debug = _section(http, "debug")
+    htpasswd = _htpasswd(document)
+    config = ServerConfig(
+        root=_root(storage),
+        address=str(http.get("addr") or ":5000"),
+        host="" if http.get("relativeurls") else str(http.get("host") or ""),
+        certificate=str(tls.get("certificate") or ""),
+        key=str(tls.get("key") or ""),
+        client_authorities=[str(each) for each in tls.get("clientcas") or []],
+        debug_address=str(debug.get("addr") or ""),
+        metrics=bool(_section(debug, "prometheus").get("enabled")),
+        htpasswd=str(htpasswd.get("path") or ""),
+        realm=str(htpasswd.get("realm") or ""),
+        delete=bool(_section(storage, "delete").get("enabled")),
+        read_only=bool(_section(maintenance, "readonly").get("enabled")),
+        catalog_max=int(_section(document, "catalog").get("maxentries") or 1000),
+        upload_age=seconds(purging.get("age") or "168h") if purging.get("enabled", True) else 0,
+        upload_interval=seconds(purging.get("interval") or "24h"),
+        headers={str(key): [str(each) for each in value] for key, value in _section(http, "headers").items()},
+        log_level=str(log.get("level") or "info"),
+        log_format=str(log.get("formatter") or "text"),
+        upstream=str(proxy.get("remoteurl") or ""),
+        upstream_username=str(proxy.get("username") or ""),
+        upstream_password=str(proxy.get("password") or ""),
+        upstream_ttl=seconds(proxy.get("ttl") or "168h"),
+        endpoints=list(_section(document, "notifications").get("endpoints") or []),
+    )
+    if bool(config.certificate) != bool(config.key):
+        raise InvalidParameter("configuration: http.tls needs both certificate and key")
+    if tls.get("letsencrypt"):
+        raise InvalidParameter(
+            "configuration: http.tls.letsencrypt is not supported: give certificate and key"
+        )
+    config.warnings = [
+        f"{key} has no effect: {why}" for key, why in _WITHOUT_EFFECT.items() if document.get(key)
+    ]
+    return config
+
+
+def _htpasswd(document: dict[str, Any]) -> dict[str, Any]:
+    auth = document.get("auth") or {}
+    if isinstance(auth, str):
+        auth = {auth: {}}
+    for kind in auth:
+        if kind not in ("htpasswd", "none"):
+            raise InvalidParameter(f"configuration: auth.{kind} is not supported yet: there is htpasswd")
+    section = _section(auth, "htpasswd")
+    if "htpasswd" in auth and not section.get("path"):
+        raise InvalidParameter("configuration: auth.htpasswd needs a path")
+    return section
+
+
+def _root(storage: dict[str, Any]) -> str:
+    drivers = [key for key in storage if key not in _BESIDE_DRIVERS]
+    if len(drivers) != 1:
+        raise InvalidParameter(f"configuration: storage needs one driver, there are {drivers or 'none'}")
+    if drivers[0] not in _DRIVERS:
+        raise InvalidParameter(
+            f"configuration: storage.{drivers[0]} is not supported yet: there is filesystem"
+        )
+    return str(_section(storage, drivers[0]).get("rootdirectory") or "/var/lib/registry")
+
+
+def _section(document: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = document.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidParameter(f"configuration: {key} must be a mapping, not {value!r}")
+    return value
+
+
+def seconds(text: object) -> float:
+    """A Go duration (`168h`, `1m30s`), or a number of nanoseconds, as distribution reads them."""
+    if isinstance(text, int | float):
+        return float(text) / 1e9
+    written = str(text)
+    parts = _DURATION.findall(written)
+    if not parts or "".join(number + unit for number, unit in parts) != written:
+        raise InvalidParameter(f"configuration: invalid duration {written!r}")
+    return sum(float(number) * _SECONDS[unit] for number, unit in parts)

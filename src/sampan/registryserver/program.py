@@ -1,0 +1,166 @@
+"""`sampan registry serve [CONFIG]` and `sampan registry garbage-collect`: from the command line to sockets and back."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import signal
+import ssl
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from aiohttp import web
+
+from sampan.errors import InvalidParameter, SampanError
+from sampan.registryserver.access import Access
+from sampan.registryserver.app import RegistryApp
+from sampan.registryserver.configuration import ServerConfig, load
+from sampan.registryserver.repositories import Repositories
+
+log = logging.getLogger("sampan.registry")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program; the exit code. 0 after SIGTERM and SIGINT."""
+    given = _arguments().parse_args(arguments)
+    try:
+        config = load(Path(given.config) if given.config else None, os.environ, default_root())
+        if given.root:
+            config.root = given.root
+        if given.listen:
+            config.address = given.listen
+        _set_up_logging(config)
+        for warning in config.warnings:
+            log.warning("%s", warning)
+        asyncio.run(_serve(config, given.ready_fd))
+    except SampanError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 1
+    except OSError as error:
+        print(f"{error.filename or 'registry'}: {error.strerror or error}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+def default_root() -> Path:
+    """Where a registry without configuration keeps its content."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/sampan-registry")
+    return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "sampan-registry"
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sampan registry", description="A registry for container images.")
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+    serve = verbs.add_parser(
+        "serve", help="serve a registry; without CONFIG for this machine alone, on 127.0.0.1:5000"
+    )
+    serve.add_argument("config", nargs="?", help="distribution's config.yml")
+    serve.add_argument("--listen", default="", metavar="ADDRESS", help="address and port (http.addr)")
+    serve.add_argument(
+        "--root",
+        default="",
+        metavar="DIRECTORY",
+        help="where the content is (storage.filesystem.rootdirectory)",
+    )
+    serve.add_argument("--ready-fd", type=int, default=-1, help=argparse.SUPPRESS)
+    return parser
+
+
+async def _serve(config: ServerConfig, ready: int) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as closing:
+        await start(config, closing)
+        log.info(
+            "listening on %s%s, content in %s",
+            config.address,
+            ", tls" if config.certificate else "",
+            config.root,
+        )
+        if ready >= 0:
+            os.write(ready, b"1")
+            os.close(ready)
+        await stop.wait()
+
+
+async def start(config: ServerConfig, closing: AsyncExitStack) -> int:
+    """Open a registry whose end is `closing`'s; the port that it listens on. Raises `SampanError`, `OSError`."""
+    repositories = Repositories(Path(config.root))
+    closing.callback(repositories.uploads.close)
+    if not config.read_only:
+        for directory in (repositories.paths.blobs, repositories.paths.repositories):
+            await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
+    app = RegistryApp(config, repositories, Access(config.htpasswd, config.realm))
+    runner = web.ServerRunner(
+        web.Server(app.handle, access_log=None, read_bufsize=1 << 20), shutdown_timeout=5
+    )
+    await runner.setup()
+    closing.push_async_callback(runner.cleanup)
+    host, port = _address(config.address)
+    await web.TCPSite(runner, host, port, ssl_context=_tls(config), backlog=1024).start()
+    purging = asyncio.get_running_loop().create_task(_purge(config, repositories), name="purge uploads")
+    closing.callback(purging.cancel)
+    return int(runner.addresses[0][1])
+
+
+async def _purge(config: ServerConfig, repositories: Repositories) -> None:
+    """From time to time, remove uploads that were given up."""
+    while config.upload_age and not config.read_only:
+        names = await asyncio.to_thread(repositories.all_names)
+        removed = await asyncio.to_thread(repositories.uploads.purge, names, config.upload_age)
+        if removed:
+            log.info("removed %d uploads that were given up", removed)
+        await asyncio.sleep(config.upload_interval)
+
+
+def _address(text: str) -> tuple[str | None, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise InvalidParameter(f"invalid address {text!r}: it must be HOST:PORT or :PORT")
+    return host.strip("[]") or None, int(port)
+
+
+def _tls(config: ServerConfig) -> ssl.SSLContext | None:
+    if not config.certificate:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(config.certificate, config.key)
+        for file in config.client_authorities:
+            context.load_verify_locations(file)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidParameter(f"cannot read the certificates of http.tls: {error}") from None
+    return context
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {
+            "time": self.formatTime(record),
+            "level": record.levelname.lower(),
+            "msg": record.getMessage(),
+        }
+        if record.exc_info:
+            fields["error"] = self.formatException(record.exc_info)
+        return json.dumps(fields)
+
+
+def _set_up_logging(config: ServerConfig) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        _Json() if config.log_format == "json" else logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    )
+    log.addHandler(handler)
+    log.propagate = False
+    level = {"error": "ERROR", "warn": "WARNING", "info": "INFO", "debug": "DEBUG"}.get(
+        config.log_level, "INFO"
+    )
+    log.setLevel(level)

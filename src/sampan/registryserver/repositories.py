@@ -1,0 +1,355 @@
+"""The registry's content: blobs, manifests, tags, referrers of repositories. The directory is the truth.
+
+A link is written after what it names is durable, and a tag after the manifest, so a reader finds everything that he is told of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from sampan.errors import InvalidParameter
+from sampan.names.digest import Digest, algorithm_of, digest_of
+from sampan.oci.image import (
+    INDEX_TYPES,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Descriptor,
+    Index,
+    Manifest,
+    parse_index,
+    parse_manifest,
+)
+from sampan.registryserver.failures import Refused
+from sampan.registryserver.files import names_in, read_link, remove_link, sync_directory, write_link
+from sampan.registryserver.paths import Paths, checked_digest
+from sampan.registryserver.uploads import Uploads
+
+MANIFEST_MAX = 4 << 20
+_FRESHENED = 600.0
+"""Seconds after which a blob that is asked for is marked as fresh again, for the collector's grace period."""
+
+
+class StoredManifest(NamedTuple):
+    """A manifest as it is served."""
+
+    digest: Digest
+    media_type: str
+    data: bytes
+
+
+class Parsed(NamedTuple):
+    """What a manifest says, as far as a registry cares."""
+
+    media_type: str
+    parts: list[Descriptor]
+    is_index: bool
+    subject: Descriptor | None
+    artifact_type: str
+    annotations: dict[str, str]
+
+
+class Repositories:
+    """See the module."""
+
+    def __init__(self, root: Path) -> None:
+        self.paths = Paths(root)
+        self.uploads = Uploads(self.paths)
+        self._tag_lock = asyncio.Lock()
+
+    # -- blobs
+
+    async def blob(self, name: str, digest: Digest) -> tuple[Path, int]:
+        """The file of a blob that a repository has, and its size. Raises `Refused` BLOB_UNKNOWN."""
+        return await asyncio.to_thread(self._blob, name, digest)
+
+    def _blob(self, name: str, digest: Digest) -> tuple[Path, int]:
+        path = self.paths.blob(digest)
+        links = (self.paths.layer_link(name, digest), self.paths.revision_link(name, digest))
+        if not any(read_link(link) == digest for link in links):
+            raise Refused("BLOB_UNKNOWN", {"digest": digest})
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            raise Refused("BLOB_UNKNOWN", {"digest": digest}) from None
+        if time.time() - status.st_mtime > _FRESHENED:
+            try:
+                os.utime(path)
+            except OSError:
+                pass  # a read-only disk has no collector either
+        return path, status.st_size
+
+    async def mount(self, name: str, source: str, digest: Digest) -> bool:
+        """Give a repository a blob that another one has; False when that has not."""
+
+        def link() -> bool:
+            try:
+                self._blob(source, digest)
+            except Refused:
+                return False
+            write_link(self.paths.layer_link(name, digest), digest)
+            return True
+
+        return await asyncio.to_thread(link)
+
+    async def delete_blob(self, name: str, digest: Digest) -> None:
+        """Take a blob from a repository; its bytes are left to the collector."""
+        link = self.paths.layer_link(name, digest)
+        if not await asyncio.to_thread(remove_link, link, self.paths.repository(name)):
+            raise Refused("BLOB_UNKNOWN", {"digest": digest})
+
+    # -- manifests
+
+    async def manifest(self, name: str, reference: str) -> StoredManifest:
+        """By tag or digest. Raises `Refused` MANIFEST_UNKNOWN, NAME_UNKNOWN."""
+        return await asyncio.to_thread(self._manifest, name, reference)
+
+    def _manifest(self, name: str, reference: str) -> StoredManifest:
+        digest = self.resolve(name, reference)
+        if digest is None or read_link(self.paths.revision_link(name, digest)) != digest:
+            self._check_exists(name)
+            raise Refused("MANIFEST_UNKNOWN", {"Tag" if ":" not in reference else "Digest": reference})
+        try:
+            data = self.paths.blob(digest).read_bytes()
+        except FileNotFoundError:
+            raise Refused("MANIFEST_UNKNOWN", {"Digest": digest}) from None
+        return StoredManifest(digest, media_type_of(data), data)
+
+    def resolve(self, name: str, reference: str) -> Digest | None:
+        """The digest that a tag or digest means; None when the tag is not there. Blocks."""
+        if ":" in reference:
+            return checked_digest(reference)
+        found = read_link(self.paths.tag_link(name, reference))
+        return checked_digest(found) if found else None
+
+    async def put_manifest(
+        self, name: str, reference: str, media_type: str, data: bytes
+    ) -> tuple[Digest, Parsed]:
+        """Store a manifest under a tag or its digest. Raises `Refused` when it is malformed or names what is not there."""
+        parsed = parse(data, media_type)
+        digest = digest_of(data)
+        if ":" in reference:
+            wanted = checked_digest(reference)
+            digest = digest_of(data, algorithm_of(wanted))
+            if digest != wanted:
+                raise Refused("DIGEST_INVALID", f"the manifest is {digest}, not {wanted}")
+        await asyncio.to_thread(self._check_parts, name, parsed)
+        await asyncio.to_thread(self._store_manifest, name, digest, data, parsed)
+        if ":" not in reference:
+            async with self._tag_lock:
+                await asyncio.to_thread(self._tag, name, reference, digest)
+        return digest, parsed
+
+    def _check_parts(self, name: str, parsed: Parsed) -> None:
+        for part in parsed.parts:
+            digest = checked_digest(part.digest)
+            if parsed.is_index:
+                if read_link(self.paths.revision_link(name, digest)) != digest:
+                    raise Refused("MANIFEST_BLOB_UNKNOWN", {"digest": digest})
+                continue
+            if part.urls:
+                continue  # it lies elsewhere, on purpose
+            try:
+                _, size = self._blob(name, digest)
+            except Refused:
+                raise Refused("MANIFEST_BLOB_UNKNOWN", {"digest": digest}) from None
+            if size != part.size:
+                raise Refused("SIZE_INVALID", {"digest": digest, "size": part.size, "stored": size})
+
+    def _store_manifest(self, name: str, digest: Digest, data: bytes, parsed: Parsed) -> None:
+        self._write_blob(digest, data)
+        if parsed.subject is not None:
+            subject = checked_digest(parsed.subject.digest)
+            write_link(self.paths.referrer_link(name, subject, digest), digest)
+        write_link(self.paths.revision_link(name, digest), digest)
+
+    def _write_blob(self, digest: Digest, data: bytes) -> None:
+        path = self.paths.blob(digest)
+        if path.exists():
+            os.utime(path)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".data.{os.getpid()}.{time.monotonic_ns()}")
+        with partial.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        sync_directory(path.parent)
+
+    def _tag(self, name: str, tag: str, digest: Digest) -> None:
+        write_link(self.paths.tag_index_link(name, tag, digest), digest)
+        write_link(self.paths.tag_link(name, tag), digest)
+
+    async def delete_manifest(self, name: str, reference: str) -> list[str]:
+        """Remove a tag, or a manifest with every tag that names it; the tags removed."""
+        async with self._tag_lock:
+            return await asyncio.to_thread(self._delete_manifest, name, reference)
+
+    def _delete_manifest(self, name: str, reference: str) -> list[str]:
+        if ":" not in reference:
+            if read_link(self.paths.tag_link(name, reference)) is None:
+                self._check_exists(name)
+                raise Refused("MANIFEST_UNKNOWN", {"Tag": reference})
+            self._remove_tag(name, reference)
+            return [reference]
+        digest = checked_digest(reference)
+        link = self.paths.revision_link(name, digest)
+        if read_link(link) is None:
+            self._check_exists(name)
+            raise Refused("MANIFEST_UNKNOWN", {"Digest": digest})
+        gone = [tag for tag in names_in(self.paths.tags(name)) if self.resolve(name, tag) == digest]
+        for tag in gone:
+            self._remove_tag(name, tag)
+        subject = self._subject_of(digest)
+        link.unlink(missing_ok=True)
+        if subject is not None:
+            remove_link(self.paths.referrer_link(name, subject, digest), self.paths.repository(name))
+        return gone
+
+    def _remove_tag(self, name: str, tag: str) -> None:
+        import shutil
+
+        # The current link goes first: without it there is no such tag, whatever else is left.
+        self.paths.tag_link(name, tag).unlink(missing_ok=True)
+        shutil.rmtree(self.paths.tags(name) / tag, ignore_errors=True)
+
+    def _subject_of(self, digest: Digest) -> Digest | None:
+        try:
+            parsed = parse(self.paths.blob(digest).read_bytes(), "")
+        except (FileNotFoundError, Refused):
+            return None
+        return checked_digest(parsed.subject.digest) if parsed.subject else None
+
+    # -- lists
+
+    def _check_exists(self, name: str) -> None:
+        if not self.paths.repository(name).is_dir():
+            raise Refused("NAME_UNKNOWN", {"name": name})
+
+    async def tags(self, name: str) -> list[str]:
+        """Every tag, sorted. Raises `Refused` NAME_UNKNOWN."""
+
+        def found() -> list[str]:
+            self._check_exists(name)
+            tags = names_in(self.paths.tags(name))
+            return [tag for tag in tags if self.paths.tag_link(name, tag).exists()]
+
+        return await asyncio.to_thread(found)
+
+    async def catalog(self) -> list[str]:
+        """Every repository with a manifest, sorted."""
+        return sorted(await asyncio.to_thread(self.names))
+
+    def names(self) -> list[str]:
+        """Every repository with manifests, in no order. Blocks."""
+        found: list[str] = []
+
+        def walk(directory: Path, prefix: str) -> None:
+            for name in names_in(directory):
+                if name == "_manifests":
+                    found.append(prefix)
+                elif not name.startswith("_"):
+                    walk(directory / name, f"{prefix}/{name}" if prefix else name)
+
+        walk(self.paths.repositories, "")
+        return found
+
+    def all_names(self) -> list[str]:
+        """Also those where something is only being uploaded. Blocks."""
+        found: list[str] = []
+
+        def walk(directory: Path, prefix: str) -> None:
+            children = names_in(directory)
+            if any(name.startswith("_") for name in children):
+                found.append(prefix)
+            for name in children:
+                if not name.startswith("_"):
+                    walk(directory / name, f"{prefix}/{name}" if prefix else name)
+
+        walk(self.paths.repositories, "")
+        return found
+
+    async def referrers(self, name: str, subject: Digest) -> list[Descriptor]:
+        """Descriptors of what names a manifest as its subject; what clients put under the fallback tag is among them."""
+        return await asyncio.to_thread(self._referrers, name, subject)
+
+    def _referrers(self, name: str, subject: Digest) -> list[Descriptor]:
+        found: dict[str, Descriptor] = {}
+        directory = self.paths.referrers(name, subject)
+        for algorithm in names_in(directory):
+            for encoded in names_in(directory / algorithm):
+                digest = checked_digest(f"{algorithm}:{encoded}")
+                if read_link(self.paths.revision_link(name, digest)) == digest:
+                    described = self._describe(digest)
+                    if described is not None:
+                        found[digest] = described
+        fallback = self.resolve(name, subject.replace(":", "-")[:128])
+        if fallback is not None:
+            try:
+                for each in parse_index(self.paths.blob(fallback).read_bytes()).manifests:
+                    found.setdefault(each.digest, each)
+            except (FileNotFoundError, InvalidParameter):
+                pass
+        return list(found.values())
+
+    def _describe(self, digest: Digest) -> Descriptor | None:
+        try:
+            data = self.paths.blob(digest).read_bytes()
+            parsed = parse(data, "")
+        except (FileNotFoundError, Refused):
+            return None
+        return Descriptor(
+            media_type=parsed.media_type,
+            digest=digest,
+            size=len(data),
+            artifact_type=parsed.artifact_type,
+            annotations=parsed.annotations,
+        )
+
+
+class _Kind(msgspec.Struct, rename="camel"):
+    media_type: str | None = None
+    schema_version: int | None = None
+    manifests: object = None
+    artifact_type: str | None = None
+
+
+def media_type_of(data: bytes) -> str:
+    """What a stored manifest is served as: what it says of itself, else what it looks like."""
+    try:
+        kind = msgspec.json.decode(data, type=_Kind)
+    except msgspec.DecodeError:
+        return "application/octet-stream"
+    return kind.media_type or (OCI_INDEX if kind.manifests else OCI_MANIFEST)
+
+
+def parse(data: bytes, media_type: str) -> Parsed:
+    """Read a manifest; `media_type` is what it was sent as, or "". Raises `Refused` MANIFEST_INVALID.
+
+    A document that is an index and a manifest at once is refused, and one that is not what it was sent as (CVE-2021-41190).
+    """
+    own = media_type_of(data)
+    if media_type and own != media_type:
+        raise Refused("MANIFEST_INVALID", f"mediaType in the manifest is {own!r}, sent as {media_type!r}")
+    try:
+        if own in INDEX_TYPES:
+            return _parsed_index(parse_index(data, "manifest"), own)
+        return _parsed_manifest(parse_manifest(data, "manifest"), own)
+    except InvalidParameter as error:
+        raise Refused("MANIFEST_INVALID", str(error)) from None
+
+
+def _parsed_index(index: Index, media_type: str) -> Parsed:
+    return Parsed(media_type, index.manifests, True, index.subject, index.artifact_type, index.annotations)
+
+
+def _parsed_manifest(manifest: Manifest, media_type: str) -> Parsed:
+    artifact = manifest.artifact_type or manifest.config.media_type
+    parts = [manifest.config, *manifest.layers]
+    return Parsed(media_type, parts, False, manifest.subject, artifact, manifest.annotations)

@@ -1,0 +1,421 @@
+"""The distribution specification, request by request, against a registry in the test's own process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from sampan.oci.image import DOCKER_MANIFEST, OCI_CONFIG, OCI_EMPTY, OCI_INDEX, OCI_LAYER, OCI_MANIFEST
+from sampan.registryserver.configuration import ServerConfig
+from sampan.registryserver.program import start
+
+
+def digest(data: bytes, algorithm: str = "sha256") -> str:
+    return f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
+
+
+class Client:
+    """Plain requests to a registry."""
+
+    def __init__(self, session: aiohttp.ClientSession, port: int) -> None:
+        self._session = session
+        self.base = f"http://127.0.0.1:{port}"
+
+    async def __call__(
+        self, method: str, path: str, data: Any = None, **headers: str
+    ) -> tuple[int, dict[str, str], bytes]:
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        url = URL(path if path.startswith("http") else self.base + path, encoded=True)
+        async with self._session.request(
+            method, url, data=data, headers=sent, allow_redirects=False
+        ) as response:
+            return (
+                response.status,
+                {key.title(): value for key, value in response.headers.items()},
+                await response.read(),
+            )
+
+    async def blob(self, data: bytes, repository: str = "app") -> dict[str, Any]:
+        """Push a blob in one request; its descriptor."""
+        status, headers, _ = await self("POST", f"/v2/{repository}/blobs/uploads/")
+        assert status == 202
+        status, headers, body = await self("PUT", f"{headers['Location']}?digest={digest(data)}", data)
+        assert status == 201, body
+        return {"mediaType": OCI_LAYER, "digest": digest(data), "size": len(data)}
+
+    async def image(
+        self, tag: str, repository: str = "app", layer: bytes = b"layer", **fields: Any
+    ) -> dict[str, Any]:
+        """Push an image; the descriptor of its manifest."""
+        config = await self.blob(json.dumps({"architecture": "amd64", "os": "linux"}).encode(), repository)
+        document = {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": {**config, "mediaType": OCI_CONFIG},
+            "layers": [await self.blob(layer, repository)],
+            **fields,
+        }
+        data = json.dumps(document).encode()
+        status, headers, body = await self(
+            "PUT", f"/v2/{repository}/manifests/{tag or digest(data)}", data, Content_Type=OCI_MANIFEST
+        )
+        assert status == 201, body
+        assert headers["Docker-Content-Digest"] == digest(data)
+        return {"mediaType": OCI_MANIFEST, "digest": digest(data), "size": len(data)}
+
+
+@asynccontextmanager
+async def registry(root: Path, **fields: Any) -> AsyncIterator[Client]:
+    config = ServerConfig(root=str(root), address="127.0.0.1:0", **{"delete": True, **fields})
+    async with AsyncExitStack() as closing:
+        port = await start(config, closing)
+        session = await closing.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
+        yield Client(session, port)
+
+
+def code_of(body: bytes) -> str:
+    errors = json.loads(body)["errors"]
+    assert set(errors[0]) <= {"code", "message", "detail"}
+    return str(errors[0]["code"])
+
+
+async def test_versions_and_pings(tmp_path: Path) -> None:
+    async with registry(tmp_path) as ask:
+        status, headers, body = await ask("GET", "/v2/")
+        assert (status, json.loads(body)) == (200, {})
+        assert headers["Docker-Distribution-Api-Version"] == "registry/2.0"
+        assert (await ask("GET", "/v1/_ping"))[0] == 200
+        assert (await ask("GET", "/"))[0] == 200
+
+
+async def test_push_and_pull(tmp_path: Path) -> None:
+    async with registry(tmp_path) as ask:
+        target = await ask.image("1")
+        for reference in ("1", target["digest"]):
+            status, headers, body = await ask("GET", f"/v2/app/manifests/{reference}")
+            assert status == 200
+            assert digest(body) == target["digest"] == headers["Docker-Content-Digest"]
+            assert headers["Content-Type"] == OCI_MANIFEST
+            status, headers, nothing = await ask("HEAD", f"/v2/app/manifests/{reference}")
+            assert (status, nothing) == (200, b"")
+            assert headers["Content-Length"] == str(len(body))
+            etag = headers["Etag"]
+            assert (await ask("GET", f"/v2/app/manifests/{reference}", If_None_Match=etag))[0] == 304
+        status, headers, body = await ask("GET", f"/v2/app/blobs/{digest(b'layer')}")
+        assert (status, body) == (200, b"layer")
+        assert headers["Docker-Content-Digest"] == digest(b"layer")
+        assert (await ask("GET", f"/v2/app/blobs/{digest(b'layer')}", If_None_Match=headers["Etag"]))[
+            0
+        ] == 304
+        status, headers, body = await ask("HEAD", f"/v2/app/blobs/{digest(b'layer')}")
+        assert (status, headers["Content-Length"]) == (200, "5")
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "part", "told"),
+    [
+        ("bytes=0-0", 206, b"0", "bytes 0-0/10"),
+        ("bytes=3-", 206, b"3456789", "bytes 3-9/10"),
+        ("bytes=-2", 206, b"89", "bytes 8-9/10"),
+        ("bytes=8-100", 206, b"89", "bytes 8-9/10"),
+        ("bytes=10-", 416, None, "bytes */10"),
+        ("bytes=5-4", 416, None, "bytes */10"),
+        ("bytes=0-1,3-4", 200, b"0123456789", ""),
+        ("lines=1-2", 200, b"0123456789", ""),
+    ],
+)
+async def test_ranges(tmp_path: Path, asked: str, status: int, part: bytes | None, told: str) -> None:
+    async with registry(tmp_path) as ask:
+        await ask.blob(b"0123456789")
+        got, headers, body = await ask("GET", f"/v2/app/blobs/{digest(b'0123456789')}", Range=asked)
+        assert got == status
+        assert headers.get("Content-Range", "") == told
+        assert part is None or body == part
+
+
+async def test_chunks_come_in_order(tmp_path: Path) -> None:
+    data = os.urandom(3000)
+    async with registry(tmp_path) as ask:
+        status, headers, _ = await ask("POST", "/v2/app/blobs/uploads/", Content_Length="0")
+        assert status == 202
+        location = headers["Location"]
+        status, headers, _ = await ask("PATCH", location, data[:1000], Content_Range="0-999")
+        assert (status, headers["Range"]) == (202, "0-999")
+        for wrong in ("0-999", "1001-1999", "nonsense", "1500-1200"):
+            status, headers, body = await ask("PATCH", location, data[1000:2000], Content_Range=wrong)
+            assert (status, code_of(body)) == (416, "RANGE_INVALID")
+            assert headers["Range"] == "0-999"
+        status, headers, body = await ask("PATCH", location, data[1000:1500], Content_Range="1000-1999")
+        assert (status, code_of(body)) == (400, "SIZE_INVALID")
+        status, headers, _ = await ask("GET", location)
+        assert (status, headers["Range"]) == (204, "0-1499")
+        status, headers, _ = await ask("PATCH", location, data[1500:2500])
+        assert (status, headers["Range"]) == (202, "0-2499")
+        status, headers, _ = await ask(
+            "PUT", f"{location}?digest={digest(data)}", data[2500:], Content_Range="2500-2999"
+        )
+        assert status == 201
+        assert (await ask("GET", headers["Location"]))[2] == data
+        assert code_of((await ask("GET", location))[2]) == "BLOB_UPLOAD_UNKNOWN"
+
+
+async def test_one_request_is_enough(tmp_path: Path) -> None:
+    async with registry(tmp_path) as ask:
+        status, _, _ = await ask("POST", f"/v2/app/blobs/uploads/?digest={digest(b'x')}", b"x")
+        assert status == 201
+        assert (await ask("GET", f"/v2/app/blobs/{digest(b'x')}"))[2] == b"x"
+        long = digest(b"y", "sha512")
+        assert (await ask("POST", f"/v2/app/blobs/uploads/?digest={long}", b"y"))[0] == 201
+        assert (await ask("GET", f"/v2/app/blobs/{long}"))[2] == b"y"
+        empty = digest(b"")
+        assert (await ask("POST", f"/v2/app/blobs/uploads/?digest={empty}", b""))[0] == 201
+        assert (await ask("GET", f"/v2/app/blobs/{empty}"))[:3:2] == (200, b"")
+
+
+async def test_wrong_digests_are_refused_and_leave_nothing(tmp_path: Path) -> None:
+    async with registry(tmp_path) as ask:
+        for text in (digest(b"other"), "sha256:xyz", "md5:" + "0" * 32, "", "sha256:../../x"):
+            _, headers, _ = await ask("POST", "/v2/app/blobs/uploads/")
+            status, _, body = await ask("PUT", f"{headers['Location']}?digest={text}", b"data")
+            assert (status, code_of(body)) == (400, "DIGEST_INVALID"), text
+        assert not list((tmp_path / "docker/registry/v2/blobs").rglob("data"))
+
+
+async def test_an_upload_survives_a_restart(tmp_path: Path) -> None:
+    data = os.urandom(5000)
+    async with registry(tmp_path) as ask:
+        _, headers, _ = await ask("POST", "/v2/app/blobs/uploads/")
+        location = headers["Location"]
+        await ask("PATCH", location, data[:3000])
+    async with registry(tmp_path) as ask:
+        status, headers, _ = await ask("GET", location)
+        assert (status, headers["Range"]) == (204, "0-2999")
+        await ask("PATCH", location, data[3000:], Content_Range="3000-4999")
+        assert (await ask("PUT", f"{location}?digest={digest(data)}"))[0] == 201
+        assert (await ask("GET", f"/v2/app/blobs/{digest(data)}"))[2] == data
+
+
+async def test_uploads_are_cancelled(tmp_path: Path) -> None:
+    async with registry(tmp_path) as ask:
+        _, headers, _ = await ask("POST", "/v2/app/blobs/uploads/")
+        await ask("PATCH", headers["Location"], b"data")
+        assert (await ask("DELETE", headers["Location"]))[0] == 204
+        assert (await ask("PATCH", headers["Location"], b"data"))[0] == 404
+        assert code_of((await ask("GET", "/v2/app/blobs/uploads/../../x"))[2])
+
+
+async def test_mounts(tmp_path: Path) -> None:
+    async with registry(tmp_path) as ask:
+        blob = await ask.blob(b"shared", "one")
+        path = "/v2/two/blobs/uploads/?mount={}&from={}"
+        status, headers, _ = await ask("POST", path.format(blob["digest"], "one"))
+        assert (status, headers["Docker-Content-Digest"]) == (201, blob["digest"])
+        assert (await ask("GET", f"/v2/two/blobs/{blob['digest']}"))[2] == b"shared"
+        assert (await ask("POST", path.format(digest(b"absent"), "one")))[0] == 202
+        assert (await ask("POST", path.format(blob["digest"], "elsewhere")))[0] == 202
+        # What another repository has is not to be had without a mount.
+        assert (await ask("GET", f"/v2/three/blobs/{blob['digest']}"))[0] == 404
+
+
+async def test_manifests_are_checked(tmp_path: Path) -> None:
+    async with registry(tmp_path) as ask:
+        await ask.image("1")
+        config = {"mediaType": OCI_CONFIG, "digest": digest(b"absent"), "size": 6}
+        cases: list[tuple[bytes, str, str]] = [
+            (b"nonsense", OCI_MANIFEST, "MANIFEST_INVALID"),
+            (b"[]", OCI_MANIFEST, "MANIFEST_INVALID"),
+            (json.dumps({"schemaVersion": 1, "fsLayers": []}).encode(), OCI_MANIFEST, "MANIFEST_INVALID"),
+            (
+                json.dumps({"schemaVersion": 2, "config": config, "layers": []}).encode(),
+                OCI_MANIFEST,
+                "MANIFEST_BLOB_UNKNOWN",
+            ),
+            (
+                json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [config]}).encode(),
+                OCI_INDEX,
+                "MANIFEST_BLOB_UNKNOWN",
+            ),
+            (
+                json.dumps({"schemaVersion": 2, "mediaType": DOCKER_MANIFEST, "config": config}).encode(),
+                OCI_MANIFEST,
+                "MANIFEST_INVALID",
+            ),
+            # CVE-2021-41190: an index and a manifest at once
+            (
+                json.dumps({"schemaVersion": 2, "config": config, "layers": [], "manifests": []}).encode(),
+                OCI_MANIFEST,
+                "MANIFEST_INVALID",
+            ),
+        ]
+        for data, media_type, code in cases:
+            status, _, body = await ask("PUT", "/v2/app/manifests/bad", data, Content_Type=media_type)
+            assert (status, code_of(body)) == (400, code), data
+        status, _, body = await ask(
+            "PUT", f"/v2/app/manifests/{digest(b'x')}", b"{}", Content_Type=OCI_MANIFEST
+        )
+        assert status == 400
+        assert (await ask("GET", "/v2/app/manifests/bad"))[0] == 404
+
+
+async def test_cve_2017_11468_a_huge_manifest_is_refused(tmp_path: Path) -> None:
+    async with registry(tmp_path) as ask:
+        status, _, body = await ask(
+            "PUT", "/v2/app/manifests/huge", b" " * (5 << 20), Content_Type=OCI_MANIFEST
+        )
+        assert (status, code_of(body)) == (413, "MANIFEST_INVALID")
+
+
+async def test_deletion(tmp_path: Path) -> None:
+    async with registry(tmp_path) as ask:
+        target = await ask.image("1")
+        await ask.image("2")
+        assert (await ask("DELETE", "/v2/app/manifests/1"))[0] == 202
+        assert (await ask("GET", "/v2/app/manifests/1"))[0] == 404
+        assert (await ask("GET", f"/v2/app/manifests/{target['digest']}"))[0] == 200
+        assert (await ask("DELETE", f"/v2/app/manifests/{target['digest']}"))[0] == 202
+        assert (await ask("GET", "/v2/app/manifests/2"))[0] == 404
+        assert json.loads((await ask("GET", "/v2/app/tags/list"))[2])["tags"] == []
+        assert (
+            code_of((await ask("DELETE", f"/v2/app/manifests/{target['digest']}"))[2]) == "MANIFEST_UNKNOWN"
+        )
+        assert (await ask("DELETE", f"/v2/app/blobs/{digest(b'layer')}"))[0] == 202
+        assert (await ask("GET", f"/v2/app/blobs/{digest(b'layer')}"))[0] == 404
+        assert code_of((await ask("DELETE", f"/v2/app/blobs/{digest(b'layer')}"))[2]) == "BLOB_UNKNOWN"
+    async with registry(tmp_path, delete=False) as ask:
+        status, _, body = await ask("DELETE", "/v2/app/manifests/1")
+        assert (status, code_of(body)) == (405, "UNSUPPORTED")
+
+
+async def test_read_only(tmp_path: Path) -> None:
+    async with registry(tmp_path) as ask:
+        await ask.image("1")
+    async with registry(tmp_path, read_only=True) as ask:
+        assert (await ask("GET", "/v2/app/manifests/1"))[0] == 200
+        for method, path in (("POST", "blobs/uploads/"), ("PUT", "manifests/1"), ("DELETE", "manifests/1")):
+            status, _, body = await ask(method, f"/v2/app/{path}", b"{}")
+            assert (status, code_of(body)) == (405, "UNSUPPORTED")
+
+
+async def test_lists_in_pages(tmp_path: Path) -> None:
+    async with registry(tmp_path, catalog_max=3) as ask:
+        for name in ("b", "a", "c/d", "c/e", "c"):
+            for tag in ("2", "10", "1"):
+                await ask.image(tag, name)
+        assert json.loads((await ask("GET", "/v2/a/tags/list"))[2]) == {"name": "a", "tags": ["1", "10", "2"]}
+        status, headers, body = await ask("GET", "/v2/a/tags/list?n=2")
+        assert json.loads(body)["tags"] == ["1", "10"]
+        assert headers["Link"] == '</v2/a/tags/list?last=10&n=2>; rel="next"'
+        status, headers, body = await ask("GET", "/v2/a/tags/list?last=10&n=2")
+        assert json.loads(body)["tags"] == ["2"]
+        assert "Link" not in headers
+        assert json.loads((await ask("GET", "/v2/a/tags/list?n=0"))[2])["tags"] == []
+        found: list[str] = []
+        path = "/v2/_catalog"
+        while path:
+            status, headers, body = await ask("GET", path)
+            found += json.loads(body)["repositories"]
+            path = headers.get("Link", "").partition(">")[0].removeprefix("<")
+        assert found == ["a", "b", "c", "c/d", "c/e"]
+        for wrong in ("4", "-1", "x", "9" * 30):  # CVE-2023-2253: the figure is bounded
+            status, _, body = await ask("GET", f"/v2/_catalog?n={wrong}")
+            assert (status, code_of(body)) == (400, "PAGINATION_NUMBER_INVALID")
+        assert code_of((await ask("GET", "/v2/absent/tags/list"))[2]) == "NAME_UNKNOWN"
+
+
+async def test_referrers(tmp_path: Path) -> None:
+    async with registry(tmp_path) as ask:
+        subject = await ask.image("1")
+        path = f"/v2/app/referrers/{subject['digest']}"
+        status, headers, body = await ask("GET", path)
+        assert (status, headers["Content-Type"], json.loads(body)["manifests"]) == (200, OCI_INDEX, [])
+        await ask.blob(b"{}")
+        empty = {"mediaType": OCI_EMPTY, "digest": digest(b"{}"), "size": 2}
+        document = {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "artifactType": "text/signature",
+            "config": empty,
+            "layers": [empty],
+            "subject": subject,
+            "annotations": {"by": "me"},
+        }
+        data = json.dumps(document).encode()
+        status, headers, _ = await ask(
+            "PUT", f"/v2/app/manifests/{digest(data)}", data, Content_Type=OCI_MANIFEST
+        )
+        assert (status, headers["Oci-Subject"]) == (201, subject["digest"])
+        (found,) = json.loads((await ask("GET", path))[2])["manifests"]
+        assert found == {
+            "mediaType": OCI_MANIFEST,
+            "digest": digest(data),
+            "size": len(data),
+            "artifactType": "text/signature",
+            "annotations": {"by": "me"},
+        }
+        status, headers, body = await ask("GET", f"{path}?artifactType=text/other")
+        assert (json.loads(body)["manifests"], headers["Oci-Filters-Applied"]) == ([], "artifactType")
+        # What a client without the API has put under the fallback tag is listed too.
+        other = await ask.image("", layer=b"other")
+        index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [other]}).encode()
+        await ask(
+            "PUT", f"/v2/app/manifests/{subject['digest'].replace(':', '-')}", index, Content_Type=OCI_INDEX
+        )
+        assert len(json.loads((await ask("GET", path))[2])["manifests"]) == 2
+        await ask("DELETE", f"/v2/app/manifests/{digest(data)}")
+        assert len(json.loads((await ask("GET", path))[2])["manifests"]) == 1
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v2/../etc/manifests/x",
+        "/v2/a/../../b/manifests/x",
+        "/v2/%2e%2e/%2e%2e/manifests/x",
+        "/v2/a%2f..%2f..%2fb/manifests/x",
+        "/v2/_uploads/x/manifests/y",
+        "/v2/a/_layers/manifests/y",
+        "/v2/UPPER/manifests/x",
+        "/v2/a//b/manifests/x",
+        "/v2/.hidden/manifests/x",
+        "/v2/" + "a" * 300 + "/manifests/x",
+        "/v2/app/manifests/..",
+        "/v2/app/manifests/.x",
+        "/v2/app/manifests/" + "t" * 129,
+        "/v2/app/blobs/sha256:..%2f..%2fx",
+        "/v2/app/blobs/uploads/..%2f..%2fx",
+        "/v2/app/nosuch/x",
+        "/v2/app",
+        "/v3/",
+    ],
+)
+async def test_tricks_with_paths(tmp_path: Path, path: str) -> None:
+    async with registry(tmp_path / "root") as ask:
+        for method in ("GET", "PUT", "DELETE", "PATCH", "HEAD"):
+            status, _, _ = await ask(method, path, b"{}" if method == "PUT" else None)
+            assert 400 <= status < 500, (method, path, status)
+    assert [each.name for each in tmp_path.iterdir()] == ["root"]
+
+
+async def test_unknown_methods_name_the_known_ones(tmp_path: Path) -> None:
+    async with registry(tmp_path) as ask:
+        status, headers, body = await ask("POST", "/v2/app/manifests/x")
+        assert (status, code_of(body), headers["Allow"]) == (405, "UNSUPPORTED", "DELETE, GET, HEAD, PUT")
+        assert (await ask("DELETE", "/v2/_catalog"))[0] == 405
+
+
+async def test_search(tmp_path: Path) -> None:
+    async with registry(tmp_path) as ask:
+        for name in ("tools/git", "tools/make", "other"):
+            await ask.image("1", name)
+        document = json.loads((await ask("GET", "/v1/search?q=tools&n=10"))[2])
+        assert [each["name"] for each in document["results"]] == ["tools/git", "tools/make"]
+        assert len(json.loads((await ask("GET", "/v1/search?q=tools&n=1"))[2])["results"]) == 1
