@@ -14,7 +14,7 @@ from pathlib import Path
 import sampan
 from sampan.errors import Conflict, NotFound
 
-READY_SECONDS = 30
+READY_SECONDS = 120  # emulated machines take half a minute
 
 ENGINE_MARK = "SAMPAN_TEST_ENGINE"
 """In the environment of an engine, its zygote, shims and workers: the name of its bridge."""

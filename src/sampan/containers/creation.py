@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from sampan.containers import modes
+from sampan.containers import apparmor, modes
 from sampan.containers.container import Container
-from sampan.containers.host import app_armor_enabled, host_features
+from sampan.containers.host import host_features
 from sampan.containers.links import DEPRECATED, parse_link
 from sampan.containers.log_options import log_path, merge_log_config
 from sampan.containers.merge import command, image_defaults, merge_image
@@ -206,7 +206,7 @@ class Creation:
             args=args,
             config=config,
             host_config=host,
-            app_armor_profile=_app_armor(labels.apparmor, privileged=host.privileged),
+            app_armor_profile=apparmor.profile_of(labels.apparmor, privileged=host.privileged),
         )
 
     async def _make(
@@ -276,13 +276,6 @@ def _manifest(image: ResolvedImage) -> dict[str, Any]:
     if image.platform.variant:
         platform["variant"] = image.platform.variant
     return {**descriptor, "platform": platform}
-
-
-def _app_armor(wanted: str, *, privileged: bool) -> str:
-    """The profile to run under; dockerd ignores the option where the kernel has no AppArmor."""
-    if not app_armor_enabled():
-        return ""
-    return wanted or ("unconfined" if privileged else "")
 
 
 def _endpoints(

@@ -232,7 +232,7 @@ def build_process(
         ).no_new_privileges,
         "oomScoreAdj": host.oom_score_adj,
     }
-    if record.app_armor_profile and not privileged and record.app_armor_profile != "unconfined":
+    if record.app_armor_profile:  # of a privileged exec as well: it is the container that is confined
         process["apparmorProfile"] = record.app_armor_profile
     return process
 

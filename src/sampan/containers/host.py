@@ -35,16 +35,6 @@ class HostFeatures(NamedTuple):
 
 
 @lru_cache(maxsize=1)
-def app_armor_enabled() -> bool:
-    """Whether the kernel confines programs by AppArmor profiles."""
-    try:
-        with open("/sys/module/apparmor/parameters/enabled", encoding="ascii") as file:
-            return file.read(1) == "Y"
-    except OSError:
-        return False
-
-
-@lru_cache(maxsize=1)
 def host_features() -> HostFeatures:
     """Looked up once: the machine does not change under a running engine."""
     cpus = len(os.sched_getaffinity(0))

@@ -17,7 +17,13 @@ _OF_DOCKERD = (
     "Cannot mkdir: ",
 )
 """dockerd finds these out itself, before it asks a runtime: no coat around them."""
-_STEPS_OF_INIT = ("exec", "error mounting ", "error setting rlimits ", "can't mask paths")
+_STEPS_OF_INIT = (
+    "exec",
+    "error mounting ",
+    "error setting rlimits ",
+    "can't mask paths",
+    "unable to apply apparmor profile",
+)
 _WRONG_KIND = (
     ": Are you trying to mount a directory onto a file (or vice-versa)?"
     " Check if the specified host path exists and is the expected type"

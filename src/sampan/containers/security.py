@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sampan.errors import InvalidParameter
+from sampan.errors import InvalidParameter, NotSupported
 
+_SELINUX = "/sys/fs/selinux/enforce"
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
@@ -53,6 +55,15 @@ def parse_security_options(options: Iterable[str], *, no_new_privileges: bool = 
             case _:
                 raise InvalidParameter(f'invalid --security-opt 2: "{option}"')
     return result
+
+
+def check_labels(labels: Iterable[str]) -> None:
+    """Raises `NotSupported` for an SELinux label where the kernel would enforce it; elsewhere dockerd passes labels over too."""
+    wanted = [label for label in labels if label != "disable"]
+    if wanted and os.path.exists(_SELINUX):
+        raise NotSupported(
+            f"SELinux labels are not supported: --security-opt label={wanted[0]}: use label=disable"
+        )
 
 
 def _boolean(value: str, option: str) -> bool:

@@ -122,7 +122,7 @@ def _process(
     limits.update({limit.name: limit for limit in host.ulimits or ()})
     if limits:
         process["rlimits"] = rlimits(list(limits.values()))
-    if record.app_armor_profile and record.app_armor_profile != "unconfined":
+    if record.app_armor_profile:
         process["apparmorProfile"] = record.app_armor_profile
     if record.process_label:
         process["selinuxLabel"] = record.process_label

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sampan.containers import modes
+from sampan.containers import apparmor, modes
 from sampan.containers.container import Container
 from sampan.containers.init_program import run_under_init
 from sampan.containers.launch_errors import StartFailure, start_failure
@@ -97,6 +97,7 @@ class Starting:
             rootfs = remapping.mapped(rootfs)
         shared = self._shared_namespaces(container)
         self._take_over_hostname(container)
+        await apparmor.ensure_loaded(services.workers, record.app_armor_profile)
         mounts = await self._mounting.mount(container)
         shim: Shim | None = None
         try:

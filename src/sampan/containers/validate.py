@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from sampan.containers import capabilities, modes
 from sampan.containers.host import HostFeatures
-from sampan.containers.security import parse_security_options
+from sampan.containers.security import check_labels, parse_security_options
 from sampan.containers.signals import parse_signal
 from sampan.containers.validate_resources import validate_resources
 from sampan.engineapi.container import ContainerConfig, HealthConfig, HostConfig, PortBinding, RestartPolicy
@@ -104,7 +104,7 @@ def validate_host_config(
     warnings = validate_resources(host, features, update=update)
     _modes(host)
     _numbers(host)
-    parse_security_options(host.security_opt or ())
+    check_labels(parse_security_options(host.security_opt or ()).labels)
     if host.runtime and host.runtime not in runtimes:
         raise InvalidParameter(f"unknown or invalid runtime name: {host.runtime}")
     if host.network_mode == "host" and host.port_bindings:

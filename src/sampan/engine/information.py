@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sampan.containers import apparmor
 from sampan.containers.host import HostFeatures, host_features
 from sampan.engineapi.system import (
     Commit,
@@ -185,10 +186,7 @@ def _os_release() -> dict[str, str]:
 
 def _security_options(config: EngineConfig, *, v2: bool, remapped: bool) -> list[str]:
     options = []
-    if (
-        Path("/sys/module/apparmor/parameters/enabled").exists()
-        and _read("/sys/module/apparmor/parameters/enabled") == "Y"
-    ):
+    if apparmor.confines():
         options.append("name=apparmor")
     options.append(f"name=seccomp,profile={config.seccomp_profile or 'builtin'}")
     if remapped:

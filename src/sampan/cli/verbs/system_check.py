@@ -59,6 +59,8 @@ def _verdicts() -> Iterator[Verdict]:
     yield from _namespaces()
     yield _cgroups()
     yield _seccomp()
+    yield _apparmor()
+    yield _selinux()
     yield from _network()
     yield from _tools()
 
@@ -118,15 +120,31 @@ def _namespaces() -> Iterator[Verdict]:
 def _cgroups() -> Verdict:
     root = "/sys/fs/cgroup"
     if os.path.exists(f"{root}/cgroup.controllers"):
-        with open(f"{root}/cgroup.controllers", encoding="ascii") as file:
-            have = set(file.read().split())
-        kind, lacking = "v2", {"cpu", "memory", "pids"} - have
-    else:
-        kind = "v1"
-        have = set(os.listdir(root)) if os.path.isdir(root) else set()
-        lacking = {"cpu", "memory", "pids", "devices", "freezer"} - have
+        return _cgroups_v2(root)
+    have = set(os.listdir(root)) if os.path.isdir(root) else set()
+    lacking = {"cpu", "cpuset", "memory", "pids", "devices", "freezer", "blkio"} - have
     remedy = f"mount the controllers {', '.join(sorted(lacking))} below {root}" if lacking else ""
+    kind = "v1, hybrid (limits by v1)" if "unified" in have else "v1"
     return Verdict("cgroups", kind, remedy, needed=len(have) == 0)
+
+
+def _cgroups_v2(root: str) -> Verdict:
+    """The controllers that an engine of this user may hand to containers: root's all, another user's what was delegated."""
+    user = os.geteuid()
+    directory = root if user == 0 else f"{root}/user.slice/user-{user}.slice/user@{user}.service"
+    try:
+        with open(f"{directory}/cgroup.controllers", encoding="ascii") as file:
+            have = set(file.read().split())
+    except OSError:
+        have = set()
+    lacking = ", ".join(sorted({"cpu", "cpuset", "io", "memory", "pids"} - have))
+    if not lacking:
+        remedy = ""
+    elif user == 0:
+        remedy = f"without the controllers {lacking} their limits are discarded: see cgroup_disable= in /proc/cmdline"
+    else:
+        remedy = f"delegate {lacking} to this user: systemctl edit user@.service, [Service] Delegate=yes"
+    return Verdict("cgroups", "v2", remedy, needed=not have and user == 0)
 
 
 def _seccomp() -> Verdict:
@@ -137,6 +155,32 @@ def _seccomp() -> Verdict:
         "present" if present else "absent",
         "" if present else "a kernel with CONFIG_SECCOMP_FILTER",
     )
+
+
+def _apparmor() -> Verdict:
+    try:
+        with open("/sys/module/apparmor/parameters/enabled", encoding="ascii") as file:
+            enabled = file.read(1) == "Y"
+    except OSError:
+        enabled = False
+    if not enabled:
+        return Verdict("apparmor", "not in use on this machine", "")
+    if not os.path.isdir("/sys/kernel/security/apparmor"):
+        remedy = (
+            "mount -t securityfs securityfs /sys/kernel/security (until then no profile confines containers)"
+        )
+        return Verdict("apparmor", "in use, its policy out of sight", remedy, needed=False)
+    parser = shutil.which("apparmor_parser", path=f"/sbin:/usr/sbin:{os.environ.get('PATH', '')}")
+    remedy = (
+        "" if parser else "apt-get install apparmor (without apparmor_parser no profile confines containers)"
+    )
+    return Verdict("apparmor", "in use" if parser else "in use, no apparmor_parser", remedy, needed=False)
+
+
+def _selinux() -> Verdict:
+    enforced = os.path.exists("/sys/fs/selinux/enforce")
+    remedy = "containers get no labels of their own: --security-opt label=disable says so" if enforced else ""
+    return Verdict("selinux", "in use" if enforced else "not in use on this machine", remedy, needed=False)
 
 
 def _network() -> Iterator[Verdict]:

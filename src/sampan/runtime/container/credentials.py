@@ -158,14 +158,29 @@ def set_label(proc: Proc, profile: str) -> None:
     """
     if not profile:
         return
+    attribute = _attribute(proc, "exec")
+    with Step(f"unable to apply apparmor profile: apparmor failed to apply profile: write /proc/{attribute}"):
+        proc.write(attribute, "exec " + profile)
+
+
+def open_label(proc: Proc) -> int:
+    """A descriptor by which the caller, and nobody else, can put itself under a profile later (`become_labelled`)."""
+    return proc.open(_attribute(proc, "current"), os.O_WRONLY)
+
+
+def become_labelled(descriptor: int, profile: str) -> None:
+    """Be confined by the profile from now on, as is every program executed. Closes the descriptor. Raises LaunchError."""
+    with Step("unable to apply apparmor profile: apparmor failed to apply profile"):
+        os.write(descriptor, f"changeprofile {profile}".encode())
+    os.close(descriptor)
+
+
+def _attribute(proc: Proc, name: str) -> str:
     if not _apparmor_enabled():
         raise LaunchError("apparmor: config provided but apparmor not supported", "other")
     # The directory of its own exists since Linux 5.8; before, the file belongs to whichever LSM is major.
-    attribute = "self/attr/apparmor/exec"
-    if not proc.exists(attribute):
-        attribute = "self/attr/exec"
-    with Step(f"apparmor: setting profile {profile}"):
-        proc.write(attribute, "exec " + profile)
+    attribute = f"self/attr/apparmor/{name}"
+    return attribute if proc.exists(attribute) else f"self/attr/{name}"
 
 
 def _apparmor_enabled() -> bool:

@@ -44,6 +44,8 @@ class Departure:
         # Without no-new-privileges the kernel takes a filter from CAP_SYS_ADMIN only; with it, the filter can
         # come last of all, and then it need not allow anything but execve.
         admin = seccomp is not None and not process.get("noNewPrivileges", False)
+        self._proc = proc
+        self._label = -1
         self._credentials = credentials.Credentials(process, proc, keep_admin=admin)
 
     def resolve_user(self, root: int, user: str | None, groups: list[str]) -> None:
@@ -59,6 +61,13 @@ class Departure:
                 self._credentials.bound_only()
         elif not self._environment.get("HOME"):
             self._environment["HOME"] = users.home_of(root, self._process.get("user", {}).get("uid", 0))
+
+    def take_label(self) -> None:
+        """Arrange for the program's AppArmor profile, and for its init's: that one executes nothing, but stays in there."""
+        profile = self._process.get("apparmorProfile", "")
+        credentials.set_label(self._proc, profile)
+        if profile and self.under_init:
+            self._label = move_up(credentials.open_label(self._proc))
 
     def take_stdio(self, descriptors: list[int], slave: int) -> None:
         """Put the standard streams into place: three descriptors, or the terminal's slave."""
@@ -106,6 +115,8 @@ class Departure:
         with Step("unable to apply caps"):
             self._credentials.finish()
         if self.under_init:
+            if self._label >= 0:
+                credentials.become_labelled(self._label, self._process["apparmorProfile"])
             return reaper.run_beneath(self._execute)
         return self._execute()
 

@@ -90,7 +90,7 @@ def _settle(
     departure = Departure(spec["process"], proc, program_of(message))
     departure.under_init = config.get("init", False)
     departure.resolve_user(root.fd, config.get("user"), config.get("groups", []))
-    credentials.set_label(proc, spec["process"].get("apparmorProfile", ""))
+    departure.take_label()
     _make_working_directory(root.fd, spec["process"])
     root.finish(linux.get("maskedPaths", []), linux.get("readonlyPaths", []))
     if spec.get("root", {}).get("readonly", False):
