@@ -81,7 +81,7 @@ def test_ordinary_work_is_allowed(engine: RunningEngine) -> None:
     script = (
         "set -e; cd /tmp; echo x > a; ln a b; mkfifo f; chmod 700 a; kill -0 1; (sleep 100 & kill $!); ps > /dev/null;"
         " echo 1 > /proc/self/oom_score_adj; cat /proc/meminfo /proc/sys/kernel/hostname > /dev/null;"
-        " httpd -p 8080; wget -q -O /dev/null http://127.0.0.1:8080/tmp/a; mkdir d; chroot / true; echo done"
+        " httpd -p 8080; wget -q -O /dev/null http://127.0.0.1:8080/a; mkdir d; chroot / true; echo done"
     )
     assert engine.docker("run", "--rm", "busybox", "sh", "-c", script).stdout == "done\n"
 
