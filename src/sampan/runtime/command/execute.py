@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 
 from sampan.errors import InvalidParameter, SampanError
 from sampan.runtime.command import state, terminal
-from sampan.runtime.command.lifecycle import filter_of, preserved_descriptors, write_pid_file
+from sampan.runtime.command.lifecycle import (
+    check_environment,
+    filter_of,
+    preserved_descriptors,
+    text_of,
+    warn_of_capabilities,
+    write_pid_file,
+)
 from sampan.runtime.interface import LaunchError
 
 if TYPE_CHECKING:
@@ -32,7 +39,7 @@ def execute(context: Context, options: Parsed) -> None:
     except LaunchError as error:
         _fail(context, f"exec failed: unable to start container process: {error}")
     except (SampanError, OSError) as error:
-        _fail(context, f"exec failed: {error}")
+        _fail(context, f"exec failed: {text_of(error)}")
 
 
 def _fail(context: Context, message: str) -> NoReturn:
@@ -50,6 +57,8 @@ def _execute(context: Context, options: Parsed) -> None:
         raise InvalidParameter("cannot exec in a paused container (use --ignore-paused to override)")
     spec = container.record["spec"]
     process = _process(spec, options)
+    warn_of_capabilities(context, process)
+    check_environment(process)
     detached = options.flag("detach")
     wants_terminal = process.get("terminal", False)
     console_socket = options.text("console-socket")
@@ -103,7 +112,13 @@ def _process(spec: Spec, options: Parsed) -> Process:
 
     if options.text("process"):
         with open(options.text("process"), encoding="utf-8", errors="surrogateescape") as file:
-            return check_process(json.load(file))
+            try:
+                document = json.load(file)
+            except ValueError as error:
+                raise InvalidParameter(f"{options.text('process')}: {error}") from None
+        if isinstance(document, dict):
+            _refuse_incomplete(document)
+        return check_process(document)
     if len(options.rest) < 2:
         raise InvalidParameter("process args cannot be empty")
     process: Process = {**spec["process"], "args": options.rest[1:]}
@@ -112,6 +127,7 @@ def _process(spec: Spec, options: Parsed) -> Process:
     process["env"] = [*process.get("env", []), *options.lists.get("env", [])]
     if options.text("cwd"):
         process["cwd"] = options.text("cwd")
+    _refuse_incomplete(process)
     if options.text("apparmor"):
         process["apparmorProfile"] = options.text("apparmor")
     if options.text("process-label"):
@@ -130,20 +146,40 @@ def _process(spec: Spec, options: Parsed) -> Process:
     return check_process(process)
 
 
+def _refuse_incomplete(process: Process | dict[str, object]) -> None:
+    if not process.get("cwd"):
+        raise InvalidParameter("Cwd property must not be empty")
+    if not str(process["cwd"]).startswith("/"):
+        raise InvalidParameter("Cwd must be an absolute path")
+    if not process.get("args"):
+        raise InvalidParameter("args must not be empty")
+
+
 def _set_user(process: Process, options: Parsed) -> None:
     user = options.text("user")
     groups = options.lists.get("additional-gids", [])
     if not user and not groups:
         return
     identity = dict(process.get("user", {}))
-    try:
-        if user:
-            uid, _, gid = user.partition(":")
-            identity["uid"] = int(uid)
-            if gid:
-                identity["gid"] = int(gid)
-        if groups:
-            identity["additionalGids"] = [int(group) for group in groups]
-    except ValueError:
-        raise InvalidParameter(f"parsing {user or groups} as ids: invalid syntax") from None
+    if user:
+        uid, colon, gid = user.partition(":")
+        if colon:
+            identity["gid"] = _id("gid", gid)
+        identity["uid"] = _id("uid", uid)
+    if groups:
+        identity["additionalGids"] = [int(group) for group in groups]
     process["user"] = identity  # type: ignore[typeddict-item]
+
+
+def _id(kind: str, text: str) -> int:
+    try:
+        return _number(text)
+    except InvalidParameter as error:
+        raise InvalidParameter(f"parsing {text} as int for {kind} failed: {error}") from None
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InvalidParameter(f'strconv.Atoi: parsing "{text}": invalid syntax') from None

@@ -17,7 +17,7 @@ from sampan.runtime.command import state
 from sampan.runtime.interface import LaunchError
 
 if TYPE_CHECKING:
-    from sampan.oci.runtime import Spec
+    from sampan.oci.runtime import Process, Spec
     from sampan.runtime.command.arguments import Parsed
     from sampan.runtime.command.main import Context
     from sampan.runtime.container.stub import Stub
@@ -32,7 +32,7 @@ def create(context: Context, options: Parsed) -> None:
     try:
         _create(context, options, detached=True)[1].close()
     except (LaunchError, SampanError, OSError) as error:
-        context.fail(f"runc create failed: {_text(error)}")
+        context.fail(f"runc create failed: {text_of(error)}")
 
 
 def run(context: Context, options: Parsed) -> None:
@@ -52,7 +52,7 @@ def run(context: Context, options: Parsed) -> None:
             _destroy(container)
             raise
     except (LaunchError, SampanError, OSError) as error:
-        context.fail(f"runc run failed: {_text(error)}")
+        context.fail(f"runc run failed: {text_of(error)}")
     if foreground is None:
         return
     code = foreground.wait()
@@ -68,6 +68,8 @@ def start(context: Context, options: Parsed) -> None:
     status = container.status()
     if status == "stopped":
         context.fail("cannot start a container that has stopped")
+    if status == "paused":
+        context.fail("cannot start a container in the paused state")
     if status != "created":
         context.fail("cannot start an already running container")
     from sampan.runtime.container.remote import start_remote
@@ -92,7 +94,10 @@ def kill(context: Context, options: Parsed) -> None:
         return
     if not container.is_alive():
         context.fail("container not running")
-    _signal_init(container, number)
+    try:
+        _signal_init(container, number)
+    except InvalidParameter as error:
+        context.fail(str(error))
 
 
 def delete(context: Context, options: Parsed) -> None:
@@ -136,13 +141,31 @@ def resume(context: Context, options: Parsed) -> None:
 # -- parts ------------------------------------------------------------------------------------------------
 
 
-def _text(error: Exception) -> str:
+def text_of(error: Exception) -> str:
+    """An error in runc's, that is in Go's, words."""
     if isinstance(error, LaunchError):
         return f"unable to start container process: {error}"
     if isinstance(error, OSError):
-        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        where = f"open {os.fsdecode(error.filename)}: " if error.filename else ""
         return f"{where}{(error.strerror or str(error)).lower()}"
     return str(error)
+
+
+def check_environment(process: Process) -> None:
+    """Raises LaunchError for an entry that is no assignment."""
+    for entry in process.get("env", []):
+        if "=" not in entry:
+            raise LaunchError(f'invalid environment variable: "{entry}"', "other")
+
+
+def warn_of_capabilities(context: Context, process: Process) -> None:
+    """Those that this kernel does not have are left out, and that is said."""
+    from sampan.linux.capabilities import NAMES, last_capability
+
+    known = {f"CAP_{name.removeprefix('CAP_')}" for name in list(NAMES)[: last_capability() + 1]}
+    asked = {name for names in process.get("capabilities", {}).values() for name in names}  # type: ignore[attr-defined]
+    if unknown := sorted(asked - known):
+        context.write_log("warning", f"ignoring unknown or unavailable capabilities: [{' '.join(unknown)}]")
 
 
 def _load(context: Context, container_id: str) -> state.Container:
@@ -237,6 +260,8 @@ def _create(context: Context, options: Parsed, *, detached: bool) -> tuple[state
     except OSError as error:
         raise InvalidParameter(f"chdir {bundle}: {(error.strerror or '').lower()}") from None
     spec = load_spec(bundle)
+    warn_of_capabilities(context, spec["process"])
+    check_environment(spec["process"])
     state.check_id(options.rest[0])
     wants_terminal = spec["process"].get("terminal", False)
     terminal.check_console(
@@ -368,7 +393,12 @@ def _signal_init(container: state.Container, number: int) -> None:
     try:
         # Checked after the pidfd is open: from here on it cannot become another process.
         if container.is_alive():
-            pidfd_send_signal(pidfd, number)
+            try:
+                pidfd_send_signal(pidfd, number)
+            except OSError as error:
+                if isinstance(error, ProcessLookupError):
+                    raise
+                raise InvalidParameter(f"unable to signal init: {(error.strerror or '').lower()}") from None
             if number == signal.SIGKILL and container.cgroup.frozen():
                 container.cgroup.thaw()
     except ProcessLookupError:
@@ -401,7 +431,7 @@ def _destroy(container: state.Container) -> None:
 
 
 def _signal_number(context: Context, text: str) -> int:
-    if text.isdigit():
+    if text.removeprefix("-").isdigit():
         return int(text)
     name = text.upper()
     number = getattr(signal, name if name.startswith("SIG") else "SIG" + name, None)

@@ -89,11 +89,14 @@ def ps(context: Context, options: Parsed) -> None:
     pids = container.cgroup.processes()
     form = options.text("format") or "table"
     if form == "json":
-        sys.stdout.write(json.dumps(pids, separators=(",", ":")) + "\n")
+        sys.stdout.write(json.dumps(pids or None, separators=(",", ":")) + "\n")
         return
     if form != "table":
         context.fail("invalid format option")
-    lines = _run_ps(options.rest[1:] or ["-ef"])
+    try:
+        lines = _run_ps(options.rest[1:] or ["-ef"])
+    except OSError as error:
+        context.fail(str(error))
     try:
         column = lines[0].split().index("PID")
     except (IndexError, ValueError):
@@ -107,11 +110,16 @@ def ps(context: Context, options: Parsed) -> None:
 
 
 def _run_ps(arguments: list[str]) -> list[str]:
-    reading, writing = os.pipe2(os.O_CLOEXEC)
-    actions = [(os.POSIX_SPAWN_DUP2, writing, 1)]
+    """The lines that it prints. Raises OSError with what it says when it fails."""
+    output, errors = (os.memfd_create(name, os.MFD_CLOEXEC) for name in ("output", "errors"))
+    actions = [(os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, errors, 2)]
     pid = os.posix_spawnp("ps", ["ps", *arguments], os.environ, file_actions=actions)
-    os.close(writing)
-    with open(reading, encoding="utf-8", errors="replace") as file:
-        text = file.read()
-    os.waitpid(pid, 0)
-    return text.splitlines()
+    _, status = os.waitpid(pid, 0)
+    texts = []
+    for descriptor in (output, errors):
+        with open(descriptor, encoding="utf-8", errors="replace") as file:
+            file.seek(0)
+            texts.append(file.read())
+    if status != 0:
+        raise OSError(f"exit status {os.waitstatus_to_exitcode(status)}: {texts[1]}")
+    return texts[0].splitlines()

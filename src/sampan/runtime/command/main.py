@@ -15,7 +15,6 @@ from sampan.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TextIO
 
 _EXIT_UNKNOWN_COMMAND = 3
 
@@ -93,7 +92,7 @@ COMMANDS: dict[str, Command] = {
     "events": Command(
         "print out-of-memory events and statistics", "<container-id>",
         (
-            Option(("interval",), "text", "time between statistics", "5s"),
+            Option(("interval",), "duration", "time between statistics", "5s"),
             Option(("stats",), "flag", "print statistics once and end"),
         ), _ONE, "resources:events",
     ),
@@ -105,7 +104,7 @@ COMMANDS: dict[str, Command] = {
             Option(("env", "e"), "texts", "set an environment variable"),
             Option(("tty", "t"), "flag", "give it a terminal"),
             Option(("user", "u"), "text", "uid[:gid]"),
-            Option(("additional-gids", "g"), "texts", "further groups"),
+            Option(("additional-gids", "g"), "numbers", "further groups"),
             Option(("process", "p"), "text", "file with the process as JSON"),
             Option(("detach", "d"), "flag", "do not wait for it"),
             _PID_FILE,
@@ -154,7 +153,10 @@ COMMANDS: dict[str, Command] = {
         "change a container's limits", "<container-id>",
         (
             Option(("resources", "r"), "text", "JSON file with the limits, - for stdin; all else is then ignored"),
-            *(Option((name,), "text", text) for name, text in _UPDATE_NUMBERS),
+            *(
+                Option((name,), "number" if name in ("blkio-weight", "pids-limit") else "text", text)
+                for name, text in _UPDATE_NUMBERS
+            ),
         ), _ONE, "resources:update",
     ),
 }  # fmt: skip
@@ -215,6 +217,8 @@ def main(arguments: list[str] | None = None) -> None:
         else:
             _dispatch(context, options.rest[0], options.rest[1:])
     except UsageError as error:
+        sys.stdout.write(f"Incorrect Usage. {error}\n\n")
+        _print_help()
         context.fail(str(error))
 
 
@@ -225,15 +229,26 @@ def _dispatch(context: Context, name: str, arguments: list[str]) -> None:
     if any(argument in ("--help", "-h") for argument in arguments[:1]):
         _print_command_help(name, command)
         return
-    parsed = parse(command.options, arguments)
-    low, high = command.count
-    if len(parsed.rest) < low or (high is not None and len(parsed.rest) > high):
-        wanted = (
-            f"exactly {low}" if low == high else f"a minimum of {low}" if high is None else f"{low} to {high}"
-        )
-        _print_command_help(name, command, sys.stderr)
-        context.fail(f'sampan-runtime: "{name}" requires {wanted} argument(s)')
+    try:
+        parsed = parse(command.options, arguments)
+    except UsageError as error:
+        sys.stdout.write(f"Incorrect Usage: {error}\n\n")
+        _print_command_help(name, command)
+        context.fail(str(error))
+    if wanted := _wrong_count(len(parsed.rest), *command.count):
+        sys.stdout.write("Incorrect Usage.\n\n")
+        _print_command_help(name, command)
+        context.fail(f'{sys.argv[0]}: "{name}" requires {wanted} argument(s)')
     _function(command.function)(context, parsed)
+
+
+def _wrong_count(count: int, low: int, high: int | None) -> str:
+    """What is asked for instead; "" when the number of arguments is right."""
+    if low == high and count != low:
+        return f"exactly {low}"
+    if count < low:
+        return f"a minimum of {low}"
+    return f"a maximum of {high}" if high is not None and count > high else ""
 
 
 def _function(place: str) -> Callable[[Context, Parsed], None]:
@@ -263,7 +278,7 @@ def _print_help() -> None:
     )
 
 
-def _print_command_help(name: str, command: Command, stream: TextIO | None = None) -> None:
+def _print_command_help(name: str, command: Command) -> None:
     options = " [command options]" if command.options else ""
     text = (
         f"NAME:\n   sampan-runtime {name} - {command.about}\n\n"
@@ -271,4 +286,4 @@ def _print_command_help(name: str, command: Command, stream: TextIO | None = Non
     )
     if command.options:
         text += f"\nOPTIONS:\n{format_options(command.options)}"
-    (stream or sys.stdout).write(text)
+    sys.stdout.write(text)

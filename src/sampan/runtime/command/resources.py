@@ -6,10 +6,11 @@ import json
 import os
 import select
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from sampan.errors import InvalidParameter, SampanError
 from sampan.runtime.command import state
+from sampan.runtime.command.lifecycle import text_of
 
 if TYPE_CHECKING:
     from sampan.cgroups.interface import Stats
@@ -30,7 +31,7 @@ _NUMBERS = {
     "blkio-weight": ("blockIO", "weight"),
 }
 _TEXTS = {"cpuset-cpus": ("cpu", "cpus"), "cpuset-mems": ("cpu", "mems")}
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_INTERVAL = 5.0
 
 
 def update(context: Context, options: Parsed) -> None:
@@ -45,7 +46,7 @@ def update(context: Context, options: Parsed) -> None:
                 known.setdefault(section, {}).update(values)
         container.save()
     except (SampanError, OSError, ValueError) as error:
-        context.fail(str(error))
+        context.fail(text_of(error))
 
 
 def _resources(options: Parsed) -> Resources:
@@ -73,11 +74,21 @@ def _number(name: str, text: str) -> int:
     try:
         return int(text[:-1]) * scale if scale and name.startswith("memory") else int(text)
     except ValueError:
-        raise InvalidParameter(f"invalid value for {name}: {text}") from None
+        kind = "Int" if name in ("cpu-quota", "cpu-rt-runtime") else "Uint"
+        reason = (
+            f"invalid size: '{text}'"
+            if name.startswith("memory")
+            else f'strconv.Parse{kind}: parsing "{text}": invalid syntax'
+        )
+        raise InvalidParameter(f"invalid value for {name}: {reason}") from None
 
 
 def events(context: Context, options: Parsed) -> None:
     """Statistics once (--stats), or until the container's end, with out-of-memory events."""
+    interval = options.seconds("interval")
+    interval = _INTERVAL if interval is None else interval
+    if interval <= 0:
+        context.fail("duration interval must be greater than 0")
     try:
         container = state.load(context.root, options.rest[0])
         if not container.is_alive():
@@ -85,7 +96,7 @@ def events(context: Context, options: Parsed) -> None:
         if options.flag("stats"):
             _print(container, "stats", _statistics(container.cgroup.stats()))
         else:
-            _follow(container, _seconds(options.text("interval") or "5s"))
+            _follow(container, interval)
     except (SampanError, OSError) as error:
         context.fail(str(error))
 
@@ -105,20 +116,6 @@ def _follow(container: state.Container, interval: float) -> None:
     finally:
         watch.close()
         os.close(pidfd)
-
-
-def _seconds(text: str) -> float:
-    for unit in ("ms", "s", "m", "h"):
-        if text.endswith(unit):
-            try:
-                return float(text.removesuffix(unit)) * _UNITS[unit]
-            except ValueError:
-                break
-    _bad_interval(text)
-
-
-def _bad_interval(text: str) -> NoReturn:
-    raise InvalidParameter(f'invalid value "{text}" for flag -interval: time: invalid duration "{text}"')
 
 
 def _print(container: state.Container, kind: str, data: object) -> None:

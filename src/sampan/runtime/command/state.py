@@ -43,6 +43,8 @@ class Record(TypedDict, total=False):
 
 def check_id(container_id: str) -> str:
     """The id itself. Raises InvalidParameter: it becomes a directory's name."""
+    if not container_id:
+        raise InvalidParameter("container id cannot be empty")
     if not _ID.fullmatch(container_id) or container_id in (".", ".."):
         raise InvalidParameter("invalid container ID format")
     return container_id
@@ -74,9 +76,9 @@ class Container:
         """created, running, paused or stopped, as runc names them."""
         if not self.is_alive():
             return "stopped"
-        if os.path.exists(os.path.join(self.directory, START_SOCKET)):
-            return "created"
-        return "paused" if self.cgroup.frozen() else "running"
+        if self.cgroup.frozen():
+            return "paused"
+        return "created" if os.path.exists(os.path.join(self.directory, START_SOCKET)) else "running"
 
     def save(self) -> None:
         """Write the record, atomically."""
@@ -99,6 +101,8 @@ def reserve(root: str, container_id: str) -> str:
         os.mkdir(directory, 0o700)
     except FileExistsError:
         raise InvalidParameter("container with given ID already exists") from None
+    except OSError as error:
+        raise InvalidParameter(f"lstat {directory}: {(error.strerror or '').lower()}") from None
     return directory
 
 

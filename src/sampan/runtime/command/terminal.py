@@ -19,7 +19,11 @@ _NOT_FORWARDED = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE
 def send_master(path: str, master: int) -> None:
     """Pass the master side to the listener at `path`. Raises OSError."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.connect(path)
+        try:
+            connection.connect(path)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise InvalidParameter(f"dial unix {path}: connect: {reason}") from None
         connection.sendmsg(
             [b"/dev/ptmx"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [master]))]
         )
