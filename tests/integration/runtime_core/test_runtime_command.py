@@ -153,7 +153,7 @@ def test_errors_go_to_the_log_as_json(bundle: Bundle, tmp_path: Path) -> None:
     ("path", "value", "message"),
     [
         (("process", "args"), "true", "process.args: expected a list"),
-        (("process", "cwd"), "tmp", "process.cwd: expected an absolute path"),
+        (("process", "cwd"), "tmp", "Cwd must be an absolute path"),
         (("process", "user"), {"uid": 1 << 31}, "process.user.uid: 2147483648 is not between"),
         (("linux", "namespaces"), [{"type": "net"}], "linux.namespaces[0].type: expected one of"),
         (("mounts",), [{"type": "proc"}], "mounts[0].destination: missing"),

@@ -63,7 +63,12 @@ def _seccomp() -> dict[str, Any]:
 
 def spec(context: Context, options: Parsed) -> None:
     """Write a `config.json` that runs `sh` in the bundle's `rootfs`, and refuse to overwrite one."""
-    path = os.path.join(options.text("bundle") or ".", "config.json")
+    bundle = options.text("bundle")
+    if bundle and not os.path.isdir(bundle):
+        context.fail(
+            f"chdir {bundle}: {'not a directory' if os.path.exists(bundle) else 'no such file or directory'}"
+        )
+    path = os.path.join(bundle or ".", "config.json")
     document = example_spec(rootless=options.flag("rootless"))
     try:
         with open(path, "x", encoding="utf-8") as file:

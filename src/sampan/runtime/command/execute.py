@@ -13,6 +13,7 @@ from sampan.runtime.command.lifecycle import (
     check_environment,
     filter_of,
     preserved_descriptors,
+    refuse_incomplete,
     text_of,
     warn_of_capabilities,
     write_pid_file,
@@ -116,8 +117,7 @@ def _process(spec: Spec, options: Parsed) -> Process:
                 document = json.load(file)
             except ValueError as error:
                 raise InvalidParameter(f"{options.text('process')}: {error}") from None
-        if isinstance(document, dict):
-            _refuse_incomplete(document)
+        refuse_incomplete(document)
         return check_process(document)
     if len(options.rest) < 2:
         raise InvalidParameter("process args cannot be empty")
@@ -127,7 +127,7 @@ def _process(spec: Spec, options: Parsed) -> Process:
     process["env"] = [*process.get("env", []), *options.lists.get("env", [])]
     if options.text("cwd"):
         process["cwd"] = options.text("cwd")
-    _refuse_incomplete(process)
+    refuse_incomplete(process)
     if options.text("apparmor"):
         process["apparmorProfile"] = options.text("apparmor")
     if options.text("process-label"):
@@ -144,15 +144,6 @@ def _process(spec: Spec, options: Parsed) -> Process:
         process["capabilities"] = capabilities  # type: ignore[typeddict-item]
     _set_user(process, options)
     return check_process(process)
-
-
-def _refuse_incomplete(process: Process | dict[str, object]) -> None:
-    if not process.get("cwd"):
-        raise InvalidParameter("Cwd property must not be empty")
-    if not str(process["cwd"]).startswith("/"):
-        raise InvalidParameter("Cwd must be an absolute path")
-    if not process.get("args"):
-        raise InvalidParameter("args must not be empty")
 
 
 def _set_user(process: Process, options: Parsed) -> None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _SECCOMP_CACHE = ".sampan-seccomp"
 _DELETE_SECONDS = 10.0
+_FOUND_EARLY = ('sysctl "', "unable to set hostname", "unable to set domainname", "invalid rootfs: ")
+"""What runc finds wrong before it makes a process."""
 
 
 def create(context: Context, options: Parsed) -> None:
@@ -143,6 +145,8 @@ def resume(context: Context, options: Parsed) -> None:
 
 def text_of(error: Exception) -> str:
     """An error in runc's, that is in Go's, words."""
+    if isinstance(error, LaunchError) and str(error).startswith(_FOUND_EARLY):
+        return str(error)
     if isinstance(error, LaunchError):
         return f"unable to start container process: {error}"
     if isinstance(error, OSError):
@@ -151,11 +155,11 @@ def text_of(error: Exception) -> str:
     return str(error)
 
 
-def check_environment(process: Process) -> None:
-    """Raises LaunchError for an entry that is no assignment."""
+def check_environment(process: Process, place: str = "") -> None:
+    """Raises LaunchError for an entry that is no assignment; `place` begins the message."""
     for entry in process.get("env", []):
         if "=" not in entry:
-            raise LaunchError(f'invalid environment variable: "{entry}"', "other")
+            raise LaunchError(f'{place}invalid environment variable: "{entry}"', "other")
 
 
 def warn_of_capabilities(context: Context, process: Process) -> None:
@@ -187,13 +191,26 @@ def load_spec(bundle: str) -> Spec:
         raise InvalidParameter("JSON specification file config.json not found") from None
     except ValueError as error:
         raise InvalidParameter(f"{path}: {error}") from None
+    if isinstance(document, dict):
+        refuse_incomplete(document.get("process"))
+        if "root" not in document:
+            raise InvalidParameter("root must be specified")
     spec = check_spec(document)
-    for required in ("process", "root", "linux"):
-        if required not in spec:
-            raise InvalidParameter(f"{required}: missing")
-    if not spec["process"].get("args"):
-        raise InvalidParameter("process.args: must not be empty")
+    if "linux" not in spec:
+        raise InvalidParameter("linux: missing")
     return spec
+
+
+def refuse_incomplete(process: object) -> None:
+    """A process that lacks what every one must have. Raises InvalidParameter in runc's words."""
+    if not isinstance(process, dict):
+        raise InvalidParameter("process property must not be empty")
+    if not process.get("cwd"):
+        raise InvalidParameter("Cwd property must not be empty")
+    if not str(process["cwd"]).startswith("/"):
+        raise InvalidParameter("Cwd must be an absolute path")
+    if not process.get("args"):
+        raise InvalidParameter("args must not be empty")
 
 
 def cgroup_path(context: Context, spec: Spec, container_id: str) -> str:
@@ -203,7 +220,12 @@ def cgroup_path(context: Context, spec: Spec, container_id: str) -> str:
     """
     path = spec["linux"].get("cgroupsPath", "") or "/" + container_id
     parts = path.split(":")
-    if context.systemd_cgroup and len(parts) == 3:
+    if context.systemd_cgroup and "cgroupsPath" in spec["linux"]:
+        if len(parts) != 3:
+            raise InvalidParameter(
+                'expected cgroupsPath to be of format "slice:prefix:name" for systemd cgroups, got'
+                f' "{path}" instead'
+            )
         context.write_log("warning", "systemd is not asked: the cgroup is made where it would make it")
         slice_name, prefix, name = parts
         return "/" + "/".join([*_slice_directories(slice_name or "system.slice"), f"{prefix}-{name}.scope"])
@@ -261,7 +283,7 @@ def _create(context: Context, options: Parsed, *, detached: bool) -> tuple[state
         raise InvalidParameter(f"chdir {bundle}: {(error.strerror or '').lower()}") from None
     spec = load_spec(bundle)
     warn_of_capabilities(context, spec["process"])
-    check_environment(spec["process"])
+    check_environment(spec["process"], "error during container init: ")
     state.check_id(options.rest[0])
     wants_terminal = spec["process"].get("terminal", False)
     terminal.check_console(

@@ -210,6 +210,9 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         options = parse(GLOBAL_OPTIONS, arguments)
         context = Context(options)
+        if context.log_format not in ("text", "json"):
+            wanted, context.log_format, context.log = context.log_format, "text", ""
+            context.fail(f"invalid log-format: {wanted}")
         if options.flag("version"):
             _print_version()
         elif options.flag("help") or not options.rest or options.rest[0] in ("help", "h"):

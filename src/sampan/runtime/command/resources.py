@@ -87,10 +87,10 @@ def events(context: Context, options: Parsed) -> None:
     """Statistics once (--stats), or until the container's end, with out-of-memory events."""
     interval = options.seconds("interval")
     interval = _INTERVAL if interval is None else interval
-    if interval <= 0:
-        context.fail("duration interval must be greater than 0")
     try:
         container = state.load(context.root, options.rest[0])
+        if interval <= 0:
+            context.fail("duration interval must be greater than 0")
         if not container.is_alive():
             context.fail("container with id " + container.record["id"] + " is not running")
         if options.flag("stats"):

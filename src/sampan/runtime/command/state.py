@@ -95,7 +95,10 @@ class Container:
 def reserve(root: str, container_id: str) -> str:
     """Make the container's directory. Raises InvalidParameter when the id is taken."""
     directory = os.path.join(root, check_id(container_id))
-    os.makedirs(root, 0o711, exist_ok=True)
+    try:
+        os.makedirs(root, 0o711, exist_ok=True)
+    except OSError as error:
+        raise InvalidParameter(f"mkdir {root}: {(error.strerror or '').lower()}") from None
     try:
         # Nobody else may read the environment in state.json (CVE-2021-41091 was such a door).
         os.mkdir(directory, 0o700)

@@ -87,10 +87,10 @@ def _open_root_directory(spec: Spec, bundle: str) -> int:
     try:
         descriptor = mnt.clone_mount(path, recursive=True)
     except OSError as error:
-        raise LaunchError(f'root file system "{path}": {reason(error)}', "other") from error
+        raise LaunchError(f"invalid rootfs: stat {path}: {reason(error)}", "other") from error
     if not os.path.isdir(f"/proc/self/fd/{descriptor}"):
         os.close(descriptor)
-        raise LaunchError(f'root file system "{path}": not a directory', "other")
+        raise LaunchError(f"invalid rootfs: {path}: not a directory", "other")
     return descriptor
 
 

@@ -21,6 +21,11 @@ def refuse(spec: Spec, seccomp: Program | None) -> None:
             raise LaunchError(f"linux.{name} is not supported", "other")
     if linux.get("mountLabel"):
         raise LaunchError("linux.mountLabel: SELinux is not supported", "other")
+    if not any(namespace["type"] == "uts" for namespace in linux.get("namespaces", [])):
+        # The name would be the host's.
+        for name in ("hostname", "domainname"):
+            if spec.get(name):
+                raise LaunchError(f"unable to set {name} without a private UTS namespace", "other")
     for entry in spec.get("mounts", []):
         if fault := _idmap_fault(entry, spec):
             raise LaunchError(f'mounts: "{entry["destination"]}": {fault}', "other")
