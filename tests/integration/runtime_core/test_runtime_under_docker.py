@@ -136,6 +136,95 @@ def test_exec_pause_update_stop(docker: Docker) -> None:
     assert docker("rm", name).returncode == 0
 
 
+@pytest.fixture
+def sleeper(docker: Docker) -> Iterator[str]:
+    """A running container that ends when it is told to."""
+    name = f"sleeper-{os.getpid()}"
+    script = "trap 'echo bye; exit 8' TERM; echo up; while :; do sleep 0.1; done"
+    assert docker("run", "-d", "--name", name, "boxed", "sh", "-c", script).returncode == 0
+    yield name
+    docker("rm", "-f", name)
+
+
+def test_restart_and_a_graceful_end(docker: Docker, sleeper: str) -> None:
+    assert docker("restart", "-t", "20", sleeper).returncode == 0
+    assert docker("inspect", "-f", "{{.State.Status}}", sleeper).stdout == "running\n"
+    _wait_for(lambda: docker("logs", sleeper).stdout.count("up") == 2)
+    assert docker("stop", "-t", "20", sleeper).returncode == 0
+    assert docker("inspect", "-f", "{{.State.ExitCode}}", sleeper).stdout == "8\n"
+    assert docker("logs", sleeper).stdout == "up\nbye\n" * 2
+    assert docker("start", sleeper).returncode == 0
+    assert docker("kill", sleeper).returncode == 0
+    assert docker("wait", sleeper).stdout == "137\n"
+
+
+def test_exec_of_every_kind(docker: Docker, sleeper: str) -> None:
+    assert docker("exec", "-i", sleeper, "cat", input="through\n").stdout == "through\n"
+    assert docker("exec", "-t", sleeper, "tty").stdout.strip().startswith("/dev/pts/")
+    missing = docker("exec", sleeper, "nope")
+    assert missing.returncode in (126, 127)
+    assert 'exec: "nope": executable file not found in $PATH' in missing.stdout + missing.stderr
+    assert docker("exec", "-d", sleeper, "touch", "/made").returncode == 0
+    _wait_for(lambda: docker("exec", sleeper, "cat", "/made").returncode == 0)
+
+
+def test_paused(docker: Docker, sleeper: str) -> None:
+    assert docker("pause", sleeper).returncode == 0
+    assert "is paused" in docker("exec", sleeper, "true").stderr
+    assert docker("rm", "-f", sleeper).returncode == 0
+
+
+def test_out_of_memory(docker: Docker) -> None:
+    name = f"hungry-{os.getpid()}"
+    script = "x=x; while :; do x=$x$x; done"
+    done = docker(
+        "run",
+        "--name",
+        name,
+        "-m",
+        "16m",
+        "--memory-swap",
+        "16m",
+        "boxed",
+        "sh",
+        "-c",
+        f"sh -c '{script}'; exit 5",
+    )
+    assert done.returncode in (5, 137)
+    assert docker("inspect", "-f", "{{.State.OOMKilled}}", name).stdout == "true\n"
+    assert docker("rm", name).returncode == 0
+
+
+def test_restart_policy(docker: Docker) -> None:
+    name = f"again-{os.getpid()}"
+    docker("run", "-d", "--name", name, "--restart", "on-failure:2", "boxed", "sh", "-c", "exit 1")
+    _wait_for(
+        lambda: docker("inspect", "-f", "{{.RestartCount}} {{.State.Status}}", name).stdout == "2 exited\n"
+    )
+    assert docker("rm", name).returncode == 0
+
+
+def test_a_terminal_with_input(docker: Docker) -> None:
+    ptydo = str(Path(__file__).parents[2] / "parity" / "bin" / "ptydo")
+    host = docker("version").args[2]
+    command = f"stty rows 33 cols 99; exec docker -H {host} run --rm -it boxed sh"
+    done = subprocess.run(
+        [sys.executable, ptydo, "~# |stty size\n|~33 99|exit 6\n", "sh", "-c", command],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "33 99" in done.stdout and done.stdout.rstrip().endswith("6")
+
+
+def _wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.1)
+
+
 def test_terminal(docker: Docker) -> None:
     result = docker("run", "--rm", "-t", "boxed", "sh", "-c", "tty; echo done")
     assert result.stdout.split() == ["/dev/pts/0", "done"]

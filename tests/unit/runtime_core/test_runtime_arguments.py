@@ -18,7 +18,7 @@ OPTIONS = (
 
 def test_every_spelling() -> None:
     parsed = parse(
-        OPTIONS, ["-b", "/x", "--force", "-e", "A=1", "--env=B=2", "-preserve-fds=3", "id", "-f", "rest"]
+        OPTIONS, ["-b", "/x", "--force", "--env", "A=1", "--env=B=2", "-preserve-fds=3", "id", "-f", "rest"]
     )
     assert parsed.text("bundle") == "/x"
     assert parsed.flag("force")
@@ -40,6 +40,7 @@ def test_flags_with_a_value(value: str, flag: bool) -> None:
     ("arguments", "message"),
     [
         (["--nope"], "flag provided but not defined: -nope"),
+        (["--env", "A=1", "-e", "B=2"], "Cannot use two forms of the same flag: e env"),
         (["-b"], "flag needs an argument: -b"),
         (["--force=perhaps"], 'invalid boolean value "perhaps" for -force'),
     ],
