@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from sampan.containers import restart_policy
 from sampan.containers.container import Container
 from sampan.containers.exit_reasons import reason_of
-from sampan.containers.log_options import log_path
+from sampan.containers.log_options import file_format, log_path
 from sampan.containers.mounts import Mounting
 from sampan.containers.services import Services
 from sampan.errors import Conflict, NotFound, SampanError
@@ -22,6 +22,7 @@ from sampan.faults import point
 
 if TYPE_CHECKING:
     from sampan.containers.health import HealthChecks
+    from sampan.containers.log_shipping import LogShipping
     from sampan.runtime.interface import ExitStatus, Shim
 
 log = logging.getLogger(__name__)
@@ -30,10 +31,13 @@ log = logging.getLogger(__name__)
 class Exits:
     """Watches running containers. `bind` gives it the verbs that it needs in turn."""
 
-    def __init__(self, services: Services, mounting: Mounting, health: HealthChecks) -> None:
+    def __init__(
+        self, services: Services, mounting: Mounting, health: HealthChecks, shipping: LogShipping
+    ) -> None:
         self._services = services
         self._mounting = mounting
         self._health = health
+        self._shipping = shipping
         self._restart: Callable[[Container], Awaitable[None]] | None = None
         self._remove: Callable[[Container], Awaitable[None]] | None = None
         self.shutting_down = False
@@ -47,6 +51,7 @@ class Exits:
 
     def watch(self, container: Container, shim: Shim) -> None:
         """Wait for the exit of a container that has just been started or adopted."""
+        self._shipping.begin(container)
         container.monitor = asyncio.create_task(
             self._monitor(container, shim), name=f"monitor-{container.id[:12]}"
         )
@@ -89,6 +94,7 @@ class Exits:
                 container.announce_exit()
             container.shim = None
             await self._clean_up(container, shim)
+            self._shipping.end(container)
             point("exit.cleaned-up")
             if restart is not None:
                 container.restart_timer = asyncio.create_task(self._restart_later(container, restart))
@@ -129,7 +135,7 @@ class Exits:
             status,
             ran_for=ran_for,
             stopped=container.state.stopped_by_user,
-            log=(record.host_config.log_config.type, path),
+            log=(file_format(record.host_config.log_config.type), path),
         )
 
     async def _clean_up(self, container: Container, shim: Shim | None) -> None:

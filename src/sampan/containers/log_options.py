@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sampan.engineapi.container import LogConfig
 from sampan.errors import InvalidParameter, SystemFailure
+from sampan.logs.remote.drivers import REMOTE
 from sampan.names.units import parse_memory
 
 if TYPE_CHECKING:
     from sampan.containers.record import ContainerRecord
     from sampan.runtime.interface import LogConfig as ShimLog
 
-DRIVERS = ("json-file", "local", "none")
-_FILE_OPTIONS = frozenset(
-    "max-file max-size compress labels labels-regex env env-regex tag mode max-buffer-size".split()  # noqa: SIM905
+_FILES = ("json-file", "local")
+DRIVERS = (*sorted({*_FILES, *REMOTE}), "none")
+"""As `docker info` lists them."""
+_BUILT_IN = frozenset(
+    "mode max-buffer-size cache-disabled cache-max-size cache-max-file cache-compress".split()  # noqa: SIM905
 )
-_OPTIONS = {"json-file": _FILE_OPTIONS, "local": _FILE_OPTIONS, "none": frozenset[str]()}
+"""Accepted with every driver: dockerd's own, not the drivers'."""
+_COMMON = frozenset({"labels", "labels-regex", "env", "env-regex", "tag"})
+_FILE_OPTIONS = frozenset({"max-file", "max-size", "compress"})
 _TRUE = frozenset({"1", "t", "true"})
 _FALSE = frozenset({"0", "f", "false"})
 _FIELD = re.compile(r"{{\s*\.(\w+)\s*}}")
@@ -32,17 +38,33 @@ def merge_log_config(given: LogConfig, default_driver: str, default_options: Map
     options = dict(given.config or {})
     if driver == default_driver:
         options = {**default_options, **options}
-    if driver not in DRIVERS:
-        raise InvalidParameter(f'error looking up logging plugin {driver}: plugin "{driver}" not found')
-    for name in options:
-        if name not in _OPTIONS[driver]:
-            where = f"log driver {driver}" if driver == "local" else f"{driver} log driver"
-            raise InvalidParameter(f"unknown log opt '{name}' for {where}")
-    _check(options)
+    elif driver in REMOTE:
+        cache = {name: value for name, value in default_options.items() if name.startswith("cache-")}
+        options = {**cache, **options}
+    check_log_options(driver, options)
     return LogConfig(type=driver, config=options)
 
 
-def _check(options: Mapping[str, str]) -> None:
+def check_log_options(driver: str, options: Mapping[str, str]) -> None:
+    """Raise `InvalidParameter` in dockerd's words for a driver or an option that there is not."""
+    if driver not in DRIVERS:
+        raise InvalidParameter(f'error looking up logging plugin {driver}: plugin "{driver}" not found')
+    if driver == "none":
+        return
+    _check_built_in(options)
+    own = {name: value for name, value in options.items() if name not in _BUILT_IN}
+    remote = REMOTE.get(driver)
+    known = _COMMON | (remote.options if remote else _FILE_OPTIONS)
+    quote = remote.quotes if remote else "'"
+    for name in own:
+        if name not in known:
+            where = f"log driver {driver}" if driver == "local" else f"{driver} log driver"
+            raise InvalidParameter(f"unknown log opt {quote}{name}{quote} for {where}")
+    if remote:
+        remote.check(own)
+
+
+def _check_built_in(options: Mapping[str, str]) -> None:
     mode = options.get("mode", "")
     if mode not in ("", "blocking", "non-blocking"):
         raise InvalidParameter(f"logger: logging mode not supported: {mode}")
@@ -53,6 +75,11 @@ def _check(options: Mapping[str, str]) -> None:
             parse_memory(options["max-buffer-size"])
         except InvalidParameter as error:
             raise InvalidParameter(f"error parsing option max-buffer-size: {error}") from None
+    if disabled := options.get("cache-disabled"):
+        try:
+            _boolean(disabled)
+        except InvalidParameter:
+            raise InvalidParameter(f"invalid value for option cache-disabled: {disabled}") from None
 
 
 def _size(text: str) -> int:
@@ -75,9 +102,26 @@ def _boolean(text: str) -> bool:
 
 def log_path(record: ContainerRecord, directory: Path) -> Path:
     """The active log file; dockerd's `LogPath` for json-file."""
-    if record.host_config.log_config.type == "local":
+    driver = record.host_config.log_config.type
+    if driver == "local":
         return directory / "local-logs" / "container.log"
+    if driver in REMOTE:
+        return directory / "cached-logs" / "container-cached.log"
     return directory / f"{record.id}-json.log"
+
+
+def file_format(driver: str) -> str:
+    """The format of the local file that a driver's containers have."""
+    return "local" if driver in REMOTE else driver
+
+
+def is_readable(record: ContainerRecord) -> bool:
+    """Whether `docker logs` works."""
+    config = record.host_config.log_config
+    remote = REMOTE.get(config.type)
+    if remote is None or remote.readable:
+        return config.type != "none"
+    return not _boolean((config.config or {}).get("cache-disabled") or "false")
 
 
 def shim_log(record: ContainerRecord, directory: Path) -> ShimLog:
@@ -96,7 +140,14 @@ def shim_log(record: ContainerRecord, directory: Path) -> ShimLog:
 def _shim_log(record: ContainerRecord, directory: Path) -> ShimLog:
     config = record.host_config.log_config
     options = config.config or {}
-    local = config.type == "local"
+    if config.type in REMOTE:
+        # What docker logs reads, and what the driver is fed from.
+        options = {
+            name: options[f"cache-{name}"]
+            for name in ("max-size", "max-file", "compress")
+            if options.get(f"cache-{name}")
+        }
+    local = file_format(config.type) == "local"
     log: ShimLog = {
         "driver": "none" if config.type == "none" else "local" if local else "json-file",
         "path": str(log_path(record, directory)),
@@ -113,6 +164,14 @@ def _shim_log(record: ContainerRecord, directory: Path) -> ShimLog:
 
 def extra_attributes(record: ContainerRecord) -> dict[str, str]:
     """What log-opts `labels`, `env`, their `-regex` forms and `tag` add to each line."""
+    found = attributes(record)
+    if tag := tag_of(record):
+        found["tag"] = tag
+    return found
+
+
+def attributes(record: ContainerRecord) -> dict[str, str]:
+    """What log-opts `labels`, `env` and their `-regex` forms choose. Raises `InvalidParameter`."""
     options = record.host_config.log_config.config or {}
     found: dict[str, str] = {}
     labels = record.config.labels or {}
@@ -123,12 +182,10 @@ def extra_attributes(record: ContainerRecord) -> dict[str, str]:
                 found[name] = source[name]
         if pattern := options.get(f"{kind}-regex"):
             try:
-                wanted = re.compile(pattern)
+                compiled = re.compile(pattern)
+                found.update({name: value for name, value in source.items() if compiled.search(name)})
             except re.error as error:
                 raise InvalidParameter(f"error parsing regexp: {_go_regexp_error(error, pattern)}") from None
-            found.update({name: value for name, value in source.items() if wanted.search(name)})
-    if tag := options.get("tag"):
-        found["tag"] = _tag(tag, record)
     return found
 
 
@@ -136,8 +193,9 @@ def _go_regexp_error(error: re.error, pattern: str) -> str:
     return f"missing closing ): `{pattern}`" if "missing )" in error.msg else f"{error.msg}: `{pattern}`"
 
 
-def _tag(template: str, record: ContainerRecord) -> str:
-    """The fields of dockerd's tag templates that name the container or its image. Raises `InvalidParameter` for others."""
+def tag_of(record: ContainerRecord, default: str = "") -> str:
+    """The tag option's text with the fields of dockerd's tag templates filled in. Raises `InvalidParameter` for others."""
+    template = (record.host_config.log_config.config or {}).get("tag") or default
     for field, value in (
         ("{{.ID}}", record.id[:12]),
         ("{{.FullID}}", record.id),
@@ -145,6 +203,8 @@ def _tag(template: str, record: ContainerRecord) -> str:
         ("{{.ImageName}}", record.config.image),
         ("{{.ImageID}}", record.image_id.removeprefix("sha256:")[:12]),
         ("{{.ImageFullID}}", record.image_id),
+        ("{{.Command}}", " ".join([record.path, *record.args])),
+        ("{{.Hostname}}", socket.gethostname()),
         ("{{.DaemonName}}", "docker"),
     ):
         template = template.replace(field, value)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from sampan.containers.container import Container
-from sampan.containers.log_options import log_path
+from sampan.containers.log_options import file_format, is_readable, log_path
 from sampan.errors import NotSupported
 from sampan.logs.present import View
 from sampan.logs.reader import LogReader
@@ -49,7 +49,7 @@ class Logs:
         """
         record, now = container.record, self._services.clock()
         driver = record.host_config.log_config.type
-        if driver == "none":
+        if not is_readable(record):
             raise NotSupported("configured logging driver does not support reading")
         view = View(
             framed=not record.config.tty,
@@ -61,7 +61,7 @@ class Logs:
             until_ns=_time("until", request.until, now),
         )
         path = str(log_path(record, self._services.directory(record.id)))
-        reader = LogReader(driver, path, self._workers)
+        reader = LogReader(file_format(driver), path, self._workers)
         return self._read(container, reader, view, tail=_tail(request.tail), follow=request.follow)
 
     async def _read(

@@ -23,6 +23,7 @@ from sampan.containers.health import HealthChecks
 from sampan.containers.inspection import Inspection
 from sampan.containers.lifecycle import Lifecycle
 from sampan.containers.listing import Listing, ListRequest
+from sampan.containers.log_shipping import LogShipping
 from sampan.containers.logs import Logs
 from sampan.containers.monitoring import Monitoring
 from sampan.containers.mounts import Mounting
@@ -84,8 +85,9 @@ class ContainerService:
         self.services = services
         mounting = Mounting(services)
         health = HealthChecks(services, self._probe_process)
-        exits = Exits(services, mounting, health)
-        self._starting = Starting(services, mounting, exits, health)
+        self._shipping = LogShipping(services)
+        exits = Exits(services, mounting, health, self._shipping)
+        self._starting = Starting(services, mounting, exits, health, self._shipping)
         self.creation = Creation(services, mounting)
         self.lifecycle = Lifecycle(services, self._starting, exits)
         self.listing = Listing(services)
@@ -120,6 +122,7 @@ class ContainerService:
     async def shut_down(self) -> None:
         """Stop what runs, unless live-restore is on; see `recovery`."""
         await self._recovery.shut_down()
+        await self._shipping.close()
 
     async def uses(self) -> list[ContainerUse]:
         """Which images containers use, for the image service."""

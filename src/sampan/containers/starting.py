@@ -37,6 +37,7 @@ from sampan.runtime.interface import ContainerLaunch, LaunchError, Sandbox, Shim
 if TYPE_CHECKING:
     from sampan.containers.exits import Exits
     from sampan.containers.health import HealthChecks
+    from sampan.containers.log_shipping import LogShipping
     from sampan.oci.runtime import Mount, Spec
 
 log = logging.getLogger(__name__)
@@ -54,10 +55,18 @@ def boot_id() -> str:
 class Starting:
     """Starts containers; `exits` takes over once they run."""
 
-    def __init__(self, services: Services, mounting: Mounting, exits: Exits, health: HealthChecks) -> None:
+    def __init__(
+        self,
+        services: Services,
+        mounting: Mounting,
+        exits: Exits,
+        health: HealthChecks,
+        shipping: LogShipping,
+    ) -> None:
         self._services = services
         self._mounting = mounting
         self._exits = exits
+        self._shipping = shipping
         self._health = health
         self._boot_id = boot_id()
 
@@ -104,6 +113,7 @@ class Starting:
             point("start.mounted")
             spec = build_spec(record, self._context(container, mounts, shared))
             launch = self._launch_request(container, spec, rootfs)
+            await self._shipping.prepare(container)
             private = launch["private_network"]
             shim = await services.launcher.launch(
                 launch, configure=partial(self._join_network, container) if private else None
@@ -151,6 +161,7 @@ class Starting:
     async def _undo(self, container: Container, shim: Shim | None) -> None:
         """Take back what a failed start has made; problems here are logged, the first error is what counts."""
         services = self._services
+        self._shipping.end(container)
         if shim is not None:
             try:
                 await shim.close()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from sampan.containers import apparmor
 from sampan.containers.host import HostFeatures, host_features
+from sampan.containers.log_options import DRIVERS
 from sampan.engineapi.system import (
     Commit,
     Component,
@@ -90,7 +91,7 @@ class Information:
                 ["local"],
                 ["bridge", "host", "ipvlan", "macvlan", "null"],
                 None,
-                ["json-file", "local", "none"],
+                list(DRIVERS),
             ),
             memory_limit=features.memory,
             swap_limit=features.swap,

@@ -17,15 +17,51 @@ class LogFile(NamedTuple):
 
     descriptor: int
     compressed: bool
+    inode: int
+    """Of the file that the shim wrote, also when this one was compressed or unpacked from it; 0 when nobody knows."""
 
     def plain(self, directory: str) -> LogFile:
         """This file's contents, unpacked into a nameless file in `directory` if need be. Slow; closes the packed one."""
         if not self.compressed:
             return self
         try:
-            return LogFile(_unpack(self.descriptor, directory), False)
+            return LogFile(_unpack(self.descriptor, directory), False, self.inode)
         finally:
             os.close(self.descriptor)
+
+
+class Position(NamedTuple):
+    """A place in a log that outlives the process: which file, and how far in it."""
+
+    inode: int
+    head: str
+    """The file's first bytes, in hex: an inode's number may be given to another file."""
+    offset: int
+
+
+_HEAD = 64
+
+
+def position_in(file: LogFile, offset: int) -> Position:
+    """The position at `offset` of an open, plain file."""
+    return Position(file.inode, _head(file), offset)
+
+
+def _head(file: LogFile) -> str:
+    data = os.pread(file.descriptor, 4096 if file.compressed else _HEAD, 0)
+    if file.compressed:
+        data = zlib.decompressobj(31).decompress(data, _HEAD)
+    return data.hex()
+
+
+def find(opened: list[LogFile], position: Position) -> tuple[int, int]:
+    """(number of the file among them, offset in it) of a position; (0, 0) when its file is gone."""
+    for number, file in enumerate(opened):
+        if file.inode != position.inode or not _head(file).startswith(position.head):
+            continue
+        if file.compressed or position.offset <= os.fstat(file.descriptor).st_size:
+            return number, position.offset
+    return 0, 0
 
 
 def open_all(path: str) -> list[LogFile]:
@@ -42,7 +78,7 @@ def open_newer(path: str, own: os.stat_result | None) -> list[LogFile]:
     found: list[LogFile] = []
     try:
         for name in _names(path):
-            file = LogFile(os.open(name, os.O_RDONLY | os.O_CLOEXEC), name.endswith(".gz"))
+            file = _open(name)
             if own is not None and _is_same(file, own):
                 os.close(file.descriptor)
                 break
@@ -57,14 +93,16 @@ def open_newer(path: str, own: os.stat_result | None) -> list[LogFile]:
     return found
 
 
+def _open(path: str) -> LogFile:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    if path.endswith(".gz"):
+        return LogFile(descriptor, True, inode_of_original(os.pread(descriptor, HEADER_SIZE, 0)) or 0)
+    return LogFile(descriptor, False, os.fstat(descriptor).st_ino)
+
+
 def _is_same(file: LogFile, own: os.stat_result) -> bool:
     # The caller holds it open, so that no other file can have got its inode.
-    status = os.fstat(file.descriptor)
-    if status.st_dev != own.st_dev:
-        return False
-    if file.compressed:
-        return inode_of_original(os.pread(file.descriptor, HEADER_SIZE, 0)) == own.st_ino
-    return status.st_ino == own.st_ino
+    return file.inode == own.st_ino and os.fstat(file.descriptor).st_dev == own.st_dev
 
 
 def _names(path: str) -> list[str]:

@@ -21,13 +21,13 @@ from sampan.errors import SystemFailure
 from sampan.linux import inotify
 from sampan.logs import files
 from sampan.logs.entries import FORMATS
-from sampan.logs.files import LogFile
-from sampan.logs.spool import Piece, read_piece
+from sampan.logs.files import LogFile, Position
+from sampan.logs.spool import Piece, read_piece, read_runs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from sampan.logs.entries import Format
+    from sampan.logs.entries import Format, Run
     from sampan.logs.present import View
     from sampan.zygote.workers import Workers
 
@@ -65,26 +65,62 @@ class LogReader:
         With `follow` it goes on until `ended` is set and everything written by then was read, or until an
         entry is later than `view.until_ns`.
         """
+
+        def pieces(descriptor: int, offset: int, end: int | None) -> AsyncIterator[Piece]:
+            return self._pieces(view, descriptor, offset, end)
+
+        async for piece, _ in self._walk(
+            lambda: self._open(tail, follow), pieces, follow=follow, ended=ended
+        ):
+            if piece.data:
+                yield piece.data
+            if piece.over:
+                return
+
+    async def entries_since(
+        self, position: Position | None, ended: asyncio.Event
+    ) -> AsyncIterator[tuple[list[Run], Position]]:
+        """All entries after a position (None: from the oldest there is), as they are written, until `ended` and the last one.
+
+        Each batch comes with the position after it: kept, it is where another engine goes on. When the file of the
+        position has been rotated away, the oldest file there is comes next.
+        """
+        async for piece, file in self._walk(
+            lambda: self._open_at(position), self._runs, follow=True, ended=ended
+        ):
+            yield piece.data, files.position_in(file, piece.offset)
+
+    async def _walk(
+        self,
+        opened: Callable[[], list[_Part]],
+        pieces: Callable[[int, int, int | None], AsyncIterator[Piece]],
+        *,
+        follow: bool,
+        ended: asyncio.Event | None,
+    ) -> AsyncIterator[tuple[Piece, LogFile]]:
+        """Go through the files that `opened` opens; every piece with the file that it is from."""
         queue = self._watch() if follow else -1
         parts: list[_Part] = []
         try:
-            parts = await _owned(_close_all, self._open, tail, follow)
-            while parts:
+            parts = await _owned(_close_all, opened)
+            while parts or follow:
+                if not parts:
+                    parts = await self._first_file(queue, ended)
+                    if not parts:
+                        return
                 if parts[0].file.compressed:
-                    packed = parts.pop(0).file  # ours no more: unpacking closes it
+                    packed = parts.pop(0)  # ours no more: unpacking closes it
                     unpacked = await _owned(_close_all, self._unpack, packed)
                     parts[:0] = unpacked
-                descriptor, offset, end = parts[0].file.descriptor, parts[0].offset, parts[0].end
+                file, offset, end = parts[0]
+                descriptor = file.descriptor
                 following = follow and len(parts) == 1
                 while True:
                     # Asked before reading: what is written before the end is set is read after it.
                     last_look = not following or ended is None or ended.is_set()
-                    async for piece in self._pieces(view, descriptor, offset, end):
+                    async for piece in pieces(descriptor, offset, end):
                         offset = piece.offset
-                        if piece.data:
-                            yield piece.data
-                        if piece.over:
-                            return
+                        yield piece, file
                     if following and (newer := await self._newer(descriptor)):
                         parts.extend(newer)
                         following = (
@@ -96,14 +132,45 @@ class LogReader:
                         offset = 0  # somebody has truncated it
                     else:
                         await self._changed(queue, ended)
+                last = len(parts) == 1
                 os.close(parts.pop(0).file.descriptor)
+                if last:
+                    return
         finally:
             _close_all(parts)
             if queue >= 0:
                 os.close(queue)
 
-    def _unpack(self, packed: LogFile) -> list[_Part]:
-        return [_Part(packed.plain(self._directory))]
+    async def _first_file(self, queue: int, ended: asyncio.Event | None) -> list[_Part]:
+        """Nothing was written yet: wait for the file; empty when the end comes first."""
+        while True:
+            last_look = ended is None or ended.is_set()
+            if parts := await _owned(_close_all, self._open, None, True):
+                return parts
+            if last_look:
+                return []
+            await self._changed(queue, ended)
+
+    async def _runs(self, descriptor: int, offset: int, end: int | None) -> AsyncIterator[Piece]:
+        if end is None:
+            end = os.fstat(descriptor).st_size
+        while offset < end:
+            piece = read_runs(self._format, descriptor, offset, min(_STEP, end - offset))
+            if piece.offset == offset:
+                return
+            offset = piece.offset
+            yield piece
+            await asyncio.sleep(0)
+
+    def _open_at(self, position: Position | None) -> list[_Part]:
+        opened = files.open_all(self._path)
+        number, offset = files.find(opened, position) if position else (0, 0)
+        for file in opened[:number]:
+            os.close(file.descriptor)
+        return [_Part(file, 0 if at else offset) for at, file in enumerate(opened[number:])]
+
+    def _unpack(self, packed: _Part) -> list[_Part]:
+        return [packed._replace(file=packed.file.plain(self._directory))]
 
     def _open(self, tail: int | None, follow: bool) -> list[_Part]:
         """The files to read, oldest first. Files older than the tail are not unpacked."""

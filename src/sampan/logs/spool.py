@@ -22,8 +22,8 @@ LARGEST_ENTRY = 16 * 1024 * 1024
 class Piece(NamedTuple):
     """What one step has found."""
 
-    data: bytes
-    """For the client; empty when nothing in the step is wanted."""
+    data: Any
+    """Bytes for the client, empty when nothing in the step is wanted; or runs."""
     offset: int
     """Where the next step begins; unchanged when there is no whole entry yet."""
     over: bool
@@ -32,6 +32,26 @@ class Piece(NamedTuple):
 
 def read_piece(form: Format, view: View, descriptor: int, offset: int, size: int) -> Piece:
     """The whole entries among the next `size` bytes of a file, as the client wants them."""
+    data = _entries(form, descriptor, offset, size)
+    end = offset + len(data)
+    if view.everything and data:
+        texts = form.texts(data)
+        if texts is not None:
+            streams, lines = texts
+            return Piece(frame_lines(streams, lines) if view.framed else b"".join(lines), end, False)
+    runs = form.decode(data)
+    over = view.until_ns is not None and any(run.time_ns > view.until_ns for run in runs)
+    return Piece(render(runs, view), end, over)
+
+
+def read_runs(form: Format, descriptor: int, offset: int, size: int) -> Piece:
+    """The same as they are: the piece's data is a list of runs."""
+    data = _entries(form, descriptor, offset, size)
+    return Piece(form.decode(data), offset + len(data), False)
+
+
+def _entries(form: Format, descriptor: int, offset: int, size: int) -> bytes:
+    """The whole entries among the next bytes; a long one although it is longer than `size`. Empty when there is none yet."""
     data = os.pread(descriptor, size, offset)
     whole = form.complete(data)
     if not whole and len(data) == size:
@@ -39,19 +59,7 @@ def read_piece(form: Format, view: View, descriptor: int, offset: int, size: int
         whole = form.complete(data)
         if not whole and len(data) == LARGEST_ENTRY:
             whole = LARGEST_ENTRY  # not an entry of anybody's: decoding skips it
-    if not whole:
-        return Piece(b"", offset, False)
-    data = data[:whole]
-    if view.everything:
-        texts = form.texts(data)
-        if texts is not None:
-            streams, lines = texts
-            return Piece(
-                frame_lines(streams, lines) if view.framed else b"".join(lines), offset + whole, False
-            )
-    runs = form.decode(data)
-    over = view.until_ns is not None and any(run.time_ns > view.until_ns for run in runs)
-    return Piece(render(runs, view), offset + whole, over)
+    return data[:whole]
 
 
 _STEP = 256 * 1024

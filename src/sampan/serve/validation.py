@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
+from sampan.containers.log_options import check_log_options
 from sampan.engine.config import EngineConfig
 from sampan.errors import InvalidParameter
 from sampan.serve import values
@@ -98,6 +99,10 @@ def _containers(config: EngineConfig) -> None:
             raise ValueError(f"invalid exec-opt ({option}): unknown option: '{key.lower()}'")
         if value not in ("cgroupfs", "systemd"):
             raise ValueError(f'invalid cgroup driver "{value}" (only systemd and cgroupfs are available)')
+    try:
+        check_log_options(config.log_driver, config.log_opts)
+    except InvalidParameter as error:
+        raise ValueError(f"failed to set log opts: {error}") from None
     if config.default_ipc_mode not in ("private", "shareable"):
         raise ValueError(
             f'default IPC mode setting ({config.default_ipc_mode}) is invalid; use "shareable" or "private"'

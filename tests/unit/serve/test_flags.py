@@ -250,6 +250,7 @@ SAMPLES = {
     "fixed-cidr-v6": "fd00::/64",
     "host": "unix:///x",
     "label": "a=b",
+    "log-driver": "local",
     "log-format": "json",
     "log-level": "warn",
     "log-opt": "max-size=1m",
