@@ -193,13 +193,8 @@ async def _copy(
     repository: Repository, descriptor: Descriptor, ingest: Ingest, transfer: _Transfer, skipped: int
 ) -> None:
     async with repository.blob(descriptor, ingest.offset, skipped) as blob:
-        known = ingest.offset - blob.offset  # bytes that a server without ranges sends once more
-        async for chunk in blob.chunks():
-            if known >= len(chunk):
-                known -= len(chunk)
-                continue
-            await ingest.write(memoryview(chunk)[known:])
-            known = 0
+        async for chunk in blob.after(ingest.offset):
+            await ingest.write(chunk)
             transfer.received(ingest.offset)
 
 

@@ -49,6 +49,16 @@ class Blob:
                 )
             yield chunk
 
+    async def after(self, offset: int) -> AsyncIterator[bytes]:
+        """The bytes from `offset` on; what a server without ranges sends before that is dropped."""
+        known = offset - self.offset
+        async for chunk in self.chunks():
+            if known >= len(chunk):
+                known -= len(chunk)
+                continue
+            yield chunk[known:]
+            known = 0
+
     async def read(self, limit: int) -> bytes:
         """All of a small blob."""
         return await self._answer.read(limit)

@@ -122,6 +122,19 @@ class Repository:
         async with blob:
             yield blob
 
+    async def describe_blob(self, digest: Digest) -> Descriptor:
+        """A blob's size, where only its digest is known. Raises `NotFound`, `BrokenAnswer` when the registry does not tell it."""
+
+        async def attempt() -> Descriptor:
+            url = self.origin.url(f"/v2/{self.path}/blobs/{digest}")
+            async with self.origin.request("HEAD", url, self._pull) as answer:
+                length = answer.headers.get("Content-Length", "")
+            if not length.isdigit() or len(length) > 18:
+                raise BrokenAnswer(f"{url}: the registry does not tell the length of the blob")
+            return Descriptor(digest=digest, size=int(length))
+
+        return await retried(attempt, self.transport.settings, self.waiting)
+
     @property
     def endpoints(self) -> int:
         """How many there are to try."""

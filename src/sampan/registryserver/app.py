@@ -63,12 +63,15 @@ class RegistryApp:
         access: Access,
         observers: list[Observer] | None = None,
         upstream: Upstream | None = None,
+        answered: Callable[[str, int, float], None] | None = None,
     ) -> None:
+        """`answered` is told of each request: its method, the status, the seconds that it took."""
         self._config = config
         self._repositories = repositories
         self._access = access
         self._observers = observers or []
         self._upstream = upstream
+        self._answered = answered
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer any request; an error becomes the specification's document."""
@@ -85,14 +88,10 @@ class RegistryApp:
         if not response.prepared:
             for key, value in self._headers().items():
                 response.headers.setdefault(key, value)
-        log.info(
-            "%s %s %s %d %.3fs",
-            request.remote,
-            request.method,
-            request.path,
-            response.status,
-            time.monotonic() - begun,
-        )
+        duration = time.monotonic() - begun
+        if self._answered is not None:
+            self._answered(request.method, response.status, duration)
+        log.info("%s %s %s %d %.3fs", request.remote, request.method, request.path, response.status, duration)
         return response
 
     def _headers(self) -> dict[str, str]:

@@ -56,6 +56,9 @@ class ServerConfig(msgspec.Struct, kw_only=True):
     endpoints: list[dict[str, Any]] = []
     """`notifications.endpoints`, as written."""
     metrics: bool = False
+    collect_every: float = 0
+    """0: only when `garbage-collect` is called."""
+    grace: float = 3600
     warnings: list[str] = []
 
 

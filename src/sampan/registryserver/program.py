@@ -10,15 +10,21 @@ import os
 import signal
 import ssl
 import sys
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
 from sampan.errors import InvalidParameter, SampanError
+from sampan.registry.client import RegistryClient
 from sampan.registryserver.access import Access
-from sampan.registryserver.app import RegistryApp
-from sampan.registryserver.configuration import ServerConfig, load
+from sampan.registryserver.app import Observer, RegistryApp
+from sampan.registryserver.cache import PullThrough, cache_settings
+from sampan.registryserver.collection import GRACE, Collector
+from sampan.registryserver.configuration import ServerConfig, load, seconds
+from sampan.registryserver.observing import Metrics, Webhook
 from sampan.registryserver.repositories import Repositories
 
 log = logging.getLogger("sampan.registry")
@@ -31,8 +37,13 @@ def main(arguments: list[str] | None = None) -> int:
         config = load(Path(given.config) if given.config else None, os.environ, default_root())
         if given.root:
             config.root = given.root
+        config.grace = seconds(given.grace)
+        if given.verb == "garbage-collect":
+            return _collect_now(config, untagged=given.delete_untagged, dry_run=given.dry_run)
         if given.listen:
             config.address = given.listen
+        if given.collect_every:
+            config.collect_every = seconds(given.collect_every)
         _set_up_logging(config)
         for warning in config.warnings:
             log.warning("%s", warning)
@@ -46,6 +57,19 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _collect_now(config: ServerConfig, *, untagged: bool, dry_run: bool) -> int:
+    """`garbage-collect`: once, also beside a registry that serves the same directory."""
+    done = Collector(Repositories(Path(config.root)), config.grace).collect(
+        untagged=untagged, dry_run=dry_run
+    )
+    if done is None:
+        print("another program is collecting garbage in this directory", file=sys.stderr)  # noqa: T201
+        return 1
+    would = "would remove" if dry_run else "removed"
+    print(f"{would} {done.manifests} manifests and {done.blobs} blobs, {done.bytes} bytes")  # noqa: T201
+    return 0
+
+
 def default_root() -> Path:
     """Where a registry without configuration keeps its content."""
     if os.geteuid() == 0:
@@ -55,19 +79,29 @@ def default_root() -> Path:
 
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sampan registry", description="A registry for container images.")
-    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND", dest="verb")
     serve = verbs.add_parser(
         "serve", help="serve a registry; without CONFIG for this machine alone, on 127.0.0.1:5000"
     )
-    serve.add_argument("config", nargs="?", help="distribution's config.yml")
+    collect = verbs.add_parser("garbage-collect", help="remove blobs that no manifest names")
+    for verb in (serve, collect):
+        verb.add_argument("config", nargs="?", help="distribution's config.yml")
+        verb.add_argument("--root", default="", metavar="DIRECTORY", help="where the content is")
+        verb.add_argument(
+            "--grace",
+            default=f"{GRACE:.0f}s",
+            metavar="DURATION",
+            help="keep what was used within this time (1h)",
+        )
     serve.add_argument("--listen", default="", metavar="ADDRESS", help="address and port (http.addr)")
     serve.add_argument(
-        "--root",
-        default="",
-        metavar="DIRECTORY",
-        help="where the content is (storage.filesystem.rootdirectory)",
+        "--collect-every", default="", metavar="DURATION", help="collect garbage while serving"
     )
     serve.add_argument("--ready-fd", type=int, default=-1, help=argparse.SUPPRESS)
+    collect.add_argument("-d", "--dry-run", action="store_true", help="say what would go, and remove nothing")
+    collect.add_argument(
+        "-m", "--delete-untagged", action="store_true", help="manifests that no tag leads to go too"
+    )
     return parser
 
 
@@ -92,12 +126,25 @@ async def _serve(config: ServerConfig, ready: int) -> None:
 
 async def start(config: ServerConfig, closing: AsyncExitStack) -> int:
     """Open a registry whose end is `closing`'s; the port that it listens on. Raises `SampanError`, `OSError`."""
-    repositories = Repositories(Path(config.root))
+    repositories = Repositories(Path(config.root), config.grace)
     closing.callback(repositories.uploads.close)
     if not config.read_only:
         for directory in (repositories.paths.blobs, repositories.paths.repositories):
             await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
-    app = RegistryApp(config, repositories, Access(config.htpasswd, config.realm))
+    metrics = Metrics()
+    observers: list[Observer] = [metrics]
+    for settings in config.endpoints:
+        if not settings.get("disabled"):
+            hook = Webhook(settings)
+            observers.append(hook)
+            _beside(closing, hook.run(), "notifications")
+    upstream = None
+    if config.upstream:
+        client = RegistryClient(cache_settings())
+        closing.push_async_callback(client.close)
+        upstream = PullThrough(config, repositories, client)
+    access = Access(config.htpasswd, config.realm)
+    app = RegistryApp(config, repositories, access, observers, upstream, metrics.answered)
     runner = web.ServerRunner(
         web.Server(app.handle, access_log=None, read_bufsize=1 << 20), shutdown_timeout=5
     )
@@ -105,9 +152,47 @@ async def start(config: ServerConfig, closing: AsyncExitStack) -> int:
     closing.push_async_callback(runner.cleanup)
     host, port = _address(config.address)
     await web.TCPSite(runner, host, port, ssl_context=_tls(config), backlog=1024).start()
-    purging = asyncio.get_running_loop().create_task(_purge(config, repositories), name="purge uploads")
-    closing.callback(purging.cancel)
+    if config.debug_address:
+        await _serve_debug(config, repositories, metrics, closing)
+    _beside(closing, _purge(config, repositories), "purge uploads")
+    _beside(closing, _collect(config, repositories), "collect garbage")
     return int(runner.addresses[0][1])
+
+
+def _beside(closing: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
+    """Work that goes on beside the serving, until the end."""
+    task = asyncio.get_running_loop().create_task(work, name=name)
+    closing.callback(task.cancel)
+
+
+async def _serve_debug(
+    config: ServerConfig, repositories: Repositories, metrics: Metrics, closing: AsyncExitStack
+) -> None:
+    """`http.debug.addr`: health, and metrics where they are enabled."""
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        if request.path == "/debug/health":
+            healthy = await asyncio.to_thread(repositories.paths.blobs.is_dir)
+            problem = {} if healthy else {"storage": f"{repositories.paths.blobs}: not there"}
+            return web.json_response(problem, status=200 if healthy else 503)
+        if request.path == "/metrics" and config.metrics:
+            return web.Response(text=metrics.text())
+        return web.Response(status=404)
+
+    runner = web.ServerRunner(web.Server(answer, access_log=None))
+    await runner.setup()
+    closing.push_async_callback(runner.cleanup)
+    host, port = _address(config.debug_address)
+    await web.TCPSite(runner, host, port).start()
+
+
+async def _collect(config: ServerConfig, repositories: Repositories) -> None:
+    """From time to time, when it was asked for, free what nothing needs."""
+    while config.collect_every and not config.read_only:
+        await asyncio.sleep(config.collect_every)
+        done = await asyncio.to_thread(Collector(repositories, config.grace).collect)
+        if done is not None and done.blobs:
+            log.info("collected %d blobs, %d bytes", done.blobs, done.bytes)
 
 
 async def _purge(config: ServerConfig, repositories: Repositories) -> None:

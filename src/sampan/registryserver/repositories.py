@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -31,8 +32,6 @@ from sampan.registryserver.paths import Paths, checked_digest
 from sampan.registryserver.uploads import Uploads
 
 MANIFEST_MAX = 4 << 20
-_FRESHENED = 600.0
-"""Seconds after which a blob that is asked for is marked as fresh again, for the collector's grace period."""
 
 
 class StoredManifest(NamedTuple):
@@ -57,9 +56,13 @@ class Parsed(NamedTuple):
 class Repositories:
     """See the module."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, grace: float = 3600) -> None:
+        """`grace` is the collector's: what is asked for is made fresh well before it ends."""
+        self._fresh_for = min(600.0, grace / 4)
         self.paths = Paths(root)
-        self.uploads = Uploads(self.paths)
+        self.blob_lock = threading.Lock()
+        """Held while a blob is found and made fresh, and while the collector looks at it once more and removes it."""
+        self.uploads = Uploads(self.paths, self.blob_lock)
         self._tag_lock = asyncio.Lock()
 
     # -- blobs
@@ -73,15 +76,16 @@ class Repositories:
         links = (self.paths.layer_link(name, digest), self.paths.revision_link(name, digest))
         if not any(read_link(link) == digest for link in links):
             raise Refused("BLOB_UNKNOWN", {"digest": digest})
-        try:
-            status = path.stat()
-        except FileNotFoundError:
-            raise Refused("BLOB_UNKNOWN", {"digest": digest}) from None
-        if time.time() - status.st_mtime > _FRESHENED:
+        with self.blob_lock:
             try:
-                os.utime(path)
-            except OSError:
-                pass  # a read-only disk has no collector either
+                status = path.stat()
+            except FileNotFoundError:
+                raise Refused("BLOB_UNKNOWN", {"digest": digest}) from None
+            if time.time() - status.st_mtime > self._fresh_for:
+                try:
+                    os.utime(path)
+                except OSError:
+                    pass  # a read-only disk has no collector either
         return path, status.st_size
 
     async def mount(self, name: str, source: str, digest: Digest) -> bool:
@@ -170,9 +174,10 @@ class Repositories:
 
     def _write_blob(self, digest: Digest, data: bytes) -> None:
         path = self.paths.blob(digest)
-        if path.exists():
-            os.utime(path)
-            return
+        with self.blob_lock:
+            if path.exists():
+                os.utime(path)
+                return
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".data.{os.getpid()}.{time.monotonic_ns()}")
         with partial.open("xb") as file:
@@ -185,6 +190,14 @@ class Repositories:
     def _tag(self, name: str, tag: str, digest: Digest) -> None:
         write_link(self.paths.tag_index_link(name, tag, digest), digest)
         write_link(self.paths.tag_link(name, tag), digest)
+
+    async def keep_manifest(self, name: str, digest: Digest, data: bytes, tag: str) -> None:
+        """Store what an upstream sent, whether or not its parts are here yet; verified by the caller."""
+        parsed = parse(data, "")
+        await asyncio.to_thread(self._store_manifest, name, digest, data, parsed)
+        if tag:
+            async with self._tag_lock:
+                await asyncio.to_thread(self._tag, name, tag, digest)
 
     async def delete_manifest(self, name: str, reference: str) -> list[str]:
         """Remove a tag, or a manifest with every tag that names it; the tags removed."""
@@ -211,6 +224,13 @@ class Repositories:
         if subject is not None:
             remove_link(self.paths.referrer_link(name, subject, digest), self.paths.repository(name))
         return gone
+
+    def delete_manifest_now(self, name: str, digest: Digest) -> None:
+        """The same for the collector, which is in a thread; nothing when it is gone already."""
+        try:
+            self._delete_manifest(name, digest)
+        except Refused:
+            return
 
     def _remove_tag(self, name: str, tag: str) -> None:
         import shutil
@@ -277,9 +297,10 @@ class Repositories:
 
     async def referrers(self, name: str, subject: Digest) -> list[Descriptor]:
         """Descriptors of what names a manifest as its subject; what clients put under the fallback tag is among them."""
-        return await asyncio.to_thread(self._referrers, name, subject)
+        return await asyncio.to_thread(self.referrers_now, name, subject)
 
-    def _referrers(self, name: str, subject: Digest) -> list[Descriptor]:
+    def referrers_now(self, name: str, subject: Digest) -> list[Descriptor]:
+        """The same, blocking."""
         found: dict[str, Descriptor] = {}
         directory = self.paths.referrers(name, subject)
         for algorithm in names_in(directory):

@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import os
 import shutil
+import threading
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -29,13 +30,14 @@ _READ = 1 << 20
 class UploadSession:
     """One upload. Requests to it come one at a time; a second one at the same time is refused."""
 
-    def __init__(self, paths: Paths, name: str, id: str) -> None:
+    def __init__(self, paths: Paths, lock: threading.Lock, name: str, id: str) -> None:
         self.name = name
         self.id = id
         self.directory = paths.upload(name, id)
         self.size = 0
         self.busy = False
         self._paths = paths
+        self._lock = lock
         self._file = -1
         self._hasher: _Hash | None = None
 
@@ -107,10 +109,14 @@ class UploadSession:
         os.fsync(self._file)
         path = self._paths.blob(digest)
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            os.utime(path)  # somebody else stored it: it is fresh again for the collector
-        else:
-            os.rename(self.directory / "data", path)
+        with self._lock:
+            stored = path.exists()
+            if stored:
+                os.utime(path)  # somebody else stored it: it is fresh again for the collector
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                os.rename(self.directory / "data", path)
+        if not stored:
             sync_directory(path.parent)
         write_link(self._paths.layer_link(self.name, digest), digest)
 
@@ -118,13 +124,14 @@ class UploadSession:
 class Uploads:
     """All sessions of a registry."""
 
-    def __init__(self, paths: Paths) -> None:
+    def __init__(self, paths: Paths, lock: threading.Lock) -> None:
         self._paths = paths
+        self._lock = lock
         self._open: dict[tuple[str, str], UploadSession] = {}
 
     async def begin(self, name: str) -> UploadSession:
         """A new session."""
-        session = UploadSession(self._paths, name, str(uuid.uuid4()))
+        session = UploadSession(self._paths, self._lock, name, str(uuid.uuid4()))
         await asyncio.to_thread(session.begin)
         self._open[name, session.id] = session
         return session
@@ -134,7 +141,7 @@ class Uploads:
         known = self._open.get((name, id))
         if known is not None:
             return known
-        session = UploadSession(self._paths, name, id)
+        session = UploadSession(self._paths, self._lock, name, id)
 
         def open_again() -> None:
             if not session.directory.is_dir():

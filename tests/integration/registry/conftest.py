@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,16 @@ from sampan.registry.settings import RegistrySettings
 
 HTPASSWD = "me:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"
 """User `me`, password `secret`."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_cache_of_skopeo() -> Iterator[None]:
+    """Skopeo and podman remember blobs there when root runs them, wherever else their state is told to be."""
+    directory = Path("/var/lib/containers")
+    known = directory.exists()
+    yield
+    if not known:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture

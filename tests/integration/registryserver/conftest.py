@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from integration.registry.conftest import HTPASSWD, image, make_image_engine
+from integration.registry.conftest import HTPASSWD, image, make_image_engine, no_cache_of_skopeo
 from registry_peer import DockerRegistry, SampanRegistry
 
-__all__ = ["HTPASSWD", "image", "make_image_engine"]
+__all__ = ["HTPASSWD", "image", "make_image_engine", "no_cache_of_skopeo"]
 
 MakeServer = Callable[..., SampanRegistry]
 

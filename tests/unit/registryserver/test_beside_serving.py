@@ -1,0 +1,200 @@
+"""What the registry does beside answering: collection, caching, notifications, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from hostile_registry import HostileRegistry
+from registry_requests import code_of, digest, registry
+from sampan.oci.image import OCI_EMPTY, OCI_INDEX, OCI_MANIFEST
+from sampan.registryserver.collection import Collector
+from sampan.registryserver.repositories import Repositories
+
+
+def collect(root: Path, **options: Any) -> tuple[int, int, int]:
+    """Collect what was not used for an hour."""
+    done = Collector(Repositories(root)).collect(**options)
+    assert done is not None
+    return done
+
+
+def make_old(root: Path) -> None:
+    """As if all had been stored two hours ago."""
+    then = time.time() - 7200
+    for path in (root / "docker/registry/v2/blobs").rglob("data"):
+        os.utime(path, (then, then))
+
+
+async def test_what_no_manifest_names_is_collected(tmp_path: Path) -> None:
+    async with registry(tmp_path) as ask:
+        target = await ask.image("1")
+        await ask.blob(b"orphan")
+        assert collect(tmp_path) == (0, 0, 0)  # all of it is fresh
+        make_old(tmp_path)
+        assert collect(tmp_path, dry_run=True) == (0, 1, 6)
+        assert collect(tmp_path) == (0, 1, 6)
+        assert (await ask("GET", f"/v2/app/blobs/{digest(b'orphan')}"))[0] == 404
+        assert (await ask("GET", f"/v2/app/blobs/{digest(b'layer')}"))[0] == 200
+        # Gone for the repository too, so that the next push uploads it again.
+        assert (await ask("HEAD", f"/v2/app/blobs/{digest(b'orphan')}"))[0] == 404
+        await ask.blob(b"orphan")
+        assert (await ask("GET", f"/v2/app/blobs/{digest(b'orphan')}"))[2] == b"orphan"
+        await ask("DELETE", f"/v2/app/manifests/{target['digest']}")
+        make_old(tmp_path)
+        assert collect(tmp_path)[1] == 4
+        assert not list((tmp_path / "docker/registry/v2/blobs").rglob("data"))
+
+
+async def test_what_is_asked_for_stays(tmp_path: Path) -> None:
+    """A client that finds a blob does not upload it: it must be there when the manifest comes."""
+    async with registry(tmp_path) as ask:
+        await ask.blob(b"found")
+        await ask.blob(b"mounted")
+        await ask.blob(b"uploaded")
+        make_old(tmp_path)
+        assert (await ask("HEAD", f"/v2/app/blobs/{digest(b'found')}"))[0] == 200
+        assert (await ask("POST", f"/v2/two/blobs/uploads/?mount={digest(b'mounted')}&from=app"))[0] == 201
+        await ask.blob(b"uploaded", "three")
+        assert collect(tmp_path) == (0, 0, 0)
+
+
+async def test_untagged_manifests(tmp_path: Path) -> None:
+    async with registry(tmp_path) as ask:
+        old = await ask.image("1", layer=b"old")
+        await ask.image("1", layer=b"new")
+        part = await ask.image("", layer=b"part")
+        index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [part]}).encode()
+        await ask("PUT", "/v2/app/manifests/list", index, Content_Type=OCI_INDEX)
+        await ask.blob(b"{}")
+        empty = {"mediaType": OCI_EMPTY, "digest": digest(b"{}"), "size": 2}
+        about = {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": empty,
+            "layers": [],
+            "subject": part,
+        }
+        signature = json.dumps(about).encode()
+        await ask("PUT", f"/v2/app/manifests/{digest(signature)}", signature, Content_Type=OCI_MANIFEST)
+        make_old(tmp_path)
+        assert collect(tmp_path) == (0, 0, 0)
+        make_old(tmp_path)
+        manifests, blobs, _ = collect(tmp_path, untagged=True)
+        assert (manifests, blobs) == (1, 2)
+        assert (await ask("GET", f"/v2/app/manifests/{old['digest']}"))[0] == 404
+        for kept in (part["digest"], digest(signature)):
+            assert (await ask("GET", f"/v2/app/manifests/{kept}"))[0] == 200
+
+
+async def test_one_collects_at_a_time(tmp_path: Path) -> None:
+    import fcntl
+
+    repositories = Repositories(tmp_path)
+    repositories.paths.root.mkdir(parents=True)
+    descriptor = os.open(repositories.paths.root, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        assert Collector(repositories).collect() is None
+    finally:
+        os.close(descriptor)
+
+
+async def test_a_cache_fetches_once_and_serves_when_upstream_is_down(tmp_path: Path) -> None:
+    layer = os.urandom(300_000)
+    async with HostileRegistry() as upstream:
+        target = upstream.image([layer], "1")
+        async with registry(tmp_path, upstream=upstream.url, upstream_ttl=3600) as ask:
+            answers = await asyncio.gather(*(ask("GET", "/v2/app/manifests/1") for _ in range(5)))
+            assert {digest(body) for _, _, body in answers} == {target["digest"]}
+            assert len(upstream.requests("GET", "/manifests/")) == 1
+            blobs = await asyncio.gather(*(ask("GET", f"/v2/app/blobs/{digest(layer)}") for _ in range(5)))
+            assert all(body == layer for _, _, body in blobs)
+            assert len(upstream.requests("GET", "/blobs/")) == 1
+            assert (await ask("GET", "/v2/app/manifests/absent"))[0] == 404
+            assert code_of((await ask("POST", "/v2/app/blobs/uploads/"))[2]) == "UNSUPPORTED"
+        address = upstream.url
+    async with registry(tmp_path, upstream=address, upstream_ttl=0) as ask:
+        status, _, body = await ask("GET", "/v2/app/manifests/1")
+        assert (status, digest(body)) == (200, target["digest"])
+        assert (await ask("GET", f"/v2/app/blobs/{digest(layer)}"))[2] == layer
+        assert (await ask("GET", "/v2/app/manifests/other"))[0] == 503
+
+
+async def test_a_cache_asks_again_after_its_time(tmp_path: Path) -> None:
+    async with HostileRegistry() as upstream:
+        upstream.image([b"one"], "1")
+        async with registry(tmp_path, upstream=upstream.url, upstream_ttl=0) as ask:
+            await ask("GET", "/v2/app/manifests/1")
+            newer = upstream.image([b"two"], "1")
+            assert digest((await ask("GET", "/v2/app/manifests/1"))[2]) == newer["digest"]
+        async with registry(tmp_path, upstream=upstream.url, upstream_ttl=3600) as ask:
+            upstream.image([b"three"], "1")
+            assert digest((await ask("GET", "/v2/app/manifests/1"))[2]) == newer["digest"]
+
+
+async def test_a_cache_keeps_nothing_wrong(tmp_path: Path) -> None:
+    async with HostileRegistry() as upstream:
+        upstream.image([b"right"], "1")
+        upstream.blobs[digest(b"right")] = b"wrong"
+        async with registry(tmp_path, upstream=upstream.url) as ask:
+            assert (await ask("GET", f"/v2/app/blobs/{digest(b'right')}"))[0] >= 400
+            assert (await ask("GET", f"/v2/app/blobs/{digest(b'right')}"))[0] >= 400
+            upstream.blobs[digest(b"right")] = b"right"
+            assert (await ask("GET", f"/v2/app/blobs/{digest(b'right')}"))[2] == b"right"
+    assert not any((tmp_path / "docker/registry/v2/repositories").rglob("_uploads/*"))
+
+
+async def test_notifications(tmp_path: Path) -> None:
+    got: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    failures = 1
+
+    async def take(request: web.Request) -> web.StreamResponse | None:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            return web.Response(status=500)
+        assert request.headers["X-Key"] == "k"
+        for event in json.loads(await request.read())["events"]:
+            got.put_nowait(event)
+        return web.Response()
+
+    async with HostileRegistry() as listener:
+        listener.behave(take)
+        endpoint = {
+            "name": "test",
+            "url": listener.url + "/events",
+            "headers": {"X-Key": ["k"]},
+            "backoff": "10ms",
+            "timeout": "5s",
+            "ignore": {"actions": ["pull"]},
+        }
+        async with registry(tmp_path, endpoints=[endpoint]) as ask:
+            target = await ask.image("1")
+            await ask("GET", "/v2/app/manifests/1")
+            await ask("DELETE", f"/v2/app/manifests/{target['digest']}")
+            events = [await asyncio.wait_for(got.get(), 10) for _ in range(4)]
+    assert [each["action"] for each in events] == ["push", "push", "push", "delete"]
+    assert events[2]["target"]["tag"] == "1"
+    assert events[2]["target"]["digest"] == target["digest"]
+    assert events[2]["target"]["repository"] == "app"
+
+
+async def test_metrics_and_health(tmp_path: Path) -> None:
+    from registry_peer import free_port
+
+    debug = f"127.0.0.1:{free_port()}"
+    async with registry(tmp_path, debug_address=debug, metrics=True) as ask:
+        await ask.image("1")
+        await ask("GET", "/v2/app/manifests/1")
+        text = (await ask("GET", f"http://{debug}/metrics"))[2].decode()
+        assert 'registry_http_requests_total{method="put",code="201"} 3' in text
+        assert 'registry_actions_total{action="pull"} 1' in text
+        assert (await ask("GET", f"http://{debug}/debug/health"))[0] == 200
+        assert (await ask("GET", f"http://{debug}/other"))[0] == 404
