@@ -189,6 +189,31 @@ def test_network_and_ports(engine: RunningEngine) -> None:
     assert done.stdout.split() == ["welcome", "1"]
 
 
+def test_namespaces_of_another_container(engine: RunningEngine) -> None:
+    """Who shares them is in the user namespace that owns them: its root may do there what root may."""
+    shareable = ("--ipc", "shareable", "--cap-add", "NET_ADMIN")
+    engine.docker("run", "-d", "--name", "donor", *shareable, "busybox", "sleep", "1000")
+    theirs = engine.docker("exec", "donor", "readlink", "/proc/self/ns/user").stdout
+    look = "readlink /proc/self/ns/user; id -u; ls /sys >/dev/null; touch /x"
+    for flag in ("--network", "--ipc", "--pid"):
+        done = engine.docker("run", "--rm", flag, "container:donor", "busybox", "sh", "-c", look)
+        assert done.stdout == theirs + "0\n", (flag, done.stderr)
+    script = "ip link set lo mtu 9000 && ip link show lo | grep -o 'mtu 9000'; ping -c 1 127.0.0.1 | grep -c ' 0% packet loss'"
+    flags = ("--network", "container:donor", "--cap-add", "NET_ADMIN")
+    assert engine.docker("run", "--rm", *flags, "busybox", "sh", "-c", script).stdout == "mtu 9000\n1\n"
+    both = ("--network", "container:donor", "--pid", "container:donor")
+    engine.docker("run", "-d", "--name", "guest", *both, "busybox", "sleep", "1001")
+    assert engine.docker("exec", "guest", "readlink", "/proc/self/ns/user").stdout == theirs
+    pid = int(json.loads(engine.docker("inspect", "guest").stdout)[0]["State"]["Pid"])
+    shim = int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])
+    children = Path(f"/proc/{shim}/task/{shim}/children").read_text().split()
+    assert not [
+        child for child in children if Path(f"/proc/{child}/stat").read_text().rpartition(") ")[2][0] == "Z"
+    ]
+    engine.docker("rm", "-f", "guest")
+    assert not Path(f"/proc/{pid}").exists()
+
+
 def test_restart_after_a_crash(engine: RunningEngine) -> None:
     engine.docker("run", "-d", "--name", "steady", "busybox", "sleep", "1000")
     engine.kill()

@@ -35,6 +35,23 @@ def test_user_namespace_maps_root_away(bundle: Bundle) -> None:
     assert "null" in lines
 
 
+def test_a_user_namespace_by_path(bundle: Bundle) -> None:
+    """What is made beside it belongs to it: the container can mount there, and shares the network with all rights."""
+    mapping = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    for path in (bundle.rootfs, *bundle.rootfs.rglob("*")):
+        os.chown(path, 100000, 100000, follow_symlinks=False)
+    bundle.path.parent.chmod(0o755)
+    add_namespace(bundle.spec, "user")
+    bundle.spec["linux"] |= {"uidMappings": mapping, "gidMappings": mapping}
+    donor = bundle.pid(bundle.script("sleep 1000").start())
+    for namespace in bundle.spec["linux"]["namespaces"]:
+        if namespace["type"] in ("user", "network"):
+            namespace["path"] = f"/proc/{donor}/ns/{namespace['type'].replace('network', 'net')}"
+    look = "readlink /proc/self/ns/user; id -u; grep -c sysfs /proc/mounts; ls /proc | grep -c '^1$'"
+    done = bundle.script(look).run()
+    assert done.out.split() == [os.readlink(f"/proc/{donor}/ns/user"), "0", "1", "1"], done.err
+
+
 def test_time_namespace_shifts_the_clock_since_boot(bundle: Bundle) -> None:
     add_namespace(bundle.spec, "time")
     bundle.spec["linux"]["timeOffsets"] = {"boottime": {"secs": 1_000_000}, "monotonic": {"secs": 5}}

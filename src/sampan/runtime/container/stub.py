@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from sampan.linux import process, sockets
 from sampan.runtime.container import hooks, limits, namespaces, stubmain, sysctls, unsupported
@@ -76,6 +76,8 @@ class Stub:
         self.pid = pid
         self.pidfd = pidfd
         """Close-on-exec; closed by `close`."""
+        self.helper = 0
+        """Pid of a helper of its birth that has ended and is the parent's to reap, with CLONE_PARENT; else 0."""
         self._channel = channel
         self._made = frozenset(made)
         self._joined = dict(joined)
@@ -269,18 +271,28 @@ def prefork(
     made = set(kinds) - _MADE_LATER - {"time"}
     opened: dict[str, int] = {}
     born_in = {kind: path for kind, path in (joined or {}).items() if kind in _VISITED}
-    if "user" in (joined or {}):
-        raise LaunchError("joining a user namespace by path is not supported", "other")
+    helper = 0
+    user = (joined or {}).get("user")
+    if user is not None:
+        born_in["user"] = user
     try:
         for kind, path in born_in.items():
             opened[kind] = namespaces.open_path(kind, path)
+        flags = namespaces.flags_of(made)
         offsets = (time_offsets or {}) if "time" in kinds else None
-        with namespaces.Visit(opened, offsets):
-            pid, pidfd, channel = _clone(clone_flags | namespaces.flags_of(made), cgroup_fd, None)
+        if user is not None:
+            if offsets is not None:
+                raise LaunchError("a new time namespace in a joined user namespace is not supported", "other")
+            pid, pidfd, channel, helper = _clone_within(opened, flags, cgroup_fd, clone_flags)
+        else:
+            with namespaces.Visit(opened, offsets):
+                pid, pidfd, channel = _clone(clone_flags | flags, cgroup_fd, None)
     finally:
         for descriptor in opened.values():
             os.close(descriptor)
-    stub = Stub(pid, pidfd, channel, made | ({"time"} & set(kinds)), born_in, 0)
+    of_user = {"user"} if user is not None else set()
+    stub = Stub(pid, pidfd, channel, made | ({"time"} & set(kinds)) | of_user, born_in, 0)
+    stub.helper = helper
     if "user" in made:
         try:
             namespaces.write_id_mappings(pid, uid_mappings or [], gid_mappings or [])
@@ -349,6 +361,64 @@ def _clone(flags: int, cgroup_fd: int | None, target: int | None) -> tuple[int, 
         if was_dumpable:
             process.set_dumpable(True)
     return cloned.pid, cloned.pidfd, ours
+
+
+def _clone_within(
+    opened: Mapping[str, int], flags: int, cgroup_fd: int | None, clone_flags: int
+) -> tuple[int, int, socket.socket, int]:
+    """`_clone` by a helper that has joined the `opened` namespaces, the user namespace last: what is made then belongs to that.
+
+    Nobody can leave a user namespace again, hence the helper; the stub is its sibling. It has ended when this returns. With
+    CLONE_PARENT it is the parent's to reap, like the stub: the last value is its pid then, else 0.
+    """
+    ours, theirs = sockets.pair()
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    was_dumpable = process.prctl(process.PR_GET_DUMPABLE) == 1
+    process.set_dumpable(False)  # as in `_clone`
+    try:
+        with Step("cloning a helper into the user namespace"):
+            helper = process.clone3(clone_flags)
+        if helper.pid == 0:
+            ours.close()
+            _help(opened, flags, cgroup_fd, theirs, writing)
+        os.close(helper.pidfd)
+        os.close(writing)
+        writing = -1
+        with open(reading, "rb") as report:
+            said = report.read().decode()
+        if not clone_flags & process.CLONE_PARENT:
+            os.waitpid(helper.pid, 0)
+        if not said.isdigit():
+            raise LaunchError(f"joining the user namespace: {said or 'the helper has ended'}", "other")
+        pid = int(said)
+        return pid, os.pidfd_open(pid), ours, helper.pid if clone_flags & process.CLONE_PARENT else 0
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+        if writing >= 0:
+            os.close(writing)
+            os.close(reading)
+        if was_dumpable:
+            process.set_dumpable(True)
+
+
+def _help(
+    opened: Mapping[str, int], flags: int, cgroup_fd: int | None, channel: socket.socket, writing: int
+) -> NoReturn:
+    try:
+        for kind in sorted(opened, key=lambda kind: kind == "user"):
+            process.setns(opened[kind], namespaces.FLAGS[kind])
+        cloned = process.clone3(process.CLONE_PARENT | flags, cgroup_fd)
+        if cloned.pid == 0:
+            os.close(writing)
+            stubmain.main(channel, None)
+        os.write(writing, str(cloned.pid).encode())
+    except OSError as error:
+        os.write(writing, (error.strerror or str(error)).lower().encode())
+    finally:
+        os._exit(0)
 
 
 def _add_streams(

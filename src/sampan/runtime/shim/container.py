@@ -67,6 +67,8 @@ class Container:
 
         def made(error: LaunchError | None, answer: dict[str, Any], descriptors: dict[str, int]) -> None:
             self._streams.close_theirs()
+            if answer.get("helper"):
+                os.waitpid(answer["helper"], 0)  # it has ended: ours, like the stub that it cloned
             if error is None:
                 pid, pidfd = (parked.pid, parked.pidfd) if parked else (answer["pid"], descriptors["pidfd"])
                 self._created(answer["cgroup"], pid, {**descriptors, "pidfd": pidfd}, parked)

@@ -8,7 +8,7 @@ container (reading the launch, mounts, limits, the clone itself) happens in a ch
 call     arguments and descriptors                       answer and descriptors (named in `names`)
 =======  ==============================================  =======================================================
 park     cgroup                                          pid; pidfd, netns, route, netfilter
-make     fresh_mounts; launch (in memory), stdio?        pid, cgroup; channel, pidfd?, seccomp?, console?, netns?…
+make     fresh_mounts; launch (in memory), stdio?        pid, cgroup, helper; channel, pidfd?, seccomp?, console?…
 join     pid of the init, cgroup                         pid; pidfd
 become   config; stdio?, seccomp?                        — once the program runs; console?
 =======  ==============================================  =======================================================
@@ -162,7 +162,8 @@ class Making:
         if console is not None:
             given["console"] = console
         given["channel"] = os.dup(self._stub.channel)
-        return {"pid": self.give_up(), "cgroup": cgroup.path}, given
+        helper = self._stub.helper
+        return {"pid": self.give_up(), "cgroup": cgroup.path, "helper": helper}, given
 
     def _clone_for(self, spec: Spec, cgroup: Cgroup) -> Stub:
         """Without a parked one: the namespaces as the spec has them."""
