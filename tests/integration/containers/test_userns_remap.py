@@ -47,7 +47,17 @@ def within(etc: Path) -> tuple[str, ...]:
 @pytest.fixture(scope="module")
 def module_engine(tmp_path_factory: pytest.TempPathFactory, busybox: bytes) -> Iterator[RunningEngine]:
     root = tmp_path_factory.mktemp("remapped")
-    running = RunningEngine(root, ("--userns-remap", "remapped"), within(private_etc(root)))
+    flags = (
+        "--userns-remap",
+        "remapped",
+        "--add-runtime",
+        "crun=/usr/bin/crun",
+        "--add-runtime",
+        "debian-runc=/usr/sbin/runc",
+    )
+    running = RunningEngine(root, flags, within(private_etc(root)))
+    # Other runtimes reach the root file system by its path, as the containers' root: not beneath a directory of the tests' own.
+    running.exec_root = Path("/run", f"sampan-test-{running.bridge}")
     try:
         running.start()
         with running.client() as client:
@@ -55,6 +65,7 @@ def module_engine(tmp_path_factory: pytest.TempPathFactory, busybox: bytes) -> I
         yield running
     finally:
         running.close()
+        shutil.rmtree(running.exec_root, ignore_errors=True)
 
 
 @pytest.fixture
@@ -212,6 +223,28 @@ def test_namespaces_of_another_container(engine: RunningEngine) -> None:
     ]
     engine.docker("rm", "-f", "guest")
     assert not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize("runtime", ["debian-runc", "crun"])
+def test_another_runtime(engine: RunningEngine, runtime: str) -> None:
+    script = "mkdir /www; echo welcome > /www/i; echo x > /kept/x; echo up > /dev/stderr; exec httpd -f -p 80 -h /www"
+    flags = ("--runtime", runtime, "--name", "box", "-v", "kept:/kept", "-p", "127.0.0.1::80")
+    engine.docker("run", "-d", *flags, "busybox", "sh", "-c", script)
+    fetch = "until wget -q -O - http://127.0.0.1/i; do sleep 0.1; done; stat -c %u:%g / /kept/x; head -n 1 /proc/self/uid_map"
+    done = engine.docker("exec", "box", "sh", "-c", fetch)
+    assert done.stdout.split() == ["welcome", "0:0", "0:0", "0", str(UID), "1000"]
+    assert engine.docker("logs", "box").stderr == "up\n"
+    assert (
+        engine.docker("exec", "-u", "5:6", "box", "sh", "-c", "id -u; echo > /dev/stdout").stdout == "5\n\n"
+    )
+    assert members(docker_bytes(engine, "cp", "box:/www/i", "-")) == {"i": (0, 0)}
+    pid = json.loads(engine.docker("inspect", "box").stdout)[0]["State"]["Pid"]
+    assert owner(Path(f"/proc/{pid}")) == (UID, GID)
+    engine.docker("restart", "-t", "0", "box")
+    theirs = engine.docker("exec", "box", "readlink", "/proc/self/ns/user").stdout
+    shared = ("--runtime", runtime, "--network", "container:box", "busybox", "sh", "-c")
+    done = engine.docker("run", "--rm", *shared, "readlink /proc/self/ns/user; ls /sys > /dev/null; id -u")
+    assert done.stdout == theirs + "0\n"
 
 
 def test_restart_after_a_crash(engine: RunningEngine) -> None:

@@ -53,6 +53,12 @@ def _beneath(root: int, entry: Mount) -> int:
     return paths.open_in_root(root, entry["destination"])
 
 
+def let_pass(bundle: str) -> None:
+    """Let the root of a user namespace, nobody on the host, pass to the root file system; nothing beside it can be read."""
+    for directory in (bundle, os.path.dirname(bundle)):
+        os.chmod(directory, 0o711)
+
+
 def unmount_root(bundle: str) -> None:
     """Take it back; what is not mounted is fine."""
     try:

@@ -21,7 +21,7 @@ from sampan.runtime.foreign.console import Console
 from sampan.runtime.foreign.program import Program, reap_strays
 from sampan.runtime.interface import LaunchError
 from sampan.runtime.shim.loop import READ
-from sampan.runtime.shim.parking import leave_mount_namespace, open_own_mount_namespace
+from sampan.runtime.shim.parking import leave_mount_namespace, open_own_mount_namespace, open_sandbox_of
 from sampan.runtime.shim.protocol import Refused
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class ForeignRuntime:
         self.children: set[int] = set()
         """Children of the shim that are in somebody's charge."""
         self._site = site
+        self._remapped = bool(linux.get("uidMappings"))
         self._program = Program(launch["runtime"], f"{self._bundle}/{_STATE}")
         self._execs = 0
         self._pid = 0
@@ -82,8 +83,10 @@ class ForeignRuntime:
             # know. Only the program's mount namespace changes.
             mount.umount(self._site.layout.unified, mount.MNT_DETACH)
         try:
-            if self._launch["private_network"]:
+            if self._launch["private_network"] and not self._remapped:
                 self.sandbox = bundle.open_new_sandbox()
+            if self._remapped:
+                bundle.let_pass(self._bundle)
             bundle.mount_root(self._bundle, self._launch["rootfs"])
             bundle.write_config(self._launch, self.sandbox)
             return self._create(stdio)
@@ -104,6 +107,9 @@ class ForeignRuntime:
             self._pid = _read_pid(pid_file)
             self.children.add(self._pid)
             self._pidfd = process.pidfd_open(self._pid)
+            if self._launch["private_network"] and self._remapped:
+                # Made by the program, in the container's user namespace: its root must own it, or could mount no /sys.
+                self.sandbox = open_sandbox_of(self._pid)
             return console.receive() if console is not None else None
         finally:
             adoption.end(self.loop, self.children)
