@@ -180,7 +180,7 @@ class Listing:
         numbers = []
         for port, bindings in self._services.networks.ports(container.id).items():
             private, _, protocol = parse_port(port)
-            public = [int(binding.host_port) for binding in bindings or ()]
+            public = [int(binding.host_port) for binding in bindings or () if binding.host_port]
             numbers += [(number, protocol) for number in (public if published else [private])]
         return any(
             first <= number <= last and protocol == kind
@@ -242,14 +242,10 @@ class Listing:
                 ports.append({"PrivatePort": private, "Type": protocol})
                 continue
             for binding in bindings:
-                ports.append(
-                    {
-                        "IP": binding.host_ip,
-                        "PrivatePort": private,
-                        "PublicPort": int(binding.host_port),
-                        "Type": protocol,
-                    }
-                )
+                shown: dict[str, Any] = {"IP": binding.host_ip, "PrivatePort": private}
+                if binding.host_port:  # a routed network has none
+                    shown["PublicPort"] = int(binding.host_port)
+                ports.append({**shown, "Type": protocol})
         return ports
 
     async def size_rw(self, container: Container) -> int:

@@ -72,6 +72,7 @@ def allocate(
     if network.record.driver != "ipvlan":
         endpoint.mac = (settings.mac_address or new_mac()).lower().replace("-", ":")
     wanted = settings.ipam_config
+    endpoint.link_local = _link_local(wanted.link_local_ips or () if wanted else ())
     try:
         v4 = _take(network, 4, wanted.ipv4_address if wanted else "")
         endpoint.v4 = v4 if isinstance(v4, ipaddress.IPv4Interface) else None
@@ -81,6 +82,14 @@ def allocate(
         network.release(endpoint)
         raise
     return endpoint
+
+
+def _link_local(texts: Iterable[str]) -> tuple[Interface, ...]:
+    """Of 169.254.0.0/16 and fe80::/64; others are no link-local addresses (dockerd takes the mask of their class)."""
+    found = [ipaddress.ip_address(text) for text in texts]
+    return tuple(
+        ipaddress.ip_interface(f"{address}/{16 if address.version == 4 else 64}") for address in found
+    )
 
 
 def _take(network: NetworkState, version: int, wanted: str) -> Interface | None:
@@ -167,7 +176,7 @@ def plan(endpoint: Endpoint, *, published: bool, mark: str = "") -> InterfacePla
         mark=mark,
         parent=endpoint.network.index,
         mac=endpoint.mac or None,
-        addresses=endpoint.addresses,
+        addresses=(*endpoint.addresses, *endpoint.link_local),
         mtu=drivers.mtu(record.options),
         mode=mode,
         flag=flag,

@@ -99,6 +99,8 @@ class Endpoint:
     mac: str = ""
     v4: ipaddress.IPv4Interface | None = None
     v6: ipaddress.IPv6Interface | None = None
+    link_local: tuple[Interface, ...] = ()
+    """What the user added (`--link-local-ip`); nobody hands these out."""
     network_names: list[str] = field(default_factory=list)
     """What the container is called on this network; the first answers reverse lookups."""
 

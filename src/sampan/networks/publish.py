@@ -40,13 +40,28 @@ class Publisher:
         )
         try:
             for each in wanted:
-                live.reservations += self._ports.reserve(self._reachable(each, gateway))
+                translated = self._translated(each, gateway, live)
+                if translated.addresses:
+                    live.reservations += self._ports.reserve(self._reachable(translated, gateway))
         except SystemFailure as error:
             self.release(live)
             name, endpoint = request.container.name, gateway.id
             raise SystemFailure(
                 f"driver failed programming external connectivity on endpoint {name} ({endpoint}): {error}"
             ) from error
+
+    def _translated(self, wanted: Wanted, gateway: Endpoint, live: Live) -> Wanted:
+        """Without the families of routed networks: their containers are reached at their own addresses, not at the host's."""
+        rest = []
+        routed = {version for version in (4, 6) if _is_routed(gateway, version)}
+        for host in wanted.addresses:
+            if host.version not in routed and (
+                gateway.address(host.version) or 10 - host.version not in routed
+            ):
+                rest.append(host)
+            elif host.version in routed and gateway.address(host.version):
+                live.reservations.append(Reservation(wanted.protocol, wanted.port, host, 0, None))
+        return wanted._replace(addresses=tuple(rest))
 
     def _reachable(self, wanted: Wanted, gateway: Endpoint) -> Wanted:
         """Without the relay, an IPv6 address of the host cannot lead to a container that has IPv4 only."""
@@ -58,6 +73,9 @@ class Publisher:
         """Take the ports again that a container has had. One that somebody took meanwhile is logged: the filter still leads it."""
         for record in records:
             host = ipaddress.ip_address(record.host)
+            if not record.host_port:
+                live.reservations.append(Reservation(record.protocol, record.port, host, 0, None))
+                continue
             wanted = Wanted(record.protocol, record.port, (host,), record.host_port, record.host_port)
             try:
                 live.reservations += self._ports.reserve(wanted)
@@ -84,8 +102,7 @@ class Publisher:
             address = endpoint.address(version) if endpoint else None
             if endpoint is None or address is None or (version == 6 and not self._options.ip6tables):
                 continue
-            option = drivers.GATEWAY_MODE_4 if version == 4 else drivers.GATEWAY_MODE_6
-            routed = endpoint.network.record.options.get(option) == "routed"
+            routed = _is_routed(endpoint, version)
             found.append(
                 PublishedPort(held.protocol, held.host, held.host_port, address, held.port, not routed)
             )
@@ -107,6 +124,11 @@ class Publisher:
             await relay.start()
 
 
+def _is_routed(endpoint: Endpoint, version: int) -> bool:
+    option = drivers.GATEWAY_MODE_4 if version == 4 else drivers.GATEWAY_MODE_6
+    return endpoint.network.record.options.get(option) == "routed"
+
+
 def _relay_target(gateways: dict[int, Endpoint], version: int) -> str | None:
     """The container's address, of the same family where it has one."""
     for family in (version, 10 - version):
@@ -126,6 +148,6 @@ def port_map(request: SandboxRequest, reservations: Iterable[Reservation]) -> Po
     for held in reservations:
         name = f"{held.port}/{held.protocol}"
         bindings = found.get(name) or []
-        bindings.append(PortBinding(str(held.host), str(held.host_port)))
+        bindings.append(PortBinding(str(held.host), str(held.host_port or "")))
         found[name] = bindings
     return found
