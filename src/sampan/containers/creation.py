@@ -287,7 +287,7 @@ def _endpoints(
     if config.network_disabled:
         return {}
     if modes.shared_container(mode) is not None:
-        if any(name != mode for name in endpoints):
+        if any(modes.shared_container(name) is None for name in endpoints):
             raise InvalidParameter(
                 "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
             )

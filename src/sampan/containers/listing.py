@@ -203,7 +203,7 @@ class Listing:
             "ImageID": record.image_id,
             "Command": " ".join([record.path, *(_quoted(word) for word in record.args)]),
             "Created": record.created // 1_000_000_000,
-            "Ports": self._ports(container),
+            "Ports": self._ports(container, version),
             "Labels": record.config.labels or {},
             "State": state.status,
             "Status": status_text(state, self._services.clock()),
@@ -232,14 +232,15 @@ class Listing:
             summary["SizeRootFs"] = written + await self.image_size(container)
         return summary
 
-    def _ports(self, container: Container) -> list[dict[str, Any]]:
+    def _ports(self, container: Container, version: tuple[int, int]) -> list[dict[str, Any]]:
         if not container.state.alive:
             return []
         ports: list[dict[str, Any]] = []
         for port, bindings in self._services.networks.ports(container.id).items():
             private, _, protocol = parse_port(port)
             if not bindings:
-                ports.append({"PrivatePort": private, "Type": protocol})
+                unbound = {"PrivatePort": private, "Type": protocol}
+                ports.append(unbound if version >= (1, 52) else {"IP": "", **unbound})
                 continue
             for binding in bindings:
                 shown: dict[str, Any] = {"IP": binding.host_ip, "PrivatePort": private}

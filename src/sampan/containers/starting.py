@@ -313,7 +313,7 @@ def sandbox_request(services: Services, container: Container) -> SandboxRequest:
         dns_search=tuple(host.dns_search or settings.dns_search),
         dns_options=tuple(host.dns_options or settings.dns_options),
         extra_hosts=tuple(host.extra_hosts or ()),
-        links=_links(services, record.name, host.links or ()),
+        links=_links(services, record.name, (host.links or ()) if host.network_mode == "bridge" else ()),
     )
 
 

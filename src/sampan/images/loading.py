@@ -101,9 +101,7 @@ def _to_unpack(manifests: list[ImageManifest], wanted: list[Platform]) -> list[I
 
 async def _publish(parts: Parts, image: NamedTarget, report: Report) -> None:
     """Write the name, durably, and tell."""
-    target = Descriptor(
-        media_type=image.target.media_type, digest=image.target.digest, size=image.target.size
-    )
+    target = image.target
     if image.name or not await parts.records.of(target.digest):
         await parts.records.put(image.name or dangling_name(target.digest), target)
     point("load.name-written")

@@ -114,9 +114,11 @@ class Received:
         await self._content.put(
             data, lease=self._lease, references=[content_resource(each.checked_digest) for each in parts]
         )
-        target = describe(data, DOCKER_MANIFEST)
         names = [_normalized(tag) for tag in entry.repo_tags or []]
-        return [NamedTarget(target, name) for name in names or [""]]
+        return [
+            NamedTarget(describe(data, DOCKER_MANIFEST, annotations=_name_annotations(name)), name)
+            for name in names or [""]
+        ]
 
     async def _layer(self, path: str) -> Descriptor:
         name = self._resolve(path)
@@ -157,6 +159,13 @@ def _normalized(tag: str) -> str:
     return str(
         Reference(reference.name, "", reference.digest) if reference.digest else reference.with_default_tag()
     )
+
+
+def _name_annotations(name: str) -> dict[str, str]:
+    """What an index would say of an image with the name; dockerd notes it on the target, and shows it."""
+    if not name:
+        return {}
+    return {ANNOTATION_IMAGE_NAME: name, ANNOTATION_REF_NAME: parse_normalized(name).tag}
 
 
 def _canonical(name: str) -> str:

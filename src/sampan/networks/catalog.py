@@ -247,6 +247,10 @@ class Catalog:
             raise Forbidden("cannot create a swarm scoped network when swarm is not active")
         if request.scope not in ("", "local"):
             raise NotSupported(f"networks of scope {request.scope} need Swarm, which Sampan does not have")
+        if request.ingress:
+            raise Forbidden("Ingress network can only be global scope network")
+        if request.ipam and request.ipam.driver == "null":
+            raise InvalidParameter("ipv4 pool is empty")
         if request.ipam and request.ipam.driver not in ("", "default"):
             raise NotFound(f'plugin "{request.ipam.driver}" not found')
         options = {**self._options.default_network_opts.get(driver, {}), **(request.options or {})}

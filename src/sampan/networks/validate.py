@@ -105,7 +105,7 @@ def check_endpoint(settings: EndpointSettings, name: str, pools: Iterable[IPAMCo
             faults.append("user-specified IP address is supported on user-defined networks only")
         if settings.aliases:
             faults.append("network-scoped aliases are only supported for user-defined networks")
-    faults += _wanted_faults(ipam, pools if is_user_defined(name) else None)
+    faults += _wanted_faults(ipam, pools)
     if settings.mac_address and not _MAC.fullmatch(settings.mac_address):
         raise InvalidParameter(f"invalid MAC address {settings.mac_address}")
     faults += _sysctl_faults((settings.driver_opts or {}).get(SYSCTLS, ""))
@@ -127,7 +127,11 @@ def _wanted_faults(ipam: EndpointIPAMConfig, pools: Iterable[IPAMConfig] | None)
         address = _parse(text)
         if address is None or address.version != version or address.is_unspecified:
             faults.append(f"invalid IPv{version} address: {text}")
-        if address is not None and configured is not None and (fault := _outside(address, configured)):
+        if (
+            address is not None
+            and configured is not None
+            and (fault := _outside(address, configured, version))
+        ):
             faults.append(fault)
     for text in ipam.link_local_ips or ():
         address = _parse(text)
@@ -136,9 +140,11 @@ def _wanted_faults(ipam: EndpointIPAMConfig, pools: Iterable[IPAMConfig] | None)
     return faults
 
 
-def _outside(address: ipaddress.IPv4Address | ipaddress.IPv6Address, pools: Sequence[IPAMConfig]) -> str:
+def _outside(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address, pools: Sequence[IPAMConfig], version: int
+) -> str:
     subnets = [ipaddress.ip_network(pool.subnet) for pool in pools if pool.subnet]
-    subnets = [subnet for subnet in subnets if subnet.version == address.version]
+    subnets = [subnet for subnet in subnets if subnet.version == version]
     if any(address in subnet for subnet in subnets):
         return ""
     return f"no configured subnet contains IP address {address}"
