@@ -16,11 +16,21 @@ scenario to peers that have the subject.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 DIRECTORY = Path(__file__).parent / "scenarios"
+
+UNBUILT = "unbuilt"
+"""The file of what the engine does not have yet: recorded, but not compared until it moves to another file."""
+
+
+_TIMED = re.compile(
+    r"\bsleep 0?\.?\d{1,2}\b(?!\d)|ptydo|hijack|timeout|[^&>]&(?![&\w])|stats|health|restart always"
+)
+"""Short sleeps, conversations, background jobs, samples and what goes on by itself."""
 
 
 class Step(NamedTuple):
@@ -44,6 +54,11 @@ class Scenario(NamedTuple):
     def key(self) -> str:
         """Unique name: file and title."""
         return f"{self.file}: {self.title}"
+
+    @property
+    def steady(self) -> bool:
+        """Nothing in it waits for a time to pass or runs beside something else: a busy machine changes nothing."""
+        return not any(_TIMED.search(step.text) for step in self.steps)
 
 
 def load(directory: Path = DIRECTORY) -> list[Scenario]:

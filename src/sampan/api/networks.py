@@ -81,11 +81,11 @@ async def connect(call: Call) -> web.StreamResponse:
 async def disconnect(call: Call) -> web.StreamResponse:
     request = await call.body(DisconnectRequest)
     containers = call.engine.containers
-    call.engine.networks.inspect(call.fields["name"])
     try:
         container = containers.get(_named(request.container))
     except NotFound:
         if request.force:  # dockerd looks for what such a container may have left plugged in
+            call.engine.networks.inspect(call.fields["name"])
             raise NotFound(f"endpoint {request.container} not found") from None
         raise
     await networking.disconnect(containers.services, container, call.fields["name"], force=request.force)

@@ -48,13 +48,12 @@ class Commit:
             image_id = await self._services.images.commit(
                 container.id, await self._request(container, options)
             )
+            reference = f"{options.repository}:{options.tag}" if options.tag else options.repository
+            told = {"comment": options.comment, "imageID": image_id, "imageRef": reference}
+            self._services.publish(container, "commit", told)
         finally:
             if pause and state.status == "paused":
                 await self._lifecycle.unpause(container)
-        reference = f"{options.repository}:{options.tag}" if options.tag else options.repository
-        self._services.publish(
-            container, "commit", {"comment": options.comment, "imageID": image_id, "imageRef": reference}
-        )
         return image_id
 
     async def _request(self, container: Container, options: CommitOptions) -> CommitRequest:

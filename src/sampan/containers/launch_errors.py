@@ -154,7 +154,7 @@ def _exec_message(message: str) -> str:
     process = "" if message.startswith("Cwd must be") else _PROCESS
     message = message.removeprefix(_PROCESS)
     tail = "" if message.endswith(": unknown") else ": unknown"
-    hint = _WRONG_KIND if "not a directory" in message and _WRONG_KIND not in message else ""
+    hint = _WRONG_KIND if "not a directory" in message and "chdir to cwd" not in message else ""
     return f"OCI runtime exec failed: exec failed: {process}{message}{tail}{hint}"
 
 

@@ -253,7 +253,7 @@ class Starting:
                     "cannot join network namespace of a non running container:"
                     f" container {donor.name} is {donor.state.status}"
                 )
-            raise Conflict(f"cannot join {what} of a non running container: {donor.id}")
+            raise Conflict(f"failed to join {what} namespace: container {donor.id} is not running")
         if what == "IPC" and donor.record.host_config.ipc_mode not in ("shareable", "host"):
             raise Conflict(
                 f"failed to join IPC namespace: container {donor.id}: non-shareable IPC"
