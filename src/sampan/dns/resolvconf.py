@@ -91,7 +91,10 @@ def direct(host: ResolvConf, overrides: Overrides, *, ipv6: bool, loopback: bool
     text += f"\n# Based on host file: '{host.path}'{'' if loopback else ' (legacy)'}\n"
     if used_defaults:
         text += "# Used default nameservers.\n"
-    return _HEADER + text + f"# Overrides: {overrides.words()}\n"
+    text += f"# Overrides: {overrides.words()}\n"
+    if ndots_set(list(overrides.options)):
+        text += "# Option ndots from: override\n"
+    return _HEADER + text
 
 
 def internal(host: ResolvConf, overrides: Overrides) -> str:

@@ -379,9 +379,12 @@ def _state(record: NetworkRecord) -> NetworkState:
 
 
 def _complete(config: IPAMConfig, record: NetworkRecord) -> IPAMConfig:
-    """The pool with its gateway filled in, where the network has gateways."""
+    """The pool with its gateway filled in, where the network has its own; beside a parent link the user has to say who it is."""
     gateway = config.gateway
-    if not gateway and not (record.internal and record.driver != "bridge"):
+    beside = record.driver == "macvlan" or (
+        record.driver == "ipvlan" and record.options.get("ipvlan_mode", "l2") == "l2"
+    )
+    if not gateway and not beside and not (record.internal and record.driver != "bridge"):
         gateway = str(ipam.AddressPool(config).take_gateway())
     return IPAMConfig(config.subnet, config.ip_range, gateway, config.auxiliary_addresses)
 
@@ -394,6 +397,8 @@ def _ensure_parent(host: NetlinkSocket, record: NetworkRecord, mark: str) -> tup
     below, dot, tag = record.interface.rpartition(".")
     if dot and tag.isascii() and tag.isdigit() and (parent := links.find(host, below)) is not None:
         creation = links.create_vlan(record.interface, parent=parent.number, vlan=int(tag))
+    elif dot and tag.isascii() and tag.isdigit() and "parent" in record.options:
+        raise InvalidParameter(f"-o parent interface was not found on the host: {below}")
     elif "parent" not in record.options:
         creation = links.create_dummy(record.interface)
     else:

@@ -90,16 +90,18 @@ def check_options(driver: str, options: Mapping[str, str], internal: bool) -> No
                     f"gateway mode 'isolated' can only be used for an internal network ({name})"
                 )
     elif driver == "macvlan":
-        _one_of(options.get("macvlan_mode", "bridge"), MACVLAN_MODES, "macvlan mode")
+        _one_of(options, "macvlan_mode", MACVLAN_MODES, "bridge")
     elif driver == "ipvlan":
-        _one_of(options.get("ipvlan_mode", "l2"), IPVLAN_MODES, "ipvlan mode")
-        _one_of(options.get("ipvlan_flag", "bridge"), IPVLAN_FLAGS, "ipvlan flag")
+        _one_of(options, "ipvlan_mode", IPVLAN_MODES, "l2")
+        _one_of(options, "ipvlan_flag", IPVLAN_FLAGS, "bridge")
 
 
-def _one_of(value: str, known: Mapping[str, int], what: str) -> None:
+def _one_of(options: Mapping[str, str], name: str, known: Mapping[str, int], default: str) -> None:
+    driver, _, what = name.partition("_")
+    value = options.get(name, default)
     if value not in known:
         raise InvalidParameter(
-            f"requested {what} '{value}' is not valid, '{next(iter(known))}' is one that is"
+            f"requested {driver} {what} '{value}' is not valid, '{default}' {what} is the {driver} driver default"
         )
 
 
