@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _CACHED = 128
 _LINKS = 40
+_PATH_MAX = 4096
 """As many as the kernel follows."""
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -169,27 +170,19 @@ def clean_name(name: str) -> str:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts:
         raise InvalidParameter(f"entry {shown(name)}: names with '..' are refused")
-    if len(name) > 4096 or any(len(os.fsencode(part)) > 255 for part in parts):
+    if any(len(os.fsencode(part)) > 255 for part in parts):
         raise InvalidParameter(f"entry {shown(name)}: name too long")
+    check_length(name)
     return "/".join(parts)
+
+
+def check_length(path: str) -> None:
+    """Refuse what no path could name (PATH_MAX). Raises InvalidParameter; so does Docker, in the kernel's words."""
+    if len(path) >= _PATH_MAX or len(os.fsencode(path)) >= _PATH_MAX:
+        raise InvalidParameter(f"entry {shown(path)}: file name too long")
 
 
 def shown(name: str) -> str:
     """A name for an error message: quoted, control characters escaped, not endless."""
     text = repr(name)
     return text if len(text) <= 200 else f"{text[:196]}...'"
-
-
-def remove_tree(directory: int, name: str) -> None:
-    """Remove whatever `name` is in an open directory, following nothing."""
-    status = os.lstat(name, dir_fd=directory)
-    if not stat.S_ISDIR(status.st_mode):
-        os.unlink(name, dir_fd=directory)
-        return
-    inner = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
-    try:
-        for child in os.listdir(inner):
-            remove_tree(inner, child)
-    finally:
-        os.close(inner)
-    os.rmdir(name, dir_fd=directory)

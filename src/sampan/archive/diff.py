@@ -14,6 +14,7 @@ import stat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sampan.archive.apply import OPAQUE, OPAQUE_ATTRIBUTE, WHITEOUT
+from sampan.archive.beneath import check_length
 from sampan.archive.compression import OutputStream
 from sampan.archive.read_entry import EntryReader, carried_xattrs
 from sampan.archive.tarread import REGULAR, Entry
@@ -74,13 +75,19 @@ def differences(args: dict[str, Any]) -> Iterator[Difference]:
         if args.get("compare"):
             base = os.open(args["compare"], _OPEN_DIRECTORY)
             try:
-                yield from _compared(base, target, "")
+                yield from _nameable(_compared(base, target, ""))
             finally:
                 os.close(base)
         else:
-            yield from _overlaid(target, "")
+            yield from _nameable(_overlaid(target, ""))
     finally:
         os.close(target)
+
+
+def _nameable(changes: Iterator[Difference]) -> Iterator[Difference]:
+    for change in changes:
+        check_length(change.path)
+        yield change
 
 
 def _add(writer: TarWriter, reader: EntryReader, change: Difference) -> None:

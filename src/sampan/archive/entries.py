@@ -9,9 +9,10 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Literal
 
 from sampan.archive import write_entry
-from sampan.archive.beneath import Tree, clean_name, remove_tree, shown
+from sampan.archive.beneath import Tree, clean_name, shown
 from sampan.archive.tarread import CHARACTER, DEVICE, DIRECTORY, LINK, REGULAR, SYMLINK, TarReader
 from sampan.errors import InvalidParameter, SampanError, SystemFailure
+from sampan.linux.trees import remove_tree
 
 if TYPE_CHECKING:
     from sampan.archive.tarread import Entry

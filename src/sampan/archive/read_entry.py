@@ -7,6 +7,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from sampan.archive.beneath import check_length
 from sampan.archive.tarread import CHARACTER, DEVICE, DIRECTORY, FIFO, LINK, REGULAR, SYMLINK, Entry
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class EntryReader:
         kind = _KINDS.get(stat.S_IFMT(status.st_mode))
         if kind is None:
             return
+        check_length(path)
         entry = _from_status(path, kind, status)
         entry.mtime_ns -= entry.mtime_ns % self._resolution_ns
         if status.st_nlink > 1 and kind != DIRECTORY:

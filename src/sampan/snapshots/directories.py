@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import shutil
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from sampan.errors import InvalidParameter, NotFound, SystemFailure
 from sampan.linux.files import syncfs
+from sampan.linux.trees import remove_path
 from sampan.snapshots import records
 from sampan.snapshots.interface import ApplyTarget, SnapshotInfo, Usage
 from sampan.snapshots.records import Record
@@ -302,5 +302,4 @@ def _delete_uncommitted(cx: sqlite3.Connection, key: str) -> Record | None:
 
 def _delete_trees(paths: list[Path]) -> None:
     for path in paths:
-        # rmtree works on descriptors and follows no link; what can't go now goes at the next start.
-        shutil.rmtree(path, ignore_errors=True)
+        remove_path(path)  # what can't go now goes at the next start

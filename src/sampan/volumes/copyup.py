@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
+
+from sampan.linux.trees import remove_tree
 
 _CHUNK = 1 << 30
 
@@ -41,7 +42,7 @@ def _empty(directory: int) -> None:
         try:
             os.unlink(name, dir_fd=directory)
         except IsADirectoryError:
-            shutil.rmtree(name, dir_fd=directory)
+            remove_tree(directory, name)
 
 
 class _Copy:

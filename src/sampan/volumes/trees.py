@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+
+from sampan.linux.trees import remove_path
 
 Report = Callable[[dict[str, Any]], None]
 
 
 def remove_job(args: dict[str, Any], _fds: list[int], _report: Report) -> None:
-    """Remove the directories `paths`, whatever is in them. shutil.rmtree follows no link (it works by descriptors)."""
+    """Remove the directories `paths`, whatever is in them."""
     for path in args["paths"]:
-        shutil.rmtree(path, ignore_errors=True)
+        remove_path(path)
 
 
 def sizes_job(args: dict[str, Any], _fds: list[int], _report: Report) -> list[int]:
@@ -25,17 +27,33 @@ def _size(root: str) -> int:
     total = 0
     linked: set[tuple[int, int]] = set()
     try:
-        for _, _, files, directory in os.fwalk(root):
-            for name in files:
-                try:
-                    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-                except FileNotFoundError:
-                    continue  # a container removed it meanwhile
-                if status.st_nlink > 1:
-                    if (status.st_dev, status.st_ino) in linked:
-                        continue
-                    linked.add((status.st_dev, status.st_ino))
-                total += status.st_size
+        os.lstat(root)
+        for entry in _files(root):
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue  # a container removed it meanwhile
+            if status.st_nlink > 1:
+                if (status.st_dev, status.st_ino) in linked:
+                    continue
+                linked.add((status.st_dev, status.st_ino))
+            total += status.st_size
     except OSError:
         return -1
     return total
+
+
+def _files(root: str) -> Iterator[os.DirEntry[str]]:
+    """Everything but directories; what is too far below to have a path counts nothing."""
+    pending = [root]
+    while pending:
+        try:
+            with os.scandir(pending.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(entry.path)
+                    else:
+                        yield entry
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+                raise

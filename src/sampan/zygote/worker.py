@@ -5,10 +5,14 @@ from __future__ import annotations
 import importlib
 import signal
 import socket
+import sys
 from typing import Any
 
 import sampan.errors
 from sampan.linux import process, sockets
+
+_DEPTH = 20_000
+"""Frames: walks of trees recurse, and a path may name 2,048 directories."""
 
 
 def main(args: dict[str, Any], descriptors: list[int]) -> int:
@@ -18,6 +22,7 @@ def main(args: dict[str, Any], descriptors: list[int]) -> int:
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     _forget_oom_score()
     result = socket.socket(fileno=descriptors[0])
+    sys.setrecursionlimit(_DEPTH)
     try:
         module, _, name = args["target"].partition(":")
         function = getattr(importlib.import_module(module), name)
