@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sampan.linux.files import clone_file
 
@@ -36,6 +36,19 @@ def copy_tree(source: str | Path, target: str | Path) -> None:
         os.close(source_fd)
 
 
+class _Level(NamedTuple):
+    """A directory that is being copied, and what of it is still to do."""
+
+    source: int
+    target: int
+    path: str
+    names: list[str]
+
+    def close(self) -> None:
+        os.close(self.source)
+        os.close(self.target)
+
+
 class _Copy:
     """One run: remembers the first copy of each file that has several names."""
 
@@ -44,26 +57,40 @@ class _Copy:
         self._linked: dict[tuple[int, int], str] = {}
 
     def directory(self, source: int, target: int, path: str) -> None:
-        for name in os.listdir(source):
-            status = os.lstat(name, dir_fd=source)
-            inner = f"{path}/{name}" if path else name
-            if stat.S_ISDIR(status.st_mode):
-                self._subdirectory(source, target, name, inner)
-            elif not self._link(status, target, name, inner):
-                _copy_entry(source, target, name, status)
-        copy_attributes(source, target, os.fstat(source))
-
-    def _subdirectory(self, source: int, target: int, name: str, path: str) -> None:
-        inner_source = os.open(name, _DIRECTORY, dir_fd=source)
+        """Without recursion: trees are deeper than Python's stack. The attributes of a directory come after what is in it."""
+        levels = [_Level(source, target, path, os.listdir(source))]
         try:
-            os.mkdir(name, 0o700, dir_fd=target)
-            inner_target = os.open(name, _DIRECTORY, dir_fd=target)
-            try:
-                self.directory(inner_source, inner_target, path)
-            finally:
-                os.close(inner_target)
+            while levels:
+                level = levels[-1]
+                if level.names:
+                    inner = self._entry(level, level.names.pop())
+                    if inner is not None:
+                        levels.append(inner)
+                    continue
+                copy_attributes(level.source, level.target, os.fstat(level.source))
+                levels.pop()
+                if levels:  # the outermost descriptors are the caller's
+                    level.close()
         finally:
-            os.close(inner_source)
+            for level in levels[1:]:
+                level.close()
+
+    def _entry(self, level: _Level, name: str) -> _Level | None:
+        """Copy a file; make a directory, whose content is the next level."""
+        status = os.lstat(name, dir_fd=level.source)
+        inner = f"{level.path}/{name}" if level.path else name
+        if not stat.S_ISDIR(status.st_mode):
+            if not self._link(status, level.target, name, inner):
+                _copy_entry(level.source, level.target, name, status)
+            return None
+        source = os.open(name, _DIRECTORY, dir_fd=level.source)
+        try:
+            os.mkdir(name, 0o700, dir_fd=level.target)
+            target = os.open(name, _DIRECTORY, dir_fd=level.target)
+        except BaseException:
+            os.close(source)
+            raise
+        return _Level(source, target, inner, os.listdir(source))
 
     def _link(self, status: os.stat_result, target: int, name: str, path: str) -> bool:
         if status.st_nlink < 2:

@@ -13,6 +13,7 @@ from sampan.content.interface import Lease
 from sampan.engineapi.image import ProgressDetail, StreamMessage
 from sampan.errors import NotFound
 from sampan.faults import point
+from sampan.images.claims import check_claims
 from sampan.images.documents import ImageManifest, choose_manifest
 from sampan.images.intake import receive
 from sampan.images.parts import Parts
@@ -49,6 +50,8 @@ async def load(
         await receive(received, parts.content, lease, body)
         point("load.received")
         images = await received.images()
+        for image in images:
+            await check_claims(parts.content, image.target, "index.json")
         for image in images:
             await _complete(
                 parts, unpacker, image, wanted, lease, _layer_progress(report) if progress else None
