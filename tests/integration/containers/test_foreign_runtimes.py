@@ -405,6 +405,29 @@ def test_a_killed_shim_ends_its_container(run: Run, engine: RunningEngine) -> No
     assert engine.docker("exec", "lost", "echo", "again").stdout == "again\n"
 
 
+def test_a_shim_killed_while_the_runtime_works(
+    make_engine: Callable[..., RunningEngine], tmp_path: Path
+) -> None:
+    """Half a container does not come to be whole in nobody's charge."""
+    slow, working = tmp_path / "slow-runtime", tmp_path / "working"
+    slow.write_text(f"""#!/bin/sh
+        case " $* " in *" create "*) echo $PPID $$ > {working}.new; mv {working}.new {working}; exec sleep 600;; esac
+        exec /usr/sbin/runc "$@"
+    """)
+    slow.chmod(0o755)
+    own = make_engine("--add-runtime", f"slow={slow}")
+    command = ["docker", "-H", own.host, "run", "--name", "half", "--runtime", "slow", "busybox", "true"]
+    client = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    until(working.exists)
+    shim, program = map(int, working.read_text().split())
+    os.kill(shim, signal.SIGKILL)
+    _, errors = client.communicate(timeout=30)
+    assert client.returncode == 125 and "the shim ended while it made the container" in errors
+    until(lambda: not Path(f"/proc/{program}").exists())
+    assert inspect(own, "half", "{{.State.Status}}") == "created"
+    assert os.listdir(own.exec_root / "shims") == []
+
+
 def test_restart_policy(run: Run, engine: RunningEngine) -> None:
     run("-d", "--name", "again", "--restart", "on-failure:2", "busybox", "false")
     until(lambda: inspect(engine, "again", "{{.RestartCount}} {{.State.Status}}") == "2 exited")
@@ -415,7 +438,8 @@ def test_nothing_is_left(run: Run, engine: RunningEngine) -> None:
     engine.docker("rm", "-f", container)
     assert not (engine.exec_root / "shims" / container).exists()
     assert container not in Path("/proc/self/mountinfo").read_text()
-    assert not list(Path("/sys/fs/cgroup").glob(f"*/docker/{container}"))
+    for pattern in (f"docker/{container}", f"*/docker/{container}"):
+        assert not list(Path("/sys/fs/cgroup").glob(pattern))
     assert run("--rm", "busybox", "nosuch").returncode == 127
     assert os.listdir(engine.exec_root / "shims") == []
 

@@ -92,14 +92,7 @@ class Program:
             null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         try:
             theirs = (null, output, output) if stdio is None else stdio
-            pid = os.posix_spawn(
-                _find(self.name),
-                [*argv, action, *arguments],
-                # Nothing of ours: with NOTIFY_SOCKET or LISTEN_FDS in it, runc would do more than it was asked for.
-                {"PATH": PATH},
-                file_actions=[(os.POSIX_SPAWN_DUP2, ours, number) for number, ours in enumerate(theirs)],
-                setsigdef=_RESET,
-            )
+            pid = _spawn(_find(self.name), [*argv, action, *arguments], theirs)
         except OSError as error:
             if output >= 0:
                 os.close(output)
@@ -113,6 +106,36 @@ class Program:
     def run(self, action: str, arguments: list[str]) -> None:
         """Call it and wait. Raises LaunchError."""
         self.call(action, arguments).wait()
+
+
+def _spawn(path: str, argv: list[str], stdio: tuple[int, int, int]) -> int:
+    """The pid of a child that executes the program, and is killed when we are. Raises OSError when it cannot be executed."""
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            # Half a container must not come to be whole in nobody's charge.
+            process.set_parent_death_signal(signal.SIGKILL)
+            if os.getppid() != parent:
+                os._exit(1)
+            for ignored in _RESET:
+                signal.signal(ignored, signal.SIG_DFL)
+            for number, descriptor in enumerate(stdio):
+                os.dup2(descriptor, number)
+            # Nothing of our environment: with NOTIFY_SOCKET or LISTEN_FDS in it, runc would do more than it was asked for.
+            os.execve(path, argv, {"PATH": PATH})
+        except OSError as error:
+            os.write(writing, str(error.errno).encode())
+        finally:
+            os._exit(127)
+    os.close(writing)
+    with open(reading, "rb") as failed:
+        reason = failed.read()
+    if reason:
+        os.waitpid(pid, 0)
+        raise OSError(int(reason), os.strerror(int(reason)), path)
+    return pid
 
 
 def _find(name: str) -> str:

@@ -86,6 +86,9 @@ class Container:
         try:
             runtime = ForeignRuntime(self._loop, self._site, sockets.from_memory(launch))  # type: ignore[arg-type]
             self.runtime = runtime
+            # Already now: what the program has made when we are killed is found by its cgroup.
+            unfinished = {"cgroup": runtime.cgroup.path, "boot_id": process.boot_id()}
+            record.write(self.bundle, record.STATE, unfinished)
             console = runtime.create(self._streams.theirs)
         except BaseException:
             self._streams.close()
