@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from sampan.runtime.interface import ContainerLaunch, ExitStatus, LaunchHead, Sandbox
     from sampan.zygote.client import Zygote
 
-PRELOAD = ("sampan.runtime.shim.main",)
-"""What the zygote must have imported before it forks shims."""
+PRELOAD = ("sampan.runtime.shim.main:prepare",)
+"""What the zygote must have imported, and done, before it forks shims."""
 
 _FILTERS = 64
 """Seccomp profiles whose compiled files are remembered."""

@@ -262,7 +262,7 @@ class ShimPool:
         ours, theirs = sockets.pair()
         with theirs:
             try:
-                child = await self._zygote.fork(
+                child = await self._zygote.fork_lasting(
                     SHIM_ENTRY, {"park": park, **self._settings.as_arguments()}, [theirs.fileno()]
                 )
             except BaseException:

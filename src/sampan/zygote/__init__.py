@@ -4,6 +4,7 @@ The engine never forks itself: it has threads, a large heap and descriptors of e
 of that, so a fork of it costs a millisecond, and what it forks starts with everything imported.
 
 `server`    the process: `python -I -m sampan.zygote`
+`seed`      a copy of it that stands still, from which long-lived children are forked
 `client`    the engine's side (asyncio): `Zygote.start`, `Zygote.fork` → `Child`
 `workers`   functions run in a forked process: `Workers.run("module:function", arguments)`
 `worker`    what such a process executes

@@ -96,6 +96,11 @@ class Zygote:
         reply = await self._request({"call": "fork", "entry": entry, "args": args}, fds)
         return self._children_waiting.pop(reply["id"])
 
+    async def fork_lasting(self, entry: str, args: dict[str, Any], fds: Sequence[int] = ()) -> Child:
+        """As `fork`, for a child that lives long: it keeps less memory to itself, and costs a little more time."""
+        reply = await self._request({"call": "fork-lasting", "entry": entry, "args": args}, fds)
+        return self._children_waiting.pop(reply["id"])
+
     async def close(self) -> None:
         """Stop the fork server. Its children stay."""
         self._closed = True

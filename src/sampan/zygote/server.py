@@ -4,7 +4,8 @@ Requests, each one packet of JSON (see `sampan.linux.sockets`):
 
     {"id": 7, "call": "fork", "entry": "module:function", "args": {…}}   and descriptors
         → {"id": 7, "pid": 4711}   and the child's pidfd
-    {"id": 8, "call": "preload", "modules": ["…"]}
+    {"id": 7, "call": "fork-lasting", …}   the same for a child that lives long (`seed`)
+    {"id": 8, "call": "preload", "modules": ["…", "module:function"]}
         → {"id": 8}
     a failed request → {"id": 7, "error": "text"}
     a child's end    → {"exit": 4711, "status": 0}   (wait status as of waitpid)
@@ -26,9 +27,11 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from sampan.linux import process, sockets
+from sampan.zygote.seed import Seed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import NoReturn
 
     Entry = Callable[[dict[str, Any], list[int]], int | None]
 
@@ -44,7 +47,7 @@ def main() -> None:
     _detach()
     for position, argument in enumerate(arguments):
         if argument == "--preload":
-            importlib.import_module(arguments[position + 1])
+            _preload(arguments[position + 1])
     gc.disable()
     Server(sock).serve()
 
@@ -76,6 +79,7 @@ class Server:
         self._epoll = select.epoll()
         self._children: dict[int, int] = {}
         """pidfd → pid"""
+        self._seed: Seed | None = None
 
     def serve(self) -> None:
         self._epoll.register(self._socket, select.EPOLLIN)
@@ -104,10 +108,15 @@ class Server:
                 pid, pidfd = self._fork(message["entry"], message["args"], descriptors)
                 reply["pid"] = pid
                 pidfds = [pidfd]
+            elif message["call"] == "fork-lasting":
+                pid, pidfd = self._fork_lasting(message, descriptors)
+                reply["pid"] = pid
+                pidfds = [pidfd]
             elif message["call"] == "preload":
                 for name in message["modules"]:
-                    importlib.import_module(name)
+                    _preload(name)
                 self._freeze()
+                self._end_seed()
             else:
                 reply["error"] = f"unknown call {message['call']!r}"
         except Exception as error:
@@ -129,11 +138,34 @@ class Server:
             self._become(function, args, descriptors)
         # The child cannot be reaped before this: only we reap, and only in `_reap`.
         pidfd = process.pidfd_open(pid)
-        self._children[pidfd] = pid
-        self._epoll.register(pidfd, select.EPOLLIN)
+        self._watch(pid, pidfd)
         return pid, pidfd
 
-    def _become(self, function: Entry, args: dict[str, Any], descriptors: list[int]) -> None:
+    def _fork_lasting(self, message: dict[str, Any], descriptors: list[int]) -> tuple[int, int]:
+        _resolve(message["entry"])
+        if self._seed is None:
+            self._seed = Seed(self._become_lasting)
+        try:
+            pid, pidfd = self._seed.fork(message, descriptors)
+        except BaseException:
+            self._end_seed()
+            raise
+        self._watch(pid, pidfd)
+        return pid, pidfd
+
+    def _become_lasting(self, message: dict[str, Any], descriptors: list[int]) -> NoReturn:
+        self._become(_resolve(message["entry"]), message["args"], descriptors)
+
+    def _end_seed(self) -> None:
+        if self._seed is not None:
+            self._seed.close()
+            self._seed = None
+
+    def _watch(self, pid: int, pidfd: int) -> None:
+        self._children[pidfd] = pid
+        self._epoll.register(pidfd, select.EPOLLIN)
+
+    def _become(self, function: Entry, args: dict[str, Any], descriptors: list[int]) -> NoReturn:
         """In the child: drop the zygote's descriptors, run, exit without unwinding into the server."""
         status = 1
         try:
@@ -159,6 +191,14 @@ class Server:
         os.close(pidfd)
         _, status = os.waitpid(pid, 0)
         self._send({"exit": pid, "status": status}, [])
+
+
+def _preload(name: str) -> None:
+    """Import a module; of "module:function", call the function as well, which makes it ready for the forks to come."""
+    module, _, function = name.partition(":")
+    imported = importlib.import_module(module)
+    if function:
+        getattr(imported, function)()
 
 
 def _resolve(entry: str) -> Entry:

@@ -68,14 +68,28 @@ class Loop:
 
     def run(self) -> None:
         while self._running:
-            for descriptor, mask in self._epoll.poll(self._timeout()):
-                # Looked up anew each time: an earlier handler of this batch may have closed this one.
-                handler = self._handlers.get(descriptor)
-                if handler is not None:
-                    handler(mask)
-                if not self._running:
-                    return
-            self._run_timers()
+            self._turn(self._timeout())
+
+    def run_what_is_ready(self) -> None:
+        """Deal with what has happened, and do not wait for more."""
+        while self._running and self._turn(0):
+            pass
+
+    def close(self) -> None:
+        self._epoll.close()
+
+    def _turn(self, timeout: float) -> bool:
+        """Whether there was anything to do but timers."""
+        events = self._epoll.poll(timeout)
+        for descriptor, mask in events:
+            # Looked up anew each time: an earlier handler of this batch may have closed this one.
+            handler = self._handlers.get(descriptor)
+            if handler is not None:
+                handler(mask)
+            if not self._running:
+                return True
+        self._run_timers()
+        return bool(events)
 
     def _timeout(self) -> float:
         while self._timers and self._timers[0].callback is None:

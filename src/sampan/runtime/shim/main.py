@@ -9,7 +9,9 @@ from typing import Any
 
 from sampan.cgroups import Layout
 from sampan.linux import process
+from sampan.runtime.shim import rehearsal
 from sampan.runtime.shim.loop import Loop
+from sampan.runtime.shim.maker import Crew, fork_maker
 from sampan.runtime.shim.parking import Site
 from sampan.runtime.shim.service import Service, count_descriptors
 
@@ -27,9 +29,15 @@ def main(args: dict[str, Any], descriptors: list[int]) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     loop = Loop()
-    service = Service(loop, Site(Layout(*args["layout"]), args["seccomp_cache"]), count_descriptors())
+    site = Site(Layout(*args["layout"]), args["seccomp_cache"])
+    service = Service(loop, site, Crew(loop, lambda: fork_maker(site)), count_descriptors())
     service.accept(socket.socket(fileno=descriptors[0]))
     if args.get("park"):
         service.park(args["park"])
     loop.run()
     return 0
+
+
+def prepare() -> None:
+    """Called once in the zygote, before it forks the first shim."""
+    rehearsal.rehearse()

@@ -13,6 +13,7 @@ from sampan.runtime.shim import making
 from sampan.runtime.shim.loop import READ
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterable
 
     from sampan.runtime.shim.loop import Loop, Timer
@@ -29,19 +30,15 @@ LOST = "the process that makes containers was killed"
 class Maker:
     """A child of the shim that makes processes for it, one after the other."""
 
-    def __init__(self, loop: Loop, site: Site) -> None:
+    def __init__(self, loop: Loop, pid: int, sock: socket.socket) -> None:
+        """`sock`: our end of the child's socket, ours now."""
         self._loop = loop
-        ours, theirs = sockets.pair()
-        shim = os.getpid()
-        self.pid = os.fork()
-        if self.pid == 0:
-            making.main(theirs.detach(), site, shim)
-        theirs.close()
-        self._socket = ours
+        self.pid = pid
+        self._socket = sock
         self._answers: deque[Answered] = deque()
         self.on_lost: Callable[[Maker], None] | None = None
         """Called once when it has ended by itself, after the pending requests have failed."""
-        loop.watch(ours.fileno(), READ, self._ready)
+        loop.watch(sock.fileno(), READ, self._ready)
 
     def ask(self, message: dict[str, Any], descriptors: Iterable[int], answered: Answered) -> None:
         """Have it do a call of `making`; `answered` is called from the loop. The descriptors stay open here."""
@@ -82,12 +79,24 @@ class Maker:
         )
 
 
+def fork_maker(site: Site) -> tuple[int, socket.socket]:
+    """A fresh maker: its pid, and our end of its socket. Raises OSError."""
+    ours, theirs = sockets.pair()
+    shim = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        making.main(theirs.detach(), site, shim)
+    theirs.close()
+    return pid, ours
+
+
 class Crew:
     """The makers of one shim: usually one, or none; several while several execs start at once."""
 
-    def __init__(self, loop: Loop, site: Site) -> None:
+    def __init__(self, loop: Loop, spawn: Callable[[], tuple[int, socket.socket]]) -> None:
+        """`spawn`: `fork_maker`, for this machine."""
         self._loop = loop
-        self._site = site
+        self._spawn = spawn
         self._makers: list[Maker] = []
         self._idle: list[Maker] = []
         self._leaving: Timer | None = None
@@ -97,7 +106,7 @@ class Crew:
         """One that has nothing to do, the caller's until `release` or `dismiss`. Raises OSError when none can be forked."""
         if self._idle:
             return self._idle.pop()
-        maker = Maker(self._loop, self._site)
+        maker = Maker(self._loop, *self._spawn())
         maker.on_lost = self._lost
         self._makers.append(maker)
         return maker

@@ -14,7 +14,6 @@ from sampan.runtime.shim.container import Container
 from sampan.runtime.shim.execs import Execs
 from sampan.runtime.shim.foreign import ForeignRuntime
 from sampan.runtime.shim.foreign_execs import ForeignExecs
-from sampan.runtime.shim.maker import Crew
 from sampan.runtime.shim.parking import Parked
 from sampan.runtime.shim.protocol import VERSION, Connection, Listener, Refused, Request
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from sampan.runtime.interface import LaunchHead
     from sampan.runtime.shim.loop import Loop
-    from sampan.runtime.shim.maker import Maker
+    from sampan.runtime.shim.maker import Crew, Maker
     from sampan.runtime.shim.parking import Site
     from sampan.runtime.shim.supervised import Supervised
 
@@ -54,12 +53,12 @@ def only_children(expected: list[int]) -> bool:
 class Service:
     """Answers engines' requests for the one container of this process."""
 
-    def __init__(self, loop: Loop, site: Site, at_rest: int) -> None:
+    def __init__(self, loop: Loop, site: Site, crew: Crew, at_rest: int) -> None:
         """`at_rest`: how many descriptors are open in this process without container, stub and makers."""
         self._loop = loop
         self._site = site
         self._at_rest = at_rest
-        self._crew = Crew(loop, site)
+        self._crew = crew
         self._crew.on_lost = self._maker_lost
         self._parked: Parked | None = None
         self._making: list[str] = []
