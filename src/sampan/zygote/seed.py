@@ -14,7 +14,7 @@ import signal
 import socket
 from typing import TYPE_CHECKING, Any
 
-from sampan.linux import process, sockets
+from sampan.linux import pages, process, sockets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +67,7 @@ def _stand_still(order: int, requests: socket.socket, become: Become, zygote: in
         process.set_parent_death_signal(signal.SIGKILL)
         if os.getppid() == zygote:
             process.set_name("sampan-seed")
-            process.close_all_except([order, requests.fileno()])
+            process.close_all_except([order, requests.fileno(), pages.file()])
             clone = process.sibling_clone()
             # Nothing in this loop may write more pages than the children write anyway.
             while os.read(order, 1):

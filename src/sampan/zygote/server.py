@@ -26,7 +26,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from sampan.linux import process, sockets
+from sampan.linux import pages, process, sockets
 from sampan.zygote.seed import Seed
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class Server:
     def serve(self) -> None:
         self._epoll.register(self._socket, select.EPOLLIN)
         self._freeze()
+        pages.lay_down()
         while True:
             for descriptor, _ in self._epoll.poll():
                 if descriptor == self._socket.fileno():
@@ -169,7 +170,7 @@ class Server:
         """In the child: drop the zygote's descriptors, run, exit without unwinding into the server."""
         status = 1
         try:
-            process.close_all_except(descriptors)
+            process.close_all_except([*descriptors, pages.file()])
             # The zygote's objects would close descriptors that by now are others' when the collector finds them.
             self._socket.detach()
             gc.enable()

@@ -100,6 +100,8 @@ class Crew:
         self._makers: list[Maker] = []
         self._idle: list[Maker] = []
         self._leaving: Timer | None = None
+        self.on_alone: Callable[[], None] | None = None
+        """Called when the last one has been sent away because nothing was to be done."""
         self.on_lost: Callable[[Maker], None] | None = None
 
     def take(self) -> Maker:
@@ -137,6 +139,8 @@ class Crew:
         self._leaving = None
         while self._idle:
             self.dismiss(self._idle[-1])
+        if not self._makers and self.on_alone is not None:
+            self.on_alone()
 
     def _lost(self, maker: Maker) -> None:
         self._forget(maker)

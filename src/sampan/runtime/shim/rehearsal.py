@@ -14,7 +14,7 @@ import socket
 from typing import Any
 
 from sampan.cgroups import Layout
-from sampan.linux import sockets
+from sampan.linux import heap, sockets
 from sampan.runtime.shim.loop import Loop
 from sampan.runtime.shim.maker import Crew
 from sampan.runtime.shim.parking import Site
@@ -35,6 +35,7 @@ def rehearse() -> None:
         for _ in range(ROUNDS):
             Stage(place).play()
         gc.collect()
+        heap.plug_holes()
     finally:
         _remove(place)
 

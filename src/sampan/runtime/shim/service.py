@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import traceback
 from typing import TYPE_CHECKING, Any
 
 from sampan.cgroups import CgroupError
-from sampan.linux import process
+from sampan.linux import pages, process
 from sampan.runtime.interface import LaunchError
 from sampan.runtime.shim import parking
 from sampan.runtime.shim.container import Container
@@ -60,6 +61,7 @@ class Service:
         self._at_rest = at_rest
         self._crew = crew
         self._crew.on_lost = self._maker_lost
+        self._crew.on_alone = self._come_to_rest
         self._parked: Parked | None = None
         self._making: list[str] = []
         """Cgroups that exist, or may, while something is being made in them."""
@@ -107,6 +109,12 @@ class Service:
         if self._parked is not None and self._parked.maker is maker:
             # The stub has ended with it: we are of no use any more, which the engine sees by our end.
             self._give_up()
+
+    def _come_to_rest(self) -> None:
+        """The container runs, and nothing is to be done for it: give back what memory that has cost."""
+        if self._container is not None:
+            with contextlib.suppress(OSError):
+                pages.give_back()
 
     def _closed(self, connection: Connection) -> None:
         self._connections.remove(connection)
