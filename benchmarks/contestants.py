@@ -73,10 +73,12 @@ class Contestant:
 
 class Sampan(Contestant):
     def roles(self) -> dict[str, list[int]]:
-        """Engine, zygote, and below it the shims, parked ones included, without the containers' own processes."""
+        """Engine, zygote with its seed, and below it the shims, parked ones included, without the containers' own processes."""
         below = processes.descendants(self.pid)
         python = [pid for pid in below if "sampan.zygote" in processes.command(pid)]
-        zygote = [pid for pid in python if pid in processes.children_of().get(self.pid, [])]
+        table = processes.children_of()
+        zygote = [pid for pid in python if pid in table.get(self.pid, [])]
+        zygote += [pid for pid in python if processes.name(pid) == "sampan-seed"]
         return {
             "engine": [self.pid],
             "zygote": zygote,

@@ -47,6 +47,14 @@ def command(pid: int) -> list[str]:
         return []
 
 
+def name(pid: int) -> str:
+    """What the process calls itself; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def mentioning(text: str) -> list[int]:
     """Processes with `text` in an argument."""
     pids = map(int, filter(str.isdecimal, os.listdir("/proc")))

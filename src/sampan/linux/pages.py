@@ -19,9 +19,12 @@ import signal
 import socket
 import struct
 import time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sampan.linux.libc import libc_holding_gil as libc
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 NAME = "sampan-heap"
@@ -188,7 +191,9 @@ def give_back() -> bool:
     chain = Chain()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     # A helper that somebody stops must not stop us with it.
-    ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", int(2 * _PATIENCE), 0))
+    ours.setsockopt(
+        socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", *divmod(int(2e6 * _PATIENCE), 1_000_000))
+    )
     # Without an answer link 2 does nothing; the helper's answer is another context in its place.
     chain.link(2, 0, "getpid")
     chain.link(1, 2, "recv", ours.fileno(), chain.at(2), _CONTEXT, 0)
@@ -234,7 +239,7 @@ def _extend(chain: Chain, parent: int) -> bool:
 
 def _unchanged(process: int) -> list[tuple[int, int]]:
     """Address ranges of the process's own pages that equal the file's, the longest first."""
-    runs: list[tuple[int, int]] = []
+    found: list[tuple[int, int]] = []
     with (
         open(f"/proc/{process}/mem", "rb", buffering=0) as memory,
         open(f"/proc/{process}/pagemap", "rb", buffering=0) as pagemap,
@@ -242,19 +247,35 @@ def _unchanged(process: int) -> list[tuple[int, int]]:
         for begin, end, offset, _, name in _mappings(process):
             if not name.startswith(f"/memfd:{NAME}"):
                 continue
-            count = (end - begin) // PAGE
-            entries = struct.unpack(f"={count}Q", os.pread(pagemap.fileno(), count * 8, begin // PAGE * 8))
-            start = None
-            for number, entry in enumerate(entries):
-                address = begin + number * PAGE
-                own = entry & _PRESENT and not entry & (_SWAPPED | _OF_FILE)
-                if own and os.pread(memory.fileno(), PAGE, address) == os.pread(
-                    _file, PAGE, offset + number * PAGE
-                ):
-                    start = address if start is None else start
-                elif start is not None:
-                    runs.append((start, address))
-                    start = None
-            if start is not None:
-                runs.append((start, end))
-    return sorted(runs, key=lambda run: run[0] - run[1])
+            for first, last in _own(pagemap.fileno(), begin, end):
+                present = os.pread(memory.fileno(), last - first, first)
+                former = os.pread(_file, last - first, offset + first - begin)
+                found += _equal(first, present, former)
+    return sorted(found, key=lambda run: run[0] - run[1])
+
+
+def _own(pagemap: int, begin: int, end: int) -> list[tuple[int, int]]:
+    """Ranges that the process has written to: not the file's pages any more."""
+    count = (end - begin) // PAGE
+    entries = struct.unpack(f"={count}Q", os.pread(pagemap, count * 8, begin // PAGE * 8))
+    own = [entry & _PRESENT and not entry & (_SWAPPED | _OF_FILE) for entry in entries]
+    return [(begin + first * PAGE, begin + last * PAGE) for first, last in _runs(own)]
+
+
+def _equal(address: int, present: bytes, former: bytes) -> list[tuple[int, int]]:
+    """Ranges of pages that are the same in both."""
+    same = [present[at : at + PAGE] == former[at : at + PAGE] for at in range(0, len(present), PAGE)]
+    return [(address + first * PAGE, address + last * PAGE) for first, last in _runs(same)]
+
+
+def _runs(flags: Sequence[object]) -> list[tuple[int, int]]:
+    """Half-open ranges in which all flags are true."""
+    runs = []
+    first = None
+    for position, flag in enumerate((*flags, False)):
+        if flag and first is None:
+            first = position
+        elif not flag and first is not None:
+            runs.append((first, position))
+            first = None
+    return runs

@@ -41,7 +41,7 @@ class Seed:
         requests.close()
 
     def fork(self, message: dict[str, Any], descriptors: list[int]) -> tuple[int, int]:
-        """(pid, pidfd) of a new child of ours. Raises OSError; the seed is to be closed then."""
+        """(pid, pidfd) of a new child of ours. Raises OSError: the seed is of no use any more."""
         sockets.send(self._requests, message, descriptors)
         os.write(self._order, b"f")
         poll = select.poll()

@@ -144,15 +144,19 @@ class Server:
 
     def _fork_lasting(self, message: dict[str, Any], descriptors: list[int]) -> tuple[int, int]:
         _resolve(message["entry"])
-        if self._seed is None:
-            self._seed = Seed(self._become_lasting)
         try:
-            pid, pidfd = self._seed.fork(message, descriptors)
-        except BaseException:
+            pid, pidfd = self._sow(message, descriptors)
+        except OSError:
+            # Somebody has killed it: another one is a fork away.
             self._end_seed()
-            raise
+            pid, pidfd = self._sow(message, descriptors)
         self._watch(pid, pidfd)
         return pid, pidfd
+
+    def _sow(self, message: dict[str, Any], descriptors: list[int]) -> tuple[int, int]:
+        if self._seed is None:
+            self._seed = Seed(self._become_lasting)
+        return self._seed.fork(message, descriptors)
 
     def _become_lasting(self, message: dict[str, Any], descriptors: list[int]) -> NoReturn:
         self._become(_resolve(message["entry"]), message["args"], descriptors)

@@ -238,3 +238,28 @@ def test_container_closed_while_an_exec_starts(run: Any) -> None:
         assert cgroups_of(b, shim.id) == [] or all(b.config.engine_id in n for n in cgroups_of(b, shim.id))
 
     run(scenario)
+
+
+def test_shim_at_rest_gives_memory_back_and_works_on(run: Any) -> None:
+    def own(pid: int) -> int:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Private_Dirty"))
+
+    async def scenario(b: Bench) -> None:
+        shim = await b.launch(["sh", "-c", "while read line; do echo $line; done"], stdin=True, once=False)
+        stream = await shim.attach(stdin=True, stdout=True, stderr=True)
+        await shim.start()
+        for number in range(3):
+            await stream.write(b"line\n")
+            assert unframe(await stream.read())[1] == b"line\n"
+            assert await output_of_exec(shim, f"exec{number}") == f"exec{number}\n".encode()
+            busy = own(shim.pid)
+            await until(lambda: not makers(shim.pid))
+            await until(lambda busy=busy: own(shim.pid) < 0.8 * busy)  # type: ignore[misc]
+        await stream.write(b"last\n")
+        assert unframe(await stream.read())[1] == b"last\n"
+        await shim.kill(9)
+        assert (await shim.wait()).code == 137
+        await stream.close()
+
+    run(scenario)

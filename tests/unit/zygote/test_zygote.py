@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -48,6 +50,32 @@ def test_a_killed_zygote_is_replaced_and_the_next_request_is_served() -> None:
                 outcome = str(error)
         assert "no attribute" in outcome
         assert zygote.pid != first
+
+    with_zygote(scenario)
+
+
+def test_lasting_children_are_the_zygotes_own_and_survive_their_seed() -> None:
+    def named(zygote: Zygote, name: str) -> list[int]:
+        children = Path(f"/proc/{zygote.pid}/task/{zygote.pid}/children").read_text().split()
+        return [int(pid) for pid in children if Path(f"/proc/{pid}/comm").read_text().strip() == name]
+
+    async def scenario(zygote: Zygote) -> None:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with ours, theirs:
+            entry = "tests_of_zygote:wait"
+            with pytest.raises(SystemFailure, match="tests_of_zygote"):
+                await zygote.fork_lasting(entry, {}, [theirs.fileno()])
+            child = await zygote.fork_lasting("sampan.zygote.worker:main", {"target": "x"}, [theirs.fileno()])
+            assert await child.wait() == 0
+            (seed,) = named(zygote, "sampan-seed")
+            os.kill(seed, signal.SIGKILL)
+            again = await zygote.fork_lasting("sampan.zygote.worker:main", {"target": "x"}, [theirs.fileno()])
+            assert await again.wait() == 0
+            (successor,) = named(zygote, "sampan-seed")
+            assert successor != seed
+            child.close()
+            again.close()
 
     with_zygote(scenario)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import traceback
 from typing import Any
 
 from sampan.cgroups import Layout
@@ -40,4 +41,7 @@ def main(args: dict[str, Any], descriptors: list[int]) -> int:
 
 def prepare() -> None:
     """Called once in the zygote, before it forks the first shim."""
-    rehearsal.rehearse()
+    try:
+        rehearsal.rehearse()
+    except Exception:
+        traceback.print_exc()  # shims keep more memory to themselves then, and work as well
