@@ -58,6 +58,11 @@ class DockerRegistry:
             self._process.kill()
             self._process.wait(10)
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "it was not started"
+        return self._process.pid
+
     def blob_path(self, digest: str) -> Path:
         """Where the registry keeps a blob."""
         encoded = digest.partition(":")[2]
