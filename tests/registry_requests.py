@@ -14,7 +14,7 @@ from yarl import URL
 
 from sampan.oci.image import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST
 from sampan.registryserver.configuration import ServerConfig
-from sampan.registryserver.program import start
+from sampan.registryserver.program import Listening, start
 
 
 def digest(data: bytes, algorithm: str = "sha256") -> str:
@@ -24,9 +24,10 @@ def digest(data: bytes, algorithm: str = "sha256") -> str:
 class Client:
     """Plain requests to a registry."""
 
-    def __init__(self, session: aiohttp.ClientSession, port: int) -> None:
+    def __init__(self, session: aiohttp.ClientSession, listening: Listening) -> None:
         self._session = session
-        self.base = f"http://127.0.0.1:{port}"
+        self.base = f"http://127.0.0.1:{listening.port}"
+        self.debug = f"http://127.0.0.1:{listening.debug_port}"
 
     async def __call__(
         self, method: str, path: str, data: Any = None, **headers: str
@@ -75,9 +76,9 @@ class Client:
 async def registry(root: Path, **fields: Any) -> AsyncIterator[Client]:
     config = ServerConfig(root=str(root), address="127.0.0.1:0", **{"delete": True, **fields})
     async with AsyncExitStack() as closing:
-        port = await start(config, closing)
+        listening = await start(config, closing)
         session = await closing.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
-        yield Client(session, port)
+        yield Client(session, listening)
 
 
 def code_of(body: bytes) -> str:

@@ -196,7 +196,7 @@ class StreamMessage(msgspec.Struct, omit_defaults=True, rename="camel"):
     progress: str = ""
     """The text form of `progress_detail`, which older clients print."""
     id: str = ""
-    error_detail: ErrorDetail | None = None
     error: str = ""
+    error_detail: ErrorDetail | None = None
     aux: dict[str, Any] | None = None
     """Facts for programs, beside the text."""

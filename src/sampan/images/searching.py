@@ -23,6 +23,7 @@ from sampan.oci.image import (
 )
 from sampan.registry.client import RegistryClient
 from sampan.registry.credentials import Credentials
+from sampan.registry.failures import ConnectionFailed
 from sampan.registry.search import SearchResult
 
 _FILTERS = ("is-automated", "is-official", "stars")
@@ -68,6 +69,9 @@ async def inspect_distribution(
     try:
         target = await repository.resolve(reference.digest or reference.tag)
         data = await repository.manifest(target)
+    except ConnectionFailed:
+        await client.ping(reference.domain)  # fails in the words that dockerd has for it
+        raise
     except SampanError as error:
         raise unresolved(error, reference, repository.mirrors_report()) from error
     if target.media_type in INDEX_TYPES:

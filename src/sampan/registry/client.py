@@ -35,6 +35,10 @@ class RegistryClient:
         """A repository, to read or to push to. `waiting` is told when something is going to be tried again."""
         return Repository(self._transport, reference, credentials, waiting)
 
+    async def ping(self, domain: str) -> None:
+        """See `login.ping`."""
+        await login.ping(self._transport, domain)
+
     async def log_in(self, credentials: Credentials) -> str:
         """See `login.log_in`."""
         return await login.log_in(self._transport, credentials)

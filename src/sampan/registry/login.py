@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from sampan.errors import InvalidParameter, NotFound, SystemFailure, Unauthorized
 from sampan.registry.credentials import Credentials
-from sampan.registry.endpoints import HUB_INDEX, endpoints_of, host_of
+from sampan.registry.endpoints import HUB_INDEX, endpoints_of, host_of, is_insecure
+from sampan.registry.failures import ConnectionFailed
 from sampan.registry.session import Session
-from sampan.registry.transport import Transport
+from sampan.registry.transport import Transport, plain
+
+
+async def ping(transport: Transport, domain: str) -> None:
+    """Whether a registry answers at all, in TLS or, where it may, in plain HTTP. Raises `ConnectionFailed` in dockerd's words."""
+    url = endpoints_of(domain, transport.settings)[-1].url / "v2/"
+    try:
+        (await transport.follow("GET", url, {})).close()
+    except ConnectionFailed:
+        if not await is_insecure(url, transport.settings):
+            raise
+        (await transport.follow("GET", plain(url), {})).close()
 
 
 async def log_in(transport: Transport, credentials: Credentials) -> str:
@@ -19,6 +31,7 @@ async def log_in(transport: Transport, credentials: Credentials) -> str:
     if not domain:
         raise InvalidParameter(f"unable to parse server address: {address!r}")
     endpoint = endpoints_of(domain, transport.settings)[-1]
+    await ping(transport, domain)
     session = Session(transport, endpoint, credentials, offline=True)
     url = session.url("/v2/")
     try:

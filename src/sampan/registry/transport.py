@@ -158,7 +158,7 @@ class Transport:
         insecure = await is_insecure(url, self.settings)
         if insecure and self.is_plain(url):
             self._plain[url.authority] = time.monotonic() + _PLAIN_REMEMBERED
-            return await self._send(method, _plain(url), headers, body, None)
+            return await self._send(method, plain(url), headers, body, None)
         host = url.authority
         context = await asyncio.to_thread(lambda: self._certificates.context(host, insecure=insecure))
         try:
@@ -167,7 +167,7 @@ class Transport:
             if not insecure:
                 raise
         self._plain[url.authority] = time.monotonic() + _PLAIN_REMEMBERED
-        return await self._send(method, _plain(url), headers, body, None)
+        return await self._send(method, plain(url), headers, body, None)
 
     async def _send(
         self, method: str, url: URL, headers: Mapping[str, str], body: Body | None, tls: ssl.SSLContext | None
@@ -247,7 +247,8 @@ class _NotTls(ConnectionFailed):
     """The other side does not speak TLS."""
 
 
-def _plain(url: URL) -> URL:
+def plain(url: URL) -> URL:
+    """The same address in plain HTTP, at the same port when one is given."""
     port = url.explicit_port
     return url.with_scheme("http").with_port(port) if port is not None else url.with_scheme("http")
 

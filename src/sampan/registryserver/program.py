@@ -13,7 +13,7 @@ import sys
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiohttp import web
 
@@ -124,8 +124,16 @@ async def _serve(config: ServerConfig, ready: int) -> None:
         await stop.wait()
 
 
-async def start(config: ServerConfig, closing: AsyncExitStack) -> int:
-    """Open a registry whose end is `closing`'s; the port that it listens on. Raises `SampanError`, `OSError`."""
+class Listening(NamedTuple):
+    """The ports of a registry."""
+
+    port: int
+    debug_port: int
+    """0 without `http.debug.addr`."""
+
+
+async def start(config: ServerConfig, closing: AsyncExitStack) -> Listening:
+    """Open a registry whose end is `closing`'s. Raises `SampanError`, `OSError`."""
     repositories = Repositories(Path(config.root), config.grace)
     closing.callback(repositories.uploads.close)
     if not config.read_only:
@@ -152,11 +160,12 @@ async def start(config: ServerConfig, closing: AsyncExitStack) -> int:
     closing.push_async_callback(runner.cleanup)
     host, port = _address(config.address)
     await web.TCPSite(runner, host, port, ssl_context=_tls(config), backlog=1024).start()
+    debug_port = 0
     if config.debug_address:
-        await _serve_debug(config, repositories, metrics, closing)
+        debug_port = await _serve_debug(config, repositories, metrics, closing)
     _beside(closing, _purge(config, repositories), "purge uploads")
     _beside(closing, _collect(config, repositories), "collect garbage")
-    return int(runner.addresses[0][1])
+    return Listening(int(runner.addresses[0][1]), debug_port)
 
 
 def _beside(closing: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -167,8 +176,8 @@ def _beside(closing: AsyncExitStack, work: Coroutine[Any, Any, None], name: str)
 
 async def _serve_debug(
     config: ServerConfig, repositories: Repositories, metrics: Metrics, closing: AsyncExitStack
-) -> None:
-    """`http.debug.addr`: health, and metrics where they are enabled."""
+) -> int:
+    """`http.debug.addr`: health, and metrics where they are enabled; the port."""
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         if request.path == "/debug/health":
@@ -184,6 +193,7 @@ async def _serve_debug(
     closing.push_async_callback(runner.cleanup)
     host, port = _address(config.debug_address)
     await web.TCPSite(runner, host, port).start()
+    return int(runner.addresses[0][1])
 
 
 async def _collect(config: ServerConfig, repositories: Repositories) -> None:

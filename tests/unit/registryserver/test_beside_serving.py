@@ -187,14 +187,11 @@ async def test_notifications(tmp_path: Path) -> None:
 
 
 async def test_metrics_and_health(tmp_path: Path) -> None:
-    from registry_peer import free_port
-
-    debug = f"127.0.0.1:{free_port()}"
-    async with registry(tmp_path, debug_address=debug, metrics=True) as ask:
+    async with registry(tmp_path, debug_address="127.0.0.1:0", metrics=True) as ask:
         await ask.image("1")
         await ask("GET", "/v2/app/manifests/1")
-        text = (await ask("GET", f"http://{debug}/metrics"))[2].decode()
+        text = (await ask("GET", f"{ask.debug}/metrics"))[2].decode()
         assert 'registry_http_requests_total{method="put",code="201"} 3' in text
         assert 'registry_actions_total{action="pull"} 1' in text
-        assert (await ask("GET", f"http://{debug}/debug/health"))[0] == 200
-        assert (await ask("GET", f"http://{debug}/other"))[0] == 404
+        assert (await ask("GET", f"{ask.debug}/debug/health"))[0] == 200
+        assert (await ask("GET", f"{ask.debug}/other"))[0] == 404
