@@ -191,7 +191,7 @@ def test_copy_up_follows_no_link(bundle: Bundle, tmp_path: Path) -> None:
 def test_release_agent_is_out_of_reach(bundle: Bundle) -> None:
     """CVE-2022-0492: a cgroup v1 release_agent that root in a container may write is root on the host."""
     result = bundle.script(
-        "find /sys/fs/cgroup -name release_agent; for f in /sys/fs/cgroup/*; do touch $f/notify_on_release; "
+        "find /sys/fs/cgroup -name release_agent; for f in /sys/fs/cgroup /sys/fs/cgroup/*; do touch $f/notify_on_release; "
         "mkdir $f/x; done; mkdir /m; mount -t cgroup -o memory none /m"
     ).run()
     assert result.out == ""
