@@ -8,7 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from sampan.errors import SystemFailure
+
+if TYPE_CHECKING:
+    from sampan.dns.origin import HostOrigin, Origin
 
 _PORT = 53
 _TIMEOUT = 4.0
@@ -28,7 +35,9 @@ class Forwarder:
         self._upstreams = upstreams
         self._places = asyncio.Semaphore(self.MAX_WAITING)
 
-    async def ask(self, query: bytes, servers: Sequence[str], *, tcp: bool) -> bytes | None:
+    async def ask(
+        self, query: bytes, servers: Sequence[str], origin: Origin | HostOrigin, *, tcp: bool
+    ) -> bytes | None:
         """The first server's answer to a packed query; None when none answered or too many wait already.
 
         A server that fails (SERVFAIL, REFUSED) is passed over for the next; the last one's failure is the answer.
@@ -38,7 +47,7 @@ class Forwarder:
         answer: bytes | None = None
         async with self._places:
             for server in list(servers or self._upstreams())[:_TRIES]:
-                found = await self._ask_one(query, server, tcp)
+                found = await self._ask_one(query, server, origin, tcp)
                 if found is None:
                     continue
                 answer = query[:2] + found[2:]
@@ -46,14 +55,16 @@ class Forwarder:
                     return answer
         return answer
 
-    async def _ask_one(self, query: bytes, server: str, tcp: bool) -> bytes | None:
+    async def _ask_one(
+        self, query: bytes, server: str, origin: Origin | HostOrigin, tcp: bool
+    ) -> bytes | None:
         host, port = _split(server)
         identity = secrets.token_bytes(2)
-        ask = _ask_stream if tcp else _ask_datagram
+        kind, ask = (socket.SOCK_STREAM, _ask_stream) if tcp else (socket.SOCK_DGRAM, _ask_datagram)
         try:
             async with asyncio.timeout(_TIMEOUT):
-                found = await ask(identity + query[2:], host, port)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+                found = await ask(identity + query[2:], await origin.open(host, port, kind), (host, port))
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, SystemFailure):
             return None
         return found if len(found) >= 12 and found[:2] == identity else None
 
@@ -78,11 +89,9 @@ class _Answer(asyncio.DatagramProtocol):
             self.found.set_exception(error)
 
 
-async def _ask_datagram(query: bytes, host: str, port: int) -> bytes:
+async def _ask_datagram(query: bytes, connected: socket.socket, address: tuple[str, int]) -> bytes:
     loop = asyncio.get_running_loop()
-    transport, answer = await loop.create_datagram_endpoint(
-        lambda: _Answer(query[:2]), remote_addr=(host, port)
-    )
+    transport, answer = await loop.create_datagram_endpoint(lambda: _Answer(query[:2]), sock=connected)
     try:
         transport.sendto(query)
         return await answer.found
@@ -90,8 +99,13 @@ async def _ask_datagram(query: bytes, host: str, port: int) -> bytes:
         transport.close()
 
 
-async def _ask_stream(query: bytes, host: str, port: int) -> bytes:
-    reader, writer = await asyncio.open_connection(host, port)
+async def _ask_stream(query: bytes, made: socket.socket, address: tuple[str, int]) -> bytes:
+    try:
+        await asyncio.get_running_loop().sock_connect(made, address)
+    except BaseException:
+        made.close()
+        raise
+    reader, writer = await asyncio.open_connection(sock=made)
     try:
         writer.write(len(query).to_bytes(2, "big") + query)
         await writer.drain()

@@ -16,13 +16,14 @@ import ipaddress
 import random
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from dnslib import AAAA, CLASS, PTR, QTYPE, RCODE, RR, A, DNSError, DNSHeader, DNSRecord
 
 from sampan.dns.directory import Address, Directory
 from sampan.dns.forwarder import Forwarder
+from sampan.dns.origin import HostOrigin, Origin
 from sampan.dns.sockets import ResolverSockets
 
 TTL = 600
@@ -41,9 +42,11 @@ class View:
     upstreams: list[str]
     """Servers of this container's own (`--dns`); empty: the host's."""
     forward: bool = True
-    """False on internal networks only: nothing leaves."""
+    """False on internal networks only: the host's servers are not asked for it."""
     ndots_set: bool = False
     """The user chose ndots: single labels are left to the client's search list."""
+    origin: Origin | HostOrigin = field(default_factory=HostOrigin)
+    """From where its servers are asked; closed with it."""
 
 
 class Resolver:
@@ -98,8 +101,8 @@ class Resolver:
         name = str(query.q.qname).rstrip(".")
         if view.ndots_set and "." not in name:
             return bytes(_reply(query, RCODE.NOERROR).pack())
-        if view.forward:
-            forwarded = await self._forwarder.ask(data, view.upstreams, tcp=tcp)
+        if view.forward or view.origin.own_servers:
+            forwarded = await self._forwarder.ask(data, view.upstreams, view.origin, tcp=tcp)
             if forwarded is not None:
                 return forwarded
         return bytes(_reply(query, RCODE.SERVFAIL).pack())
@@ -137,6 +140,8 @@ class _Served:
         self.writers: set[asyncio.StreamWriter] = set()
 
     def close(self) -> None:
+        if self.view is not None:
+            self.view.origin.close()
         if self.transport is not None:
             self.transport.abort()
         if self.server is not None:

@@ -55,11 +55,16 @@ class Names:
         if view is not None:
             view.networks, view.forward = resolving, forward
             return
+        from sampan.dns.origin import Origin
         from sampan.dns.resolver import View
 
         overrides = self.overrides(live.request)
-        view = View(container, resolving, list(overrides.nameservers), forward, ndots_set(overrides.options))
-        await resolver.serve(view, await self._kernel.visitor.run(sandbox.netns_fd, self._open))
+        sockets = await self._kernel.visitor.run(sandbox.netns_fd, self._open)
+        origin = Origin(self._kernel.visitor, sandbox.netns_fd, own_servers=bool(live.request.dns))
+        view = View(
+            container, resolving, list(overrides.nameservers), forward, ndots_set(overrides.options), origin
+        )
+        await resolver.serve(view, sockets)
 
     def stop(self, container: str) -> None:
         """The container's queries are not answered any more. Idempotent."""

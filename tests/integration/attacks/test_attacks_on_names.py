@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 import select
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,11 +19,11 @@ pytestmark = pytest.mark.root
 
 
 class Listener:
-    """A name server of the attacker's at a loopback address of the host: it notes the names that reach it, and knows none."""
+    """A name server of the attacker's at an address of the host: it notes the names that reach it, and knows none."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str) -> None:
         self.heard: set[str] = set()
-        self.address = f"127.77.{secrets.randbelow(256)}.{secrets.randbelow(254) + 1}"
+        self.address = address
         self._datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._datagrams.bind((self.address, 53))
         self._streams = socket.create_server((self.address, 53))
@@ -60,17 +62,10 @@ class Listener:
 
 
 @pytest.fixture
-def listener() -> Iterator[Listener]:
-    made = Listener()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def forwarding_engine(listener: Listener, busybox: bytes, tmp_path: Path) -> Iterator[RunningEngine]:
-    """An engine that forwards to the listener's address, as one does whose host has a resolver of its own on loopback."""
-    running = RunningEngine(tmp_path / "engine", ("--dns", listener.address))
-    running.start()
+def forwarding_engine(busybox: bytes, tmp_path: Path) -> Iterator[RunningEngine]:
+    """An engine whose containers' names are looked up by a server on its default bridge: see `listener`."""
+    running = RunningEngine(tmp_path / "engine")
+    running.start("--dns", running.bip.partition("/")[0])
     try:
         with running.client() as client:
             client.images.load(busybox)
@@ -79,13 +74,20 @@ def forwarding_engine(listener: Listener, busybox: bytes, tmp_path: Path) -> Ite
         running.close()
 
 
+@pytest.fixture
+def listener(forwarding_engine: RunningEngine) -> Iterator[Listener]:
+    made = Listener(forwarding_engine.bip.partition("/")[0])
+    yield made
+    made.close()
+
+
 def test_nothing_leaves_an_internal_network_by_names(
     forwarding_engine: RunningEngine, listener: Listener
 ) -> None:
     """CVE-2024-29018: secrets left an internal network as names that the engine passed on to the host's name servers.
 
-    By UDP and TCP; before, while and after the container had another network. Red when `Names.serve` gives `forward=True`, in the
-    first view or when it changes one.
+    By UDP and TCP; before, while and after the container had another network. Red when `Resolver.answer` forwards whatever the view
+    says, and `Origin.open` makes its sockets on the host (either is enough).
     """
     engine = forwarding_engine
     engine.docker("network", "create", "--internal", "inside")
@@ -131,3 +133,48 @@ def test_an_internal_network_has_no_way_out(forwarding_engine: RunningEngine, li
     done = engine.docker("run", "--rm", "--network", "inside", "busybox", "sh", "-c", look, check=False)
     assert "default" not in done.stdout and "GOT-" not in done.stdout
     assert listener.heard == set()
+
+
+_SERVE = """
+import socket, sys
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind((sys.argv[1], 53))
+print("ready", flush=True)
+while True:
+    data, sender = server.recvfrom(4096)
+    answer = b"\\xc0\\x0c\\0\\x01\\0\\x01\\0\\0\\0\\x3c\\0\\x04" + bytes([192, 0, 2, 7])
+    server.sendto(data[:2] + b"\\x81\\x80\\0\\x01\\0\\x01\\0\\0\\0\\0" + data[12:] + answer, sender)
+"""
+"""A name server for which every name is 192.0.2.7."""
+
+
+@contextmanager
+def name_server_in(engine: RunningEngine, container: str, address: str) -> Iterator[None]:
+    pid = engine.docker("inspect", "-f", "{{.State.Pid}}", container).stdout.strip()
+    command = ["nsenter", "--target", pid, "--net", sys.executable, "-c", _SERVE, address]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
+        try:
+            assert server.stdout is not None and server.stdout.readline() == b"ready\n"
+            yield
+        finally:
+            server.kill()
+
+
+def test_a_containers_own_name_server_is_asked_from_where_it_is(forwarding_engine: RunningEngine) -> None:
+    """The other side of CVE-2024-29018: on an internal network a name server of that network is reached, and 127.0.0.1 is the
+    container's own. Red when `Names.serve` gives no `Origin`.
+    """
+    engine = forwarding_engine
+    engine.docker("network", "create", "--internal", "--subnet", "10.240.53.0/24", "inside")
+    for name, options in (
+        ("server", ("--ip", "10.240.53.53")),
+        ("neighbour", ("--dns", "10.240.53.53")),
+        ("alone", ("--dns", "127.0.0.1")),
+    ):
+        engine.docker(
+            "run", "-d", "--name", name, "--network", "inside", *options, "busybox", "sleep", "1000"
+        )
+    for where, address, asking in (("server", "10.240.53.53", "neighbour"), ("alone", "127.0.0.1", "alone")):
+        with name_server_in(engine, where, address):
+            done = engine.docker("exec", asking, "nslookup", "-type=a", "www.inner.test", "127.0.0.11")
+            assert "192.0.2.7" in done.stdout
