@@ -86,8 +86,8 @@ def test_nothing_leaves_an_internal_network_by_names(
 ) -> None:
     """CVE-2024-29018: secrets left an internal network as names that the engine passed on to the host's name servers.
 
-    By UDP and TCP; before, while and after the container had another network. Red when `Resolver.answer` forwards whatever the view
-    says, and `Origin.open` makes its sockets on the host (either is enough).
+    By UDP and TCP; before, while and after the container had another network. Red when `Origin.open` makes its sockets on the host.
+    (The host's own servers are not asked at all for such a container: `View.forward`.)
     """
     engine = forwarding_engine
     engine.docker("network", "create", "--internal", "inside")
