@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-
 import msgspec
 from aiohttp import web
 
 from sampan.api import responses
 from sampan.api.call import Call
-from sampan.api.errors import message_of
+from sampan.api.messages import Send, streamed, streamed_at_once
 from sampan.api.registries import credentials_in
 from sampan.api.router import Router
 from sampan.engineapi.filters import Filters
-from sampan.engineapi.image import ErrorDetail, StreamMessage
+from sampan.engineapi.image import StreamMessage
 from sampan.errors import Conflict, InvalidParameter, NotSupported
 from sampan.images.attestations import attestations
 from sampan.images.importing import ImportRequest, fetched
@@ -25,8 +22,6 @@ from sampan.names.reference import Reference, parse_normalized
 from sampan.oci.image import Platform as OciPlatform
 
 router = Router()
-
-Send = Callable[[StreamMessage], None]
 
 
 @router.get("/images/json")
@@ -95,7 +90,7 @@ async def image_attestations(call: Call) -> web.StreamResponse:
 async def load_images(call: Call) -> web.StreamResponse:
     wanted = _platforms(call) if call.version >= (1, 48) else []
     progress = not call.query.boolean("quiet")
-    return await _streamed_at_once(
+    return await streamed_at_once(
         call, lambda send: call.engine.images.load(call.upload(), send, wanted, progress=progress)
     )
 
@@ -112,10 +107,10 @@ async def create_image(call: Call) -> web.StreamResponse:
     if name := call.query.text("fromImage"):
         reference = _pull_reference(name, call.query.text("tag"))
         credentials = credentials_in(call)
-        return await _streamed(
+        return await streamed(
             call, lambda send: call.engine.images.pull(reference, platform, credentials, send)
         )
-    return await _streamed(call, lambda send: _import(call, platform, send))
+    return await streamed(call, lambda send: _import(call, platform, send))
 
 
 @router.post("/images/{name:any}/tag")
@@ -131,7 +126,7 @@ async def push_image(call: Call) -> web.StreamResponse:
         reference = reference.with_tag(tag)
     platform = _platform(call.query.text("platform")) if call.version >= (1, 46) else None
     credentials = credentials_in(call)
-    return await _streamed(call, lambda send: call.engine.images.push(reference, platform, credentials, send))
+    return await streamed(call, lambda send: call.engine.images.push(reference, platform, credentials, send))
 
 
 @router.delete("/images/{name:any}")
@@ -176,62 +171,6 @@ async def _import(call: Call, platform: Platform | None, send: Send) -> None:
     async with fetched(source) as body:
         send(StreamMessage(status=f"Downloading from {source}"))
         send(StreamMessage(status=await call.engine.images.import_image(body, request)))
-
-
-async def _streamed(call: Call, work: Callable[[Send], Awaitable[None]]) -> web.StreamResponse:
-    """Answer with the messages of `work` as they come.
-
-    An error before the first one is an ordinary error answer; a later one becomes the stream's last message, as dockerd does it.
-    """
-    async with _Messages(work) as messages:
-        first = await call.unless_lost(messages.next())
-        if first is None:
-            await messages.task  # raises what went wrong
-        return await messages.relay(call, first)
-
-
-async def _streamed_at_once(call: Call, work: Callable[[Send], Awaitable[None]]) -> web.StreamResponse:
-    """The same for a verb whose every error is a message of the stream: the client may still be sending."""
-    async with _Messages(work) as messages:
-        return await messages.relay(call, await call.unless_lost(messages.next()))
-
-
-class _Messages:
-    """What a task says while it works; the task ends with the block."""
-
-    def __init__(self, work: Callable[[Send], Awaitable[None]]) -> None:
-        self._work = work
-        self._queue: asyncio.Queue[StreamMessage | None] = asyncio.Queue()
-
-    async def __aenter__(self) -> _Messages:
-        self.task = asyncio.ensure_future(self._run())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)
-
-    async def next(self) -> StreamMessage | None:
-        """The next message; None when there are no more."""
-        return await self._queue.get()
-
-    async def relay(self, call: Call, message: StreamMessage | None) -> web.StreamResponse:
-        """Send this message and all that follow, at last the task's error."""
-        async with call.stream() as out:
-            while message is not None:
-                await out.json(message)
-                message = await self.next()
-            (outcome,) = await asyncio.gather(self.task, return_exceptions=True)
-            if isinstance(outcome, BaseException):
-                text = message_of(outcome)
-                await out.json(StreamMessage(error_detail=ErrorDetail(text), error=text))
-        return out.response
-
-    async def _run(self) -> None:
-        try:
-            await self._work(self._queue.put_nowait)
-        finally:
-            self._queue.put_nowait(None)
 
 
 def _pull_reference(name: str, tag: str) -> Reference:

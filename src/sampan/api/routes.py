@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sampan.api import (
     archive,
+    build,
     commit,
     containers,
     exec,
@@ -28,6 +29,7 @@ def all_routes() -> Router:
         exec,
         registries,
         images,
+        build,
         commit,
         networks,
         volumes,

@@ -64,8 +64,7 @@ for _method, _path in [
 for _method, _path, _subject in [
     ("POST", "/swarm/init", "Swarm"),
     ("POST", "/swarm/join", "Swarm"),
-    ("POST", "/build", "Building images (docker build)"),
-    ("POST", "/build/cancel", "Building images (docker build)"),
+    ("POST", "/build/cancel", "BuildKit's builder"),
     ("POST", "/session", "BuildKit's session"),
     ("POST", "/grpc", "BuildKit's gRPC"),
     ("POST", "/plugins/pull", "Plugin support"),

@@ -22,6 +22,7 @@ _KINDS = {
     stat.S_IFIFO: FIFO,
 }
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_REOPEN_FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _HOLES_FROM = 1 << 20
 """Bytes of holes that make a file worth storing as sparse."""
 
@@ -46,8 +47,7 @@ class EntryReader:
         if kind is None:
             return
         check_length(path)
-        entry = _from_status(path, kind, status)
-        entry.mtime_ns -= entry.mtime_ns % self._resolution_ns
+        entry = self.entry(path, kind, status)
         if status.st_nlink > 1 and kind != DIRECTORY:
             first = self._linked.setdefault((status.st_dev, status.st_ino), path)
             if first is not path:
@@ -55,7 +55,8 @@ class EntryReader:
                 self._writer.add(entry)
                 return
         if kind == REGULAR:
-            self._add_file(directory, name, entry, status)
+            # NOFOLLOW and NONBLOCK: the file may have become a link or a fifo since it was listed.
+            self._add_file(os.open(name, _OPEN_FILE, dir_fd=directory), entry, status)
             return
         if kind == SYMLINK:
             entry.link = os.readlink(name, dir_fd=directory)
@@ -64,9 +65,26 @@ class EntryReader:
         entry.xattrs = carried_xattrs(f"/proc/self/fd/{directory}/{name}")
         self._writer.add(entry)
 
-    def _add_file(self, directory: int, name: str, entry: Entry, status: os.stat_result) -> None:
-        # NOFOLLOW and NONBLOCK: the file may have become a link or a fifo since it was listed.
-        fd = os.open(name, _OPEN_FILE, dir_fd=directory)
+    def entry(self, path: str, kind: str, status: os.stat_result) -> Entry:
+        """What of a file's status goes into the archive; its data, link and attributes follow."""
+        entry = _from_status(path, kind, status)
+        entry.mtime_ns -= entry.mtime_ns % self._resolution_ns
+        return entry
+
+    def add_descriptor(self, fd: int, path: str, status: os.stat_result) -> None:
+        """The file that an O_PATH descriptor means, as `path`; sockets are left out."""
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode))
+        if kind is None:
+            return
+        entry = self.entry(path, kind, status)
+        if kind == REGULAR:
+            self._add_file(os.open(f"/proc/self/fd/{fd}", _REOPEN_FILE), entry, status)
+            return
+        entry.xattrs = carried_xattrs(f"/proc/self/fd/{fd}")
+        self._writer.add(entry)
+
+    def _add_file(self, fd: int, entry: Entry, status: os.stat_result) -> None:
+        """With the data of an open file, which is closed."""
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 return

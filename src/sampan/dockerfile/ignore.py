@@ -84,7 +84,7 @@ def _rule(pattern: str) -> _Rule:
     literal = re.match(r"[^*?\[\\]*", pattern)
     parent = (literal[0] if literal else "").rpartition("/")[0] if not _is_literal(pattern) else pattern
     try:
-        return _Rule(re.compile(_expression(pattern), re.DOTALL), back, parent)
+        return _Rule(re.compile(expression_of(pattern), re.DOTALL), back, parent)
     except re.error:
         raise DockerfileError(f"error in pattern {pattern!r}: syntax error in pattern") from None
 
@@ -93,8 +93,8 @@ def _is_literal(pattern: str) -> bool:
     return not re.search(r"[*?\[\\]", pattern)
 
 
-def _expression(pattern: str) -> str:
-    """A whole-path regular expression."""
+def expression_of(pattern: str) -> str:
+    """A pattern as a regular expression for a whole path. Raises `DockerfileError` for one that is malformed."""
     result = []
     at = 0
     while at < len(pattern):

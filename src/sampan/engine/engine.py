@@ -12,6 +12,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Self
 
+from sampan.build.cache import BUILD_SCHEMA
+from sampan.build.service import BuildService
 from sampan.containers.registry import CONTAINERS_SCHEMA
 from sampan.containers.service import ContainerService
 from sampan.content.gc import Collector
@@ -54,6 +56,7 @@ _SCHEMAS = (
     NETWORKS_SCHEMA,
     VOLUMES_SCHEMA,
     CONTAINERS_SCHEMA,
+    BUILD_SCHEMA,
 )
 
 
@@ -70,6 +73,7 @@ class Engine:
     networks: NetworkService
     volumes: VolumeService
     containers: ContainerService
+    builds: BuildService
 
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
@@ -135,7 +139,11 @@ class Engine:
             launcher=launcher,
             workers=workers,
         )
+        self.builds = await BuildService.open(
+            database, self.images, self.containers, workers, config.data_path / "build"
+        )
         await self.containers.recover()
+        await self.builds.recover()
         await self.images.recover({container.id for container in self.containers.registry})
         if await asyncio.to_thread(self._came_from_idleness):
             return  # nothing ran, and nothing waited to: what its user stopped stays so
@@ -158,8 +166,8 @@ class Engine:
         self._idle_mark.touch()
 
     def is_idle(self) -> bool:
-        """True when no container runs or waits for its restart, and no image is being received or made."""
-        return not self.containers.running
+        """True when no container runs or waits for its restart, and no image is being built."""
+        return not self.containers.running and not self.builds.running
 
     def task_count(self) -> int:
         """How many things the engine does at once; `docker info` calls them goroutines."""

@@ -181,10 +181,11 @@ class ProgressDetail(msgspec.Struct, omit_defaults=True):
     """The step is done: nothing to draw."""
 
 
-class ErrorDetail(msgspec.Struct):
-    """An error that came after the answer had begun."""
+class ErrorDetail(msgspec.Struct, omit_defaults=True):
+    """An error that came after the answer had begun; `code` is the exit code that the client ends with, 0 for its own."""
 
     message: str
+    code: int = 0
 
 
 class StreamMessage(msgspec.Struct, omit_defaults=True, rename="camel"):

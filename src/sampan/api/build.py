@@ -1,0 +1,153 @@
+"""`POST /build`: the classic builder's API."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from sampan.api.call import Call
+from sampan.api.messages import Send, streamed
+from sampan.api.query import Query
+from sampan.api.responses import json
+from sampan.api.router import Router
+from sampan.build.interface import BuildRequest
+from sampan.engineapi.container import HostConfig, Ulimit
+from sampan.engineapi.image import StreamMessage
+from sampan.errors import InvalidParameter, NotSupported
+from sampan.images.importing import fetched
+from sampan.names import platform as platforms
+from sampan.names.reference import parse_normalized
+from sampan.registry.credentials import Credentials
+
+router = Router()
+
+T = TypeVar("T")
+
+
+@router.post("/build")
+async def build(call: Call) -> web.StreamResponse:
+    query = call.query
+    if query.text("version") == "2" or query.text("outputs") not in ("", "null", "[]"):
+        raise NotSupported(
+            "BuildKit's builder is not in this version of Sampan: use the classic one (DOCKER_BUILDKIT=0)"
+        )
+    request = _request(call)
+    quiet = query.boolean("q")
+
+    async def work(send: Send) -> None:
+        output = _Messages(send, quiet=quiet)
+        if not request.remote:
+            image = await call.engine.builds.build(request, call.upload(), output)
+        else:
+            async with fetched(request.remote) as body:
+                image = await call.engine.builds.build(request, body, output)
+        if quiet:
+            send(StreamMessage(stream=image + "\n"))
+
+    return await streamed(call, work)
+
+
+@router.post("/build/prune", since=(1, 31))
+async def prune(call: Call) -> web.StreamResponse:
+    """What builds remember; their images go with `docker image prune`."""
+    await call.engine.builds.prune()
+    return json({"CachesDeleted": None, "SpaceReclaimed": 0})
+
+
+class _Messages:
+    """A build's output as messages of the stream."""
+
+    def __init__(self, send: Send, *, quiet: bool) -> None:
+        self._send = send
+        self._quiet = quiet
+
+    def stream(self, text: str) -> None:
+        if not self._quiet:
+            self._send(StreamMessage(stream=text))
+
+    def image(self, image_id: str) -> None:
+        self._send(StreamMessage(aux={"ID": image_id}))
+
+    def progress(self, message: object) -> None:
+        if not self._quiet and isinstance(message, StreamMessage):
+            self._send(message)
+
+
+def _request(call: Call) -> BuildRequest:
+    query = call.query
+    if query.boolean("squash"):
+        raise NotSupported("squashing a build's layers is not in this version of Sampan")
+    remote = query.text("remote")
+    if remote and remote != "client-session" and not remote.startswith(("http://", "https://")):
+        raise NotSupported(
+            f"a context from {remote} is not in this version of Sampan: give a directory or an archive"
+        )
+    platform = query.text("platform")
+    return BuildRequest(
+        host_config=_host_config(query),
+        dockerfile=query.text("dockerfile") or "Dockerfile",
+        remote=remote,
+        tags=tuple(parse_normalized(tag) for tag in query.all("t") if tag),
+        target=query.text("target"),
+        arguments=_document(query, "buildargs", dict[str, str | None]) or {},
+        labels=_document(query, "labels", dict[str, str]) or {},
+        platform=platforms.parse(platform) if platform and call.version >= (1, 32) else None,
+        credentials=_credentials(call),
+        use_cache=not query.boolean("nocache"),
+        pull=query.boolean("pull"),
+        remove_containers=query.boolean("rm", True),
+        remove_failed=query.boolean("forcerm"),
+    )
+
+
+def _host_config(query: Query) -> HostConfig:
+    """Limits and network of a build's containers."""
+    host = HostConfig(
+        network_mode=query.text("networkmode"),
+        shm_size=query.integer("shmsize"),
+        extra_hosts=query.text("extrahosts").split(",") if query.text("extrahosts") else None,
+    )
+    host.memory = query.integer("memory")
+    host.memory_swap = query.integer("memswap")
+    host.cpu_shares = query.integer("cpushares")
+    host.cpu_period = query.integer("cpuperiod")
+    host.cpu_quota = query.integer("cpuquota")
+    host.cpuset_cpus = query.text("cpusetcpus")
+    host.cpuset_mems = query.text("cpusetmems")
+    host.cgroup_parent = query.text("cgroupparent")
+    host.ulimits = _document(query, "ulimits", list[Ulimit])
+    return host
+
+
+def _document(query: Query, name: str, shape: Any) -> Any:
+    """A parameter that is JSON. Raises `InvalidParameter` naming it."""
+    text = query.text(name)
+    if text in ("", "null"):
+        return None
+    try:
+        return msgspec.json.decode(text, type=shape)
+    except msgspec.DecodeError as error:
+        raise InvalidParameter(f"error reading {name}: {error}") from None
+
+
+def _credentials(call: Call) -> dict[str, Credentials]:
+    """X-Registry-Config: credentials by registry."""
+    header = call.request.headers.get("X-Registry-Config", "")
+    if not header:
+        return {}
+    try:
+        text = base64.b64decode(header.replace("-", "+").replace("_", "/") + "==")
+        given = msgspec.json.decode(text, type=dict[str, Credentials])
+    except (binascii.Error, msgspec.DecodeError, ValueError):
+        raise InvalidParameter("error reading X-Registry-Config: it is no base64 of JSON") from None
+    return {_domain(name): credentials for name, credentials in given.items()}
+
+
+def _domain(name: str) -> str:
+    """The registry that an entry of config.json means."""
+    host = name.removeprefix("https://").removeprefix("http://").partition("/")[0]
+    return "docker.io" if host in ("index.docker.io", "registry-1.docker.io", "") else host
