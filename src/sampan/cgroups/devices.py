@@ -94,7 +94,7 @@ def _apply(exceptions: dict[DeviceKey, str], key: DeviceKey, access: str, *, add
                 exceptions[other] = left
             else:
                 del exceptions[other]
-        elif _covers(other, key) and set(held) & set(access):
+        elif _meet(key, other) and set(held) & set(access):
             raise CgroupError(
                 f"device rule [{key} {access}] would take away a part of [{other} {held}], which no kernel can express"
             )
@@ -103,6 +103,13 @@ def _apply(exceptions: dict[DeviceKey, str], key: DeviceKey, access: str, *, add
 def _covers(wide: DeviceKey, narrow: DeviceKey) -> bool:
     return (
         wide.type == narrow.type and wide.major in (ANY, narrow.major) and wide.minor in (ANY, narrow.minor)
+    )
+
+
+def _meet(one: DeviceKey, other: DeviceKey) -> bool:
+    """Whether some device is beneath both: `b *:0` and `b 5:*` are, at 5:0."""
+    return one.type == other.type and all(
+        ANY in pair or pair[0] == pair[1] for pair in ((one.major, other.major), (one.minor, other.minor))
     )
 
 

@@ -76,6 +76,16 @@ def test_privileged_needs_no_exception() -> None:
     assert fold(device_rules(privileged=True)) == (True, {})
 
 
+def test_a_rule_that_cuts_across_another_is_refused() -> None:
+    across: list[DeviceCgroup] = [
+        {"allow": False, "access": "rwm"},
+        {"allow": True, "type": "b", "major": ANY, "minor": 0, "access": "r"},
+        {"allow": False, "type": "b", "major": 5, "minor": ANY, "access": "r"},
+    ]
+    with pytest.raises(CgroupError, match=r"\[b 5:\* r\] would take away a part of \[b \*:0 r\]"):
+        fold(across)
+
+
 def test_a_hole_in_a_broader_rule_is_refused() -> None:
     with pytest.raises(CgroupError, match=r"\[c 8:0 r\] would take away a part of \[c 8:\* rwm\]"):
         fold(
