@@ -43,6 +43,7 @@ _CONTAINER = {
 }
 
 _IMAGE = {
+    "build": Home("building", "build", "Build an image from a Dockerfile"),
     "history": Home("image_list", "history", "Show the history of an image"),
     "import": Home(
         "image_making", "import_", "Import the contents from a tarball to create a filesystem image"
@@ -134,7 +135,7 @@ GROUPS: dict[str, tuple[str, dict[str, Home]]] = {
     ),
 }
 
-COMMON = ("run", "exec", "ps", "pull", "images", "version", "info")
+COMMON = ("run", "exec", "ps", "build", "pull", "images", "version", "info")
 
 TOP: dict[str, Home] = {
     **_CONTAINER,

@@ -92,6 +92,19 @@ def erase_login(domain: str) -> bool:
 
 def auth_header(domain: str) -> dict[str, str]:
     """The X-Registry-Auth header with the login for a registry, for requests that the engine passes on."""
+    return {"X-Registry-Auth": _encoded(_fields(domain))}
+
+
+def config_header() -> dict[str, str]:
+    """The X-Registry-Config header with every login that is kept, for builds: their base images may be anybody's."""
+    config = _read()
+    keys = [*(config.get("auths") or {}), *(config.get("credHelpers") or {})]
+    logins = {key: _fields(key) for key in dict.fromkeys(keys)}
+    return {"X-Registry-Config": _encoded({key: fields for key, fields in logins.items() if fields})}
+
+
+def _fields(domain: str) -> dict[str, str]:
+    """A registry's login in the API's form (`AuthConfig`); {} when there is none."""
     login = stored_login(domain)
     fields = {
         "username": login.username,
@@ -99,8 +112,11 @@ def auth_header(domain: str) -> dict[str, str]:
         "identitytoken": login.identity_token,
         "serveraddress": key_of(domain),
     }
-    given = {name: value for name, value in fields.items() if value} if login != Login() else {}
-    return {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(given).encode()).decode()}
+    return {name: value for name, value in fields.items() if value} if login != Login() else {}
+
+
+def _encoded(document: dict[str, Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(document).encode()).decode()
 
 
 def _path() -> Path:
