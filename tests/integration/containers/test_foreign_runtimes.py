@@ -188,6 +188,33 @@ def test_what_it_is_given(run: Run, engine: RunningEngine, tmp_path: Path) -> No
     assert run("--rm", "-v", "kept:/kept", "busybox", "cat", "/kept/x").stdout == "x\n"
 
 
+@pytest.fixture
+def shared_directory(tmp_path: Path) -> Iterator[Path]:
+    """A mount of the host's whose changes propagate."""
+    place = tmp_path / "shared"
+    (place / "inner").mkdir(parents=True)
+    subprocess.run(["mount", "--bind", place, place], check=True)
+    subprocess.run(["mount", "--make-shared", place], check=True)
+    yield place
+    subprocess.run(["umount", "-lR", place], check=True)
+
+
+def test_propagation(run: Run, engine: RunningEngine, shared_directory: Path) -> None:
+    inner, seen = shared_directory / "inner", "grep -c from-the-host /proc/mounts"
+    flags = ("--rm", "--privileged", "-v", f"{shared_directory}:/x:rshared")
+    out = run(*flags, "busybox", "mount", "-t", "tmpfs", "from-inside", "/x/inner")
+    assert out.returncode == 0, out.stderr
+    assert f"from-inside {inner} " in Path("/proc/mounts").read_text()
+    subprocess.run(["umount", inner], check=True)
+    for mode, count in (("rshared", "1"), ("rslave", "1"), ("rprivate", "0")):
+        run("-d", "--name", mode, "-v", f"{shared_directory}:/x:{mode}", "busybox", "sleep", "1000")
+        subprocess.run(["mount", "-t", "tmpfs", "from-the-host", inner], check=True)
+        assert engine.docker("exec", mode, "sh", "-c", seen, check=False).stdout.strip() == count, mode
+        engine.docker("rm", "-f", mode)
+        assert f"from-the-host {inner} " in Path("/proc/mounts").read_text(), "its end is not the mount's"
+        subprocess.run(["umount", inner], check=True)
+
+
 def test_a_terminal(engine: RunningEngine, runtime: str) -> None:
     shown = typed(
         engine, "~# |tty; stty size\n|~pts|exit 5\n", "run", "--rm", "-it", "--runtime", runtime, "busybox"

@@ -55,7 +55,7 @@ class HostFiles:
         for index, entry in enumerate(spec.get("mounts", [])):
             options = parse_options(entry.get("options", []), entry.get("type", ""))
             if options.bind:
-                self.binds[index] = _open_bind(entry, options, spec, config["bundle"])
+                self.binds[index] = _open_bind(entry, options, config)
             elif entry.get("type") in ("cgroup", "cgroup2") and not self.hierarchies:
                 own = "cgroup" in of_spec(spec)[0]
                 with Step("opening the container's cgroup directories"):
@@ -94,10 +94,13 @@ def _open_root_directory(spec: Spec, bundle: str) -> int:
     return descriptor
 
 
-def _open_bind(entry: Mount, options: MountOptions, spec: Spec, bundle: str) -> int:
-    source = os.path.join(bundle, entry.get("source", ""))
+def _open_bind(entry: Mount, options: MountOptions, config: InitConfig) -> int:
+    source = os.path.join(config["bundle"], entry.get("source", ""))
     try:
-        descriptor = mnt.clone_mount(source, recursive=options.recursive_bind)
+        if is_shared(options) and "host_mounts" in config:
+            descriptor = clone_in(config["host_mounts"], source, recursive=options.recursive_bind)
+        else:
+            descriptor = mnt.clone_mount(source, recursive=options.recursive_bind)
     except OSError as error:
         raise LaunchError(
             f'error mounting "{source}" to rootfs at "{entry["destination"]}": '
@@ -106,11 +109,29 @@ def _open_bind(entry: Mount, options: MountOptions, spec: Spec, bundle: str) -> 
         ) from error
     if options.id_mapped or entry.get("uidMappings"):
         try:
-            _map_ids(descriptor, entry, options, spec)
+            _map_ids(descriptor, entry, options, config["spec"])
         except BaseException:
             os.close(descriptor)
             raise
     return descriptor
+
+
+def is_shared(options: MountOptions) -> bool:
+    """Whether mounts in it shall get out (`shared`, `rshared`)."""
+    return any(propagation == mnt.MS_SHARED for propagation, _ in options.propagation)
+
+
+def clone_in(namespace: int, source: str, *, recursive: bool) -> int:
+    """A detached copy of a mount as another mount namespace has it: of the same peer group. The caller is single-threaded."""
+    own = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        process.setns(namespace, process.CLONE_NEWNS)
+        try:
+            return mnt.clone_mount(source, recursive=recursive)
+        finally:
+            process.setns(own, process.CLONE_NEWNS)
+    finally:
+        os.close(own)
 
 
 def _map_ids(descriptor: int, entry: Mount, options: MountOptions, spec: Spec) -> None:

@@ -15,7 +15,8 @@ from sampan.linux import path as paths
 from sampan.linux import process
 from sampan.runtime.container import users
 from sampan.runtime.container.failure import Step
-from sampan.runtime.container.host import open_mount
+from sampan.runtime.container.host import clone_in, is_shared, open_mount
+from sampan.runtime.container.mountoptions import parse_options
 from sampan.runtime.shim.parking import SandboxDescriptors, open_sandbox_of
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from sampan.runtime.interface import ContainerLaunch
 
 ROOTFS = "rootfs"
+_SHARED = "shared-"
 _OCI_VERSION = "1.0.2"
 """crun refused whatever is not 1.0 for years, and nothing that dockerd's specs say is younger."""
 
@@ -53,18 +55,54 @@ def _beneath(root: int, entry: Mount) -> int:
     return paths.open_in_root(root, entry["destination"])
 
 
+def attach_shared(bundle: str, spec: Spec, host_mounts: int) -> Spec:
+    """The spec with its shared bind mounts attached in our mount namespace as the host's own peers, and taken from there.
+
+    From our copy of the host's mount table, a slave, what is mounted in them would not get out. Raises LaunchError.
+    """
+    mounts: list[Mount] = []
+    for number, entry in enumerate(spec.get("mounts", [])):
+        options = parse_options(entry.get("options", []), entry.get("type", ""))
+        if options.bind and is_shared(options):
+            place = f"{bundle}/{_SHARED}{number}"
+            with Step(f'mounting "{entry["source"]}" at "{entry["destination"]}"'):
+                _attach(clone_in(host_mounts, entry["source"], recursive=options.recursive_bind), place)
+            entry = {**entry, "source": place}
+        mounts.append(entry)
+    return {**spec, "mounts": mounts}
+
+
+def _attach(descriptor: int, place: str) -> None:
+    try:
+        if paths.is_directory(descriptor):
+            os.mkdir(place, 0o700)
+        else:
+            os.close(os.open(place, os.O_CREAT | os.O_CLOEXEC, 0o600))
+        target = os.open(place, os.O_PATH | os.O_CLOEXEC)
+        mnt.move_mount(descriptor, target)
+        os.close(target)
+    finally:
+        os.close(descriptor)
+
+
 def let_pass(bundle: str) -> None:
     """Let the root of a user namespace, nobody on the host, pass to the root file system; nothing beside it can be read."""
     for directory in (bundle, os.path.dirname(bundle)):
         os.chmod(directory, 0o711)
 
 
-def unmount_root(bundle: str) -> None:
-    """Take it back; what is not mounted is fine."""
-    try:
-        mnt.umount(f"{bundle}/{ROOTFS}", mnt.MNT_DETACH)
-    except OSError:
-        pass
+def unmount(bundle: str) -> None:
+    """Take back all that is mounted in the bundle; what is not mounted is fine."""
+    names = os.listdir(bundle) if os.path.isdir(bundle) else []
+    for name in names:
+        if name != ROOTFS and not name.startswith(_SHARED):
+            continue
+        try:
+            # Private first: the end of what lies in a shared mount would else be the end of it on the host.
+            mnt.mount(None, f"{bundle}/{name}", None, mnt.MS_PRIVATE | mnt.MS_REC)
+            mnt.umount(f"{bundle}/{name}", mnt.MNT_DETACH)
+        except OSError:
+            pass
 
 
 def open_new_sandbox() -> SandboxDescriptors:

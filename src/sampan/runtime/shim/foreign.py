@@ -77,7 +77,8 @@ class ForeignRuntime:
 
     def create(self, stdio: tuple[int, int, int] | None) -> int | None:
         """Bring it to `created`; the terminal's master side when it has one."""
-        _leave_mount_namespace()
+        host_mounts = open_own_mount_namespace()
+        leave_mount_namespace(host_mounts)
         if self._site.layout.version == "hybrid" and self._site.layout.unified:
             # crun refuses a machine of both kinds while the second has controllers, which no container would get: it need not
             # know. Only the program's mount namespace changes.
@@ -88,12 +89,15 @@ class ForeignRuntime:
             if self._remapped:
                 bundle.let_pass(self._bundle)
             bundle.mount_root(self._bundle, self._launch["rootfs"])
-            bundle.write_config(self._launch, self.sandbox)
+            spec = bundle.attach_shared(self._bundle, self._launch["spec"], host_mounts)
+            bundle.write_config({**self._launch, "spec": spec}, self.sandbox)
             return self._create(stdio)
         except BaseException:
             self.kill_all()
             self.delete()
             raise
+        finally:
+            os.close(host_mounts)
 
     def _create(self, stdio: tuple[int, int, int] | None) -> int | None:
         console = Console(self._bundle) if stdio is None else None
@@ -206,7 +210,7 @@ class ForeignRuntime:
         if self.sandbox is not None:
             self.sandbox.close()
             self.sandbox = None
-        bundle.unmount_root(self._bundle)
+        bundle.unmount(self._bundle)
         self.kill_all()
         self.cgroup.delete()
 
@@ -215,14 +219,6 @@ class ForeignRuntime:
             self._program.run(action, [*options, self._launch["id"]])
         except LaunchError as error:
             raise Refused("failed", str(error)) from None
-
-
-def _leave_mount_namespace() -> None:
-    home = open_own_mount_namespace()
-    try:
-        leave_mount_namespace(home)
-    finally:
-        os.close(home)
 
 
 class ExecCall:

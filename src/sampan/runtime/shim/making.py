@@ -158,7 +158,7 @@ class Making:
         if kept >= 0:
             given["seccomp"] = kept
         streams = (descriptors[1], descriptors[2], descriptors[3]) if len(descriptors) > 1 else None
-        console = self._stub.configure(_config(launch, cgroup), stdio=streams, seccomp=seccomp)
+        console = self._stub.configure(_config(launch, cgroup, self._home), stdio=streams, seccomp=seccomp)
         if console is not None:
             given["console"] = console
         given["channel"] = os.dup(self._stub.channel)
@@ -261,12 +261,13 @@ class Attaching:
             raise LaunchError(f"cannot move the process into the container's cgroup: {self._failed}", "other")
 
 
-def _config(launch: ContainerLaunch, cgroup: Cgroup) -> InitConfig:
+def _config(launch: ContainerLaunch, cgroup: Cgroup, host_mounts: int) -> InitConfig:
     config: InitConfig = {
         "id": launch["id"],
         "spec": launch["spec"],
         "bundle": launch["bundle"],
         "cgroup_paths": dict(cgroup.paths),
+        "host_mounts": host_mounts,
         "die_with_parent": True,
         "init": launch["init"],
     }
