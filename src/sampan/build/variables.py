@@ -1,0 +1,83 @@
+"""The variables of a stage: its environment, and the build arguments that it has declared.
+
+An argument counts from its `ARG` on, within its stage; the environment's variable of the same name wins. Some arguments need no `ARG`
+and are never part of a step's identity: proxies, which differ from place to place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sampan.names.platform import Platform
+
+PROXIES = frozenset(
+    name
+    for each in ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
+    for name in (each, each.lower())
+)
+
+
+def platform_arguments(build: Platform, target: Platform, stage: str) -> dict[str, str]:
+    """The arguments that every Dockerfile may declare without a value."""
+    return {
+        "BUILDPLATFORM": str(build),
+        "BUILDOS": build.os,
+        "BUILDARCH": build.architecture,
+        "BUILDVARIANT": build.variant,
+        "TARGETPLATFORM": str(target),
+        "TARGETOS": target.os,
+        "TARGETARCH": target.architecture,
+        "TARGETVARIANT": target.variant,
+        "TARGETSTAGE": stage or "default",
+    }
+
+
+class Variables:
+    """One stage's variables. `given` are the client's build arguments, `known` those that have a value without being given."""
+
+    def __init__(self, given: Mapping[str, str | None], known: Mapping[str, str]) -> None:
+        self._given = given
+        self._known = known
+        self._declared: dict[str, str | None] = {}
+        self.consumed: set[str] = set()
+
+    def declare(self, name: str, default: str | None) -> None:
+        """`ARG name=default`: the client's value, else the default, else what is known of that name."""
+        if name in self._given:
+            self.consumed.add(name)
+            self._declared[name] = self._given[name]
+        elif default is not None:
+            self._declared[name] = default
+        else:
+            self._declared[name] = self._known.get(name)
+
+    def lookup(self, env: list[str] | None) -> Mapping[str, str]:
+        """What `$name` means with this environment."""
+        declared = {name: value for name, value in self._declared.items() if value is not None}
+        return {**declared, **environment(env)}
+
+    def for_run(self, env: list[str] | None) -> list[str]:
+        """The `name=value`s that a `RUN` gets beside its environment, sorted: declared ones first, then proxies."""
+        return [*self.identity(env), *self._proxies()]
+
+    def identity(self, env: list[str] | None) -> list[str]:
+        """Those of them that make a step another step."""
+        taken = environment(env)
+        return sorted(
+            f"{name}={value}"
+            for name, value in self._declared.items()
+            if value is not None and name not in taken
+        )
+
+    def _proxies(self) -> list[str]:
+        self.consumed |= PROXIES & self._given.keys()
+        return sorted(
+            f"{name}={value}"
+            for name, value in self._given.items()
+            if name in PROXIES and name not in self._declared and value is not None
+        )
+
+
+def environment(env: list[str] | None) -> dict[str, str]:
+    """`["a=b"]` as a dictionary."""
+    return dict(entry.partition("=")[::2] for entry in env or [])
