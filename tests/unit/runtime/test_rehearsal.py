@@ -11,7 +11,11 @@ from sampan.runtime.shim import rehearsal
 def test_rehearsal_leaves_nothing() -> None:
     def state() -> tuple[int, list[Path], str]:
         children = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
-        return len(os.listdir("/proc/self/fd")), list(Path("/tmp").glob(".sampan-rehearsal-*")), children
+        return (
+            len(os.listdir("/proc/self/fd")),
+            list(Path("/tmp").glob(f".sampan-rehearsal-{os.getpid()}*")),
+            children,
+        )
 
     before = state()
     rehearsal.rehearse()
