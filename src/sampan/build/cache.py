@@ -62,7 +62,9 @@ class StepCache:
         """Remember that `step` on `parent` gives `image`, which is stored by now."""
         row = (parent, _key(step), image, time.time_ns())
         await self._database.write(
-            lambda connection: connection.execute("insert or replace into build_step values (?, ?, ?, ?)", row),
+            lambda connection: connection.execute(
+                "insert or replace into build_step values (?, ?, ?, ?)", row
+            ),
             durable=False,
         )
 

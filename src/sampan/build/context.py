@@ -1,6 +1,7 @@
 """A build's context: the client's archive, unpacked into a directory that nobody else looks into.
 
-The archive is hostile: names and links are resolved beneath the directory by the kernel, and what reads the context later does the same.
+The archive is hostile: names and links are resolved beneath the directory by the kernel, and what reads the context later does
+the same.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from sampan.errors import InvalidParameter, NotFound, SampanError
 from sampan.linux import path as paths
 from sampan.names.names import new_id
 from sampan.zygote.workers import Workers
-
 
 IGNORE_FILE = ".dockerignore"
 
@@ -76,9 +76,7 @@ class Context:
 
 
 @asynccontextmanager
-async def received(
-    body: AsyncIterator[bytes], directory: Path, workers: Workers
-) -> AsyncIterator[Context]:
+async def received(body: AsyncIterator[bytes], directory: Path, workers: Workers) -> AsyncIterator[Context]:
     """Unpack a tar of any compression below `directory`; it is removed at the end. Raises `InvalidParameter` for a bad archive."""
     place = directory / new_id()
     await asyncio.to_thread(place.mkdir, 0o700, True)

@@ -124,7 +124,9 @@ class _Copy:
                 packer = SourceReader(archive, self._attributes, Ignore(self._args["excludes"]))
                 for each in found:
                     name = posixpath.basename(each.path)
-                    packer.pack(each, target if each.is_directory or not into else posixpath.join(target, name))
+                    packer.pack(
+                        each, target if each.is_directory or not into else posixpath.join(target, name)
+                    )
                 _inline(archive, self._args["inline"], target if into else None, self._attributes, target)
                 archive.finish()
                 out.close()

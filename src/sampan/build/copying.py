@@ -19,7 +19,8 @@ from sampan.zygote.workers import Workers
 class CopyStep:
     """One `COPY` or `ADD` with its variables replaced.
 
-    `destination` is absolute and keeps its final slash; `files` are heredocs, (name, text); `owner` as `--chown` has it; `mode` a number.
+    `destination` is absolute and keeps its final slash; `files` are heredocs, (name, text); `owner` as `--chown` has it;
+    `mode` a number.
     """
 
     what: str
@@ -49,9 +50,18 @@ class Copier:
     async def copy(self, step: CopyStep, source: Mapping[str, Any], key: str) -> None:
         """Copy into the writable snapshot `key`."""
         view = view_arguments(
-            pid=0, rootfs=await self._images.rootfs_mounts(key), mounts=(), anchor=str(self._anchor), bare=True
+            pid=0,
+            rootfs=await self._images.rootfs_mounts(key),
+            mounts=(),
+            anchor=str(self._anchor),
+            bare=True,
         )
-        arguments = {**_arguments(step, source), "view": view, "destination": step.destination, "owner": step.owner}
+        arguments = {
+            **_arguments(step, source),
+            "view": view,
+            "destination": step.destination,
+            "owner": step.owner,
+        }
         await self._workers.run("sampan.build.copy_jobs:copy_job", arguments)
 
     @asynccontextmanager

@@ -34,7 +34,12 @@ class BuildService:
     """See the module. Make one with `open`; once containers are recovered, call `recover`."""
 
     def __init__(
-        self, images: ImageService, containers: ContainerService, workers: Workers, cache: StepCache, directory: Path
+        self,
+        images: ImageService,
+        containers: ContainerService,
+        workers: Workers,
+        cache: StepCache,
+        directory: Path,
     ) -> None:
         self._images = images
         self._workers = workers
@@ -147,9 +152,7 @@ class _Build:
     ) -> ResolvedImage:
         request = self._request
         variables = Variables(request.arguments, outer)
-        builder = StageBuilder(
-            self._tools, file, stage, variables, request, self._output, counter, done
-        )
+        builder = StageBuilder(self._tools, file, stage, variables, request, self._output, counter, done)
         base = expand(stage.origin.base, outer.get, escape=file.directives.escape)
         platform = expand(stage.origin.platform, outer.get, escape=file.directives.escape)
         image = await builder.build(base, platforms.parse(platform) if platform else None)
@@ -170,7 +173,9 @@ class _Build:
         values = dict(known)
         for instruction in file.arguments:
             for name, default in instruction.arguments:
-                value = None if default is None else expand(default, values.get, escape=file.directives.escape)
+                value = (
+                    None if default is None else expand(default, values.get, escape=file.directives.escape)
+                )
                 variables.declare(name, value)
                 values.update(variables.lookup(None))
         self._consumed |= variables.consumed
@@ -185,4 +190,6 @@ def _needed(file: Dockerfile, target: Stage) -> list[Stage]:
 
 def _quoted(text: str) -> str:
     """As a word of a Dockerfile that means itself."""
-    return "'" + text.replace("'", "'\"'\"'") + "'" if text.isprintable() else msgspec.json.encode(text).decode()
+    return (
+        "'" + text.replace("'", "'\"'\"'") + "'" if text.isprintable() else msgspec.json.encode(text).decode()
+    )

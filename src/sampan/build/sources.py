@@ -1,6 +1,7 @@
 """Files to copy: chosen by pattern, walked beneath their root, written as an archive with the attributes that they get.
 
-Runs in a worker process. The same walk serves twice: for the digest that identifies a step (`mtime` left out, so that a touched file is
+Runs in a worker process. The same walk serves twice: for the digest that identifies a step (`mtime` left out, so that a
+touched file is
 the same file) and for the copy itself.
 """
 

@@ -1,7 +1,10 @@
 """One stage, instruction by instruction: each takes an image and gives the next.
 
-A step that was made before, from the same image with the same inputs, is taken from the cache. What identifies a step is what it would
-do: for `RUN` the command and the arguments that it sees, for `COPY` and `ADD` the files' digest, for the others the configuration they give.
+A step that was made before, from the same image with the same inputs, is taken from the cache. What identifies a step is what
+it
+would
+do: for `RUN` the command and the arguments that it sees, for `COPY` and `ADD` the files' digest, for the others the
+configuration they give.
 """
 
 from __future__ import annotations
@@ -42,8 +45,8 @@ from sampan.errors import InvalidParameter, NotSupported
 from sampan.images.committing import NewImage
 from sampan.images.interface import CommitRequest, ResolvedImage
 from sampan.images.service import ImageService
-from sampan.names.names import new_id
 from sampan.names import platform as platforms
+from sampan.names.names import new_id
 from sampan.names.platform import Platform
 from sampan.names.times import format_rfc3339_nano
 from sampan.oci.image import ContainerConfig, History, ImageConfig, RootFS
@@ -233,7 +236,9 @@ class StageBuilder:
         if instruction.parents:
             raise NotSupported("COPY --parents is not in this version of Sampan")
         what = "ADD" if isinstance(instruction, Add) else "COPY"
-        sources = [self._expand(each) for each in instruction.sources if heredoc_of(each, self._escape) is None]
+        sources = [
+            self._expand(each) for each in instruction.sources if heredoc_of(each, self._escape) is None
+        ]
         remote = [each for each in sources if isinstance(instruction, Add) and is_remote(each)]
         step = CopyStep(
             what,
@@ -275,7 +280,9 @@ class StageBuilder:
     ) -> None:
         digests = [await self._tools.copier.digest(step, source) for step, source in copies]
         config = self._config
-        text = f"{_shell(config)} #(nop) {copies[0][0].what} {' '.join(digests)} in {copies[0][0].destination} "
+        text = (
+            f"{_shell(config)} #(nop) {copies[0][0].what} {' '.join(digests)} in {copies[0][0].destination} "
+        )
         identity = msgspec.json.encode(
             [instruction.original, digests, [(each.destination, each.owner, each.mode) for each, _ in copies]]
         ).decode()
@@ -387,7 +394,9 @@ def _command(instruction: Run, config: ContainerConfig) -> list[str]:
     if len(instruction.heredocs) == 1 and heredoc_of(line.strip()) is not None:
         script = instruction.heredocs[0].text
         if script.startswith("#!"):
-            raise NotSupported("RUN with a script of another interpreter (#!) is not in this version of Sampan")
+            raise NotSupported(
+                "RUN with a script of another interpreter (#!) is not in this version of Sampan"
+            )
         return [*shell, script]
     return [*shell, line + "".join(f"\n{each.content}{each.name}" for each in instruction.heredocs) + "\n"]
 
@@ -401,7 +410,9 @@ def _mode(text: str) -> int | None:
     if not text:
         return None
     if not text.isascii() or not text.isdecimal() or any(digit not in "01234567" for digit in text):
-        raise InvalidParameter(f"invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777")
+        raise InvalidParameter(
+            f"invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"
+        )
     return int(text, 8) & 0o7777
 
 

@@ -1,6 +1,7 @@
 """The variables of a stage: its environment, and the build arguments that it has declared.
 
-An argument counts from its `ARG` on, within its stage; the environment's variable of the same name wins. Some arguments need no `ARG`
+An argument counts from its `ARG` on, within its stage; the environment's variable of the same name wins. Some arguments need
+no `ARG`
 and are never part of a step's identity: proxies, which differ from place to place.
 """
 

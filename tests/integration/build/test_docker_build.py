@@ -25,7 +25,7 @@ Build = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def build(engine: RunningEngine, tmp_path: Path) -> Build:
-    """`build(dockerfile, files, *flags)`: the finished `docker build`; `files` by path, content as text, bytes, or mode and text."""
+    """`build(dockerfile, files, *flags)`: the finished `docker build`; `files` by path, content as text, bytes, or mode and text."""  # noqa: E501
 
     def run(
         dockerfile: str, files: dict[str, Any] | None = None, *flags: str, check: bool = True
@@ -65,7 +65,11 @@ def test_what_it_prints(engine: RunningEngine, build: Build) -> None:
     printed = build("FROM busybox\nENV A=b\nRUN echo $A $B; echo error >&2\n").stdout
     lines = [line for line in printed.splitlines() if line and not line.startswith("Sending")]
     assert lines[0] == "Step 1/3 : FROM busybox" and lines[1].startswith(" ---> ")
-    assert [line.partition(" : ")[0] for line in lines if line.startswith("Step")] == ["Step 1/3", "Step 2/3", "Step 3/3"]
+    assert [line.partition(" : ")[0] for line in lines if line.startswith("Step")] == [
+        "Step 1/3",
+        "Step 2/3",
+        "Step 3/3",
+    ]
     at = next(index for index, line in enumerate(lines) if line.startswith(" ---> Running in "))
     assert sorted(lines[at + 1 : at + 3]) == ["b", "error"]
     assert lines[at + 3].startswith(" ---> Removed intermediate container ")
@@ -73,7 +77,9 @@ def test_what_it_prints(engine: RunningEngine, build: Build) -> None:
     assert engine.docker("ps", "-aq").stdout == ""
 
 
-def test_files_come_with_the_attributes_that_docker_gives_them(engine: RunningEngine, build: Build, tmp_path: Path) -> None:
+def test_files_come_with_the_attributes_that_docker_gives_them(
+    engine: RunningEngine, build: Build, tmp_path: Path
+) -> None:
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w:gz") as tar:
         entry = tarfile.TarInfo("dir/x")
@@ -146,11 +152,17 @@ def test_the_configuration(engine: RunningEngine, build: Build) -> None:
         {},
         *("--build-arg", "WHO=me", "--label", "l1=v 1"),
     )
-    config = {key: value for key, value in config_of(engine).items() if value not in (None, "", False, [], {})}
+    config = {
+        key: value for key, value in config_of(engine).items() if value not in (None, "", False, [], {})
+    }
     assert config == {
         "Cmd": ["cat"],
         "Entrypoint": ["/bin/ash", "-e", "-c", "echo entry"],
-        "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "GREETING=hello me", "X=1"],
+        "Env": [
+            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "GREETING=hello me",
+            "X=1",
+        ],
         "ExposedPorts": {"53/udp": {}, "80/tcp": {}},
         "Healthcheck": {"Interval": 5_000_000_000, "Test": ["CMD-SHELL", "true"]},
         "Labels": {"a": "b", "c d": "e f", "l1": "v 1"},
@@ -181,7 +193,7 @@ def test_stages(engine: RunningEngine, build: Build) -> None:
         "FROM busybox AS one\nRUN echo made > /made && chown 7:8 /made\n"
         "FROM busybox AS unneeded\nRUN exit 9\n"
         "FROM one AS two\nRUN test -f /made\n"
-        "FROM scratch\nCOPY --from=two /made /copied\nCOPY --from=busybox /bin/busybox /bin/\nCOPY --from=busybox /bin/busybox /bin/sh\n"
+        "FROM scratch\nCOPY --from=two /made /copied\nCOPY --from=busybox /bin/busybox /bin/\nCOPY --from=busybox /bin/busybox /bin/sh\n"  # noqa: E501
     )
     done = build(dockerfile)
     assert "exit 9" not in done.stdout
@@ -214,14 +226,20 @@ def test_heredocs(engine: RunningEngine, build: Build) -> None:
 @pytest.mark.parametrize(
     ("dockerfile", "message"),
     [
-        ("FROM busybox\nRUNN x", "dockerfile parse error on line 2: unknown instruction: RUNN (did you mean RUN?)"),
+        (
+            "FROM busybox\nRUNN x",
+            "dockerfile parse error on line 2: unknown instruction: RUNN (did you mean RUN?)",
+        ),
         ("FROM busybox\nRUN exit 3", "The command '/bin/sh -c exit 3' returned a non-zero code: 3"),
         ("FROM busybox\nCOPY nope /", "stat nope: file does not exist"),
         ("FROM busybox\nCOPY ../../etc/shadow /x", "stat etc/shadow: file does not exist"),
         ("FROM busybox\nCOPY n* /", "COPY failed: no source files were specified"),
         ("FROM busybox\nCOPY --chown=nobodyhere Dockerfile /", "nobodyhere"),
         ("FROM busybox\nCOPY --chmod=999 Dockerfile /", "invalid chmod parameter: '999'"),
-        ("FROM busybox\nCOPY Dockerfile Dockerfile /bin/busybox", "cannot copy to non-directory: /bin/busybox"),
+        (
+            "FROM busybox\nCOPY Dockerfile Dockerfile /bin/busybox",
+            "cannot copy to non-directory: /bin/busybox",
+        ),
         ("FROM busybox\nUSER ${X:?must be set}", "X: must be set"),
         ("FROM busybox\nRUN --mount=type=cache,target=/c true", "needs BuildKit"),
     ],
@@ -300,7 +318,7 @@ def test_adding_an_address(engine: RunningEngine, build: Build, web: str) -> Non
 
 def test_steps_are_images_that_go_with_their_child(engine: RunningEngine, build: Build) -> None:
     before = set(engine.docker("images", "-aq", "--no-trunc").stdout.split())
-    build("FROM busybox\nENV A=1\nRUN echo x > /x\nCMD [\"cat\", \"/x\"]\n")
+    build('FROM busybox\nENV A=1\nRUN echo x > /x\nCMD ["cat", "/x"]\n')
     steps = set(engine.docker("images", "-aq", "--no-trunc").stdout.split()) - before
     assert len(steps) == 3
     assert any("x" in in_image(engine, "cat /x 2>/dev/null; true", step) for step in steps)
@@ -373,7 +391,9 @@ def test_sampan_build(engine: RunningEngine, tmp_path: Path) -> None:
     (context / "a.log").write_text("x")
     (context / "Dockerfile").write_text("FROM busybox\nARG V\nCOPY . /app/\nRUN echo $V > /app/v\n")
     ids = tmp_path / "id"
-    printed = engine.sampan("build", "-t", "built", "--build-arg", "V=7", "--iidfile", str(ids), str(context)).stdout
+    printed = engine.sampan(
+        "build", "-t", "built", "--build-arg", "V=7", "--iidfile", str(ids), str(context)
+    ).stdout
     assert printed.splitlines()[-1] == "Successfully tagged built:latest"
     assert in_image(engine, "ls /app; cat /app/v") == ["kept.txt", "v", "7"]
     assert ids.read_text() == engine.docker("image", "inspect", "-f", "{{.Id}}", "built").stdout.strip()
