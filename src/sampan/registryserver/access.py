@@ -13,7 +13,9 @@ import hashlib
 import hmac
 import secrets
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import bcrypt
 
@@ -26,8 +28,28 @@ _NOBODY = b"$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a"
 """A hash to compare with when there is no such user, so that the time taken does not tell."""
 
 
-class Access:
-    """Checks the Authorization header of requests; without a file everybody may everything."""
+class Scope(NamedTuple):
+    """One right: `repository`, a name, and `pull`, `push` or `delete`; or `registry`, `catalog`, `*`."""
+
+    kind: str
+    name: str
+    action: str
+
+
+class Access(Protocol):
+    """Who may what, by the Authorization header of requests."""
+
+    async def check(self, header: str, needed: Sequence[Scope]) -> str:
+        """The user's name. Raises `Refused` UNAUTHORIZED, with the challenge, for whoever has not all that is needed."""
+        ...
+
+    async def allows(self, header: str, scope: Scope) -> bool:
+        """Whether the same user has a further right."""
+        ...
+
+
+class Passwords:
+    """Checks names and passwords: who has one may everything; without a file everybody may."""
 
     def __init__(self, file: str, realm: str) -> None:
         """Raises `InvalidParameter` when the file cannot be read."""
@@ -40,7 +62,11 @@ class Access:
         if self._file is not None:
             self._read(self._file)
 
-    async def check(self, header: str) -> str:
+    async def allows(self, header: str, scope: Scope) -> bool:
+        """Who was let in may everything."""
+        return True
+
+    async def check(self, header: str, needed: Sequence[Scope] = ()) -> str:
         """The user's name; "" where there are no users. Raises `Refused` UNAUTHORIZED with the challenge."""
         if self._file is None:
             return ""

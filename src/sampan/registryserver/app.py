@@ -15,7 +15,7 @@ from aiohttp import web
 
 from sampan.names.digest import Digest
 from sampan.oci.image import OCI_INDEX, Index, encode
-from sampan.registryserver.access import Access
+from sampan.registryserver.access import Access, Scope
 from sampan.registryserver.configuration import ServerConfig
 from sampan.registryserver.failures import Refused
 from sampan.registryserver.paths import checked_digest, checked_name, checked_tag, checked_upload
@@ -102,7 +102,7 @@ class RegistryApp:
         path = request.path
         if path in ("/", "/v1/_ping"):
             return web.json_response({}, headers={"X-Docker-Registry-Standalone": "true"})
-        user = await self._access.check(request.headers.get("Authorization", ""))
+        user = await self._access.check(request.headers.get("Authorization", ""), _needed(request, path))
         if path in ("/v2", "/v2/"):
             return web.json_response({})
         if path == "/v2/_catalog":
@@ -206,7 +206,11 @@ class RegistryApp:
         mount, digest = request.query.get("mount", ""), request.query.get("digest", "")
         if mount and (source := request.query.get("from", "")):
             wanted = checked_digest(mount)
-            if await self._repositories.mount(name, checked_name(source), wanted):
+            other = checked_name(source)
+            # Who may not read there may not take it from there either; an upload is open to him.
+            header = request.headers.get("Authorization", "")
+            readable = await self._access.allows(header, Scope("repository", other, "pull"))
+            if readable and await self._repositories.mount(name, other, wanted):
                 self._tell("mount", name, wanted)
                 return self._created(name, wanted)
         session = await self._repositories.uploads.begin(name)
@@ -363,6 +367,19 @@ class RegistryApp:
         ]
         document = {"query": term, "num_results": len(results), "results": results}
         return web.json_response(document)
+
+
+def _needed(request: web.BaseRequest, path: str) -> list[Scope]:
+    """The rights that a request takes, as distribution has them."""
+    if path in ("/v2/_catalog", "/v1/search"):
+        return [Scope("registry", "catalog", "*")]
+    found = _PATH.fullmatch(path)
+    if found is None:
+        return []
+    actions = {"GET": ("pull",), "HEAD": ("pull",), "DELETE": ("delete",)}.get(
+        request.method, ("pull", "push")
+    )
+    return [Scope("repository", checked_name(found["name"]), action) for action in actions]
 
 
 async def _small_body(body: AsyncIterator[bytes], limit: int) -> bytes:

@@ -39,6 +39,8 @@ class ServerConfig(msgspec.Struct, kw_only=True):
     key: str = ""
     client_authorities: list[str] = []
     debug_address: str = ""
+    token: dict[str, Any] = {}
+    """`auth.token`, as written."""
     htpasswd: str = ""
     realm: str = ""
     delete: bool = False
@@ -130,7 +132,8 @@ def _configuration(document: dict[str, Any]) -> ServerConfig:
     purging, tls = _section(maintenance, "uploadpurging"), _section(http, "tls")
     proxy, log = _section(document, "proxy"), _section(document, "log")
     debug = _section(http, "debug")
-    htpasswd = _htpasswd(document)
+    auth = _auth(document)
+    htpasswd = _section(auth, "htpasswd")
     config = ServerConfig(
         root=_root(storage),
         address=str(http.get("addr") or ":5000"),
@@ -140,6 +143,7 @@ def _configuration(document: dict[str, Any]) -> ServerConfig:
         client_authorities=[str(each) for each in tls.get("clientcas") or []],
         debug_address=str(debug.get("addr") or ""),
         metrics=bool(_section(debug, "prometheus").get("enabled")),
+        token=_section(auth, "token"),
         htpasswd=str(htpasswd.get("path") or ""),
         realm=str(htpasswd.get("realm") or ""),
         delete=bool(_section(storage, "delete").get("enabled")),
@@ -168,17 +172,22 @@ def _configuration(document: dict[str, Any]) -> ServerConfig:
     return config
 
 
-def _htpasswd(document: dict[str, Any]) -> dict[str, Any]:
+def _auth(document: dict[str, Any]) -> dict[str, Any]:
     auth = document.get("auth") or {}
     if isinstance(auth, str):
         auth = {auth: {}}
     for kind in auth:
-        if kind not in ("htpasswd", "none"):
-            raise InvalidParameter(f"configuration: auth.{kind} is not supported yet: there is htpasswd")
-    section = _section(auth, "htpasswd")
-    if "htpasswd" in auth and not section.get("path"):
+        if kind not in ("htpasswd", "token", "none"):
+            raise InvalidParameter(
+                f"configuration: auth.{kind} is not supported: there are htpasswd and token"
+            )
+    if len(auth) > 1:
+        raise InvalidParameter(f"configuration: auth needs one kind, there are {', '.join(sorted(auth))}")
+    if "htpasswd" in auth and not _section(auth, "htpasswd").get("path"):
         raise InvalidParameter("configuration: auth.htpasswd needs a path")
-    return section
+    if "token" in auth and not _section(auth, "token"):
+        raise InvalidParameter("configuration: auth.token needs realm, service, issuer and keys")
+    return dict(auth)
 
 
 def _root(storage: dict[str, Any]) -> str:

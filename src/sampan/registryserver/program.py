@@ -19,7 +19,7 @@ from aiohttp import web
 
 from sampan.errors import InvalidParameter, SampanError
 from sampan.registry.client import RegistryClient
-from sampan.registryserver.access import Access
+from sampan.registryserver.access import Access, Passwords
 from sampan.registryserver.app import Observer, RegistryApp
 from sampan.registryserver.cache import PullThrough, cache_settings
 from sampan.registryserver.collection import GRACE, Collector
@@ -151,7 +151,11 @@ async def start(config: ServerConfig, closing: AsyncExitStack) -> Listening:
         client = RegistryClient(cache_settings())
         closing.push_async_callback(client.close)
         upstream = PullThrough(config, repositories, client)
-    access = Access(config.htpasswd, config.realm)
+    access: Access = Passwords(config.htpasswd, config.realm)
+    if config.token:
+        from sampan.registryserver.bearer import TokenAccess  # cryptography is only loaded where it is needed
+
+        access = TokenAccess(config.token)
     app = RegistryApp(config, repositories, access, observers, upstream, metrics.answered)
     runner = web.ServerRunner(
         web.Server(app.handle, access_log=None, read_bufsize=1 << 20), shutdown_timeout=5

@@ -10,7 +10,7 @@ import bcrypt
 import pytest
 
 from sampan.errors import InvalidParameter
-from sampan.registryserver.access import Access
+from sampan.registryserver.access import Passwords
 from sampan.registryserver.configuration import load, seconds
 from sampan.registryserver.failures import Refused
 
@@ -93,7 +93,7 @@ def test_without_a_file_it_is_for_this_machine_alone(tmp_path: Path) -> None:
         ("version: 0.1\nstorage: {s3: {}}", "storage.s3 is not supported"),
         ("version: 0.1\nstorage: {filesystem: {}, inmemory: {}}", "storage needs one driver"),
         ("version: 0.1\nstorage: [x]", "storage must be a mapping"),
-        ("version: 0.1\nstorage: {filesystem: {}}\nauth: {token: {}}", "auth.token is not supported"),
+        ("version: 0.1\nstorage: {filesystem: {}}\nauth: {silly: {}}", "auth.silly is not supported"),
         ("version: 0.1\nstorage: {filesystem: {}}\nauth: htpasswd", "auth.htpasswd needs a path"),
         ("version: 0.1\nstorage: {filesystem: {}}\nhttp: {tls: {key: x}}", "both certificate and key"),
         (
@@ -121,7 +121,7 @@ def test_passwords(tmp_path: Path) -> None:
         return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
     async def run() -> None:
-        access = Access(str(file), 'quo"ted')
+        access = Passwords(str(file), 'quo"ted')
         assert await access.check(header("me", "secret")) == "me"
         assert await access.check(header("me", "secret")) == "me"
         for wrong in (
@@ -139,6 +139,6 @@ def test_passwords(tmp_path: Path) -> None:
         file.write_text("# nobody any more, and a longer line than before\n" + "#" * 100)
         with pytest.raises(Refused):
             await access.check(header("me", "secret"))
-        assert await Access("", "").check("") == ""
+        assert await Passwords("", "").check("") == ""
 
     asyncio.run(run())
