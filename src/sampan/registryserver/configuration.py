@@ -58,6 +58,8 @@ class ServerConfig(msgspec.Struct, kw_only=True):
     endpoints: list[dict[str, Any]] = []
     """`notifications.endpoints`, as written."""
     metrics: bool = False
+    from_engine: str = ""
+    """An engine's data root, whose images are served instead."""
     collect_every: float = 0
     """0: only when `garbage-collect` is called."""
     grace: float = 3600

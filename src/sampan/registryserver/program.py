@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
+from sampan.engine.config import default_data_root
 from sampan.errors import InvalidParameter, SampanError
 from sampan.registry.client import RegistryClient
 from sampan.registryserver.access import Access, Passwords
@@ -24,6 +25,7 @@ from sampan.registryserver.app import Observer, RegistryApp
 from sampan.registryserver.cache import PullThrough, cache_settings
 from sampan.registryserver.collection import GRACE, Collector
 from sampan.registryserver.configuration import ServerConfig, load, seconds
+from sampan.registryserver.enginecontent import EngineContent
 from sampan.registryserver.observing import Metrics, Webhook
 from sampan.registryserver.repositories import Repositories
 
@@ -40,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         config.grace = seconds(given.grace)
         if given.verb == "garbage-collect":
             return _collect_now(config, untagged=given.delete_untagged, dry_run=given.dry_run)
+        config.from_engine = given.from_engine or ""
         if given.listen:
             config.address = given.listen
         if given.collect_every:
@@ -97,6 +100,13 @@ def _arguments() -> argparse.ArgumentParser:
     serve.add_argument(
         "--collect-every", default="", metavar="DURATION", help="collect garbage while serving"
     )
+    serve.add_argument(
+        "--from-engine",
+        nargs="?",
+        const=default_data_root(),
+        metavar="DATA-ROOT",
+        help="serve the images of an engine on this machine, read-only and without a copy (--from-engine=DIRECTORY)",
+    )
     serve.add_argument("--ready-fd", type=int, default=-1, help=argparse.SUPPRESS)
     collect.add_argument("-d", "--dry-run", action="store_true", help="say what would go, and remove nothing")
     collect.add_argument(
@@ -135,6 +145,8 @@ class Listening(NamedTuple):
 async def start(config: ServerConfig, closing: AsyncExitStack) -> Listening:
     """Open a registry whose end is `closing`'s. Raises `SampanError`, `OSError`."""
     repositories = Repositories(Path(config.root), config.grace)
+    if config.from_engine:
+        repositories, config.read_only = EngineContent(Path(config.from_engine)), True
     closing.callback(repositories.uploads.close)
     if not config.read_only:
         for directory in (repositories.paths.blobs, repositories.paths.repositories):
