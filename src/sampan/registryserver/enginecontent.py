@@ -20,7 +20,6 @@ from sampan.registryserver.failures import Refused
 from sampan.registryserver.paths import checked_digest
 from sampan.registryserver.repositories import Repositories, StoredManifest, media_type_of, parse
 
-
 _INDEX_DEPTH = 4
 
 
