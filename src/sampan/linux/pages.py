@@ -25,6 +25,7 @@ from sampan.linux.libc import libc_holding_gil as libc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import NoReturn
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 NAME = "sampan-heap"
@@ -189,31 +190,40 @@ def give_back() -> bool:
     if _file < 0:
         return False
     chain = Chain()
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    # A helper that somebody stops must not stop us with it.
-    ours.setsockopt(
-        socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", *divmod(int(2e6 * _PATIENCE), 1_000_000))
-    )
-    # Without an answer link 2 does nothing; the helper's answer is another context in its place.
-    chain.link(2, 0, "getpid")
-    chain.link(1, 2, "recv", ours.fileno(), chain.at(2), _CONTEXT, 0)
-    parent = os.getpid()
-    helper = os.fork()
-    if helper == 0:
-        try:
-            ours_number = ours.fileno()
-            ours.close()
-            if _is_waiting(parent, ours_number, chain.at(2)) and _extend(chain, parent):
-                theirs.send(chain.bytes_of(3))
-        finally:
-            os._exit(0)
-    theirs.close()
-    chain.run()
-    os.kill(helper, signal.SIGKILL)
-    os.waitpid(helper, 0)
-    ours.close()
-    chain.close()
+    try:
+        _give_back(chain)
+    finally:
+        chain.close()
     return True
+
+
+def _give_back(chain: Chain) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        # A helper that somebody stops must not stop us with it.
+        seconds, microseconds = divmod(int(2e6 * _PATIENCE), 1_000_000)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", seconds, microseconds))
+        # Without an answer link 2 does nothing; the helper's answer is another context in its place.
+        chain.link(2, 0, "getpid")
+        chain.link(1, 2, "recv", ours.fileno(), chain.at(2), _CONTEXT, 0)
+        parent = os.getpid()
+        helper = os.fork()
+        if helper == 0:
+            _help(chain, parent, ours, theirs)
+        theirs.close()
+        chain.run()
+        os.kill(helper, signal.SIGKILL)
+        os.waitpid(helper, 0)
+
+
+def _help(chain: Chain, parent: int, ours: socket.socket, theirs: socket.socket) -> NoReturn:
+    try:
+        number = ours.fileno()
+        ours.close()
+        if _is_waiting(parent, number, chain.at(2)) and _extend(chain, parent):
+            theirs.send(chain.bytes_of(3))
+    finally:
+        os._exit(0)
 
 
 def _is_waiting(parent: int, descriptor: int, buffer: int) -> bool:
