@@ -20,6 +20,8 @@ from .containers import Bench, bench, process, read_all, unframe
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from sampan.runtime.shimclient import ShimHandle
+
 pytestmark = pytest.mark.root
 
 
@@ -245,6 +247,14 @@ def test_shim_at_rest_gives_memory_back_and_works_on(run: Any) -> None:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
         return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Private_Dirty"))
 
+    async def after_an_exec(shim: ShimHandle, number: int) -> int:
+        while True:
+            assert await output_of_exec(shim, f"exec{number}") == f"exec{number}\n".encode()
+            memory = own(shim.pid)
+            if makers(shim.pid):
+                return memory
+            # On a slow machine it has come to rest already, which is not what was to be measured.
+
     async def scenario(b: Bench) -> None:
         shim = await b.launch(["sh", "-c", "while read line; do echo $line; done"], stdin=True, once=False)
         stream = await shim.attach(stdin=True, stdout=True, stderr=True)
@@ -252,10 +262,9 @@ def test_shim_at_rest_gives_memory_back_and_works_on(run: Any) -> None:
         for number in range(3):
             await stream.write(b"line\n")
             assert unframe(await stream.read())[1] == b"line\n"
-            assert await output_of_exec(shim, f"exec{number}") == f"exec{number}\n".encode()
-            busy = own(shim.pid)
+            busy = await after_an_exec(shim, number)
             await until(lambda: not makers(shim.pid))
-            await until(lambda busy=busy: own(shim.pid) < 0.8 * busy)  # type: ignore[misc]
+            await until(lambda busy=busy: own(shim.pid) < 0.9 * busy)  # type: ignore[misc]
         await stream.write(b"last\n")
         assert unframe(await stream.read())[1] == b"last\n"
         await shim.kill(9)
