@@ -1,6 +1,6 @@
 """What an engine holds on the disk and in the kernel, held against its own rows: nothing half done, nothing left over.
 
-    problems = settled(engine)      # waits for what the engine does in the background; [] is good
+    assert_settled(engine)      # waits for what the engine does in the background
 
 Rows, directories, links, cgroups, rules and processes must name the same containers, images, volumes and networks.
 """
@@ -25,12 +25,12 @@ SETTLE_SECONDS = 20.0
 _ALIVE = ("running", "paused")
 
 
-def settled(engine: RunningEngine, seconds: float = SETTLE_SECONDS, seen: Iterable[str] = ()) -> list[str]:
-    """The problems that are still there after a bounded wait. `seen`: ids of containers that have existed at some time."""
+def assert_settled(engine: RunningEngine, seen: Iterable[str] = (), seconds: float = SETTLE_SECONDS) -> None:
+    """Fail with the problems that are still there after a bounded wait. `seen`: containers that have existed at some time."""
     deadline = time.monotonic() + seconds
-    while (problems := audit(engine, seen)) and time.monotonic() < deadline:
+    while problems := audit(engine, seen):
+        assert time.monotonic() < deadline, "\n".join(problems)
         time.sleep(0.1)
-    return problems
 
 
 def audit(engine: RunningEngine, seen: Iterable[str] = ()) -> list[str]:
@@ -120,11 +120,16 @@ class _Audit:
             for name in _names(content / "blobs" / algorithm)
         }
         yield from _differ("blobs", files, self._blobs)
-        for name in _names(content / "ingest"):
+        resumable = {row[0] for row in self._rows["lease"] if "download" in json.loads(row[3])}
+        waiting = {str(row[0]) for row in self._rows["content_ingest"] if row[1] in resumable}
+        for name in _names(content / "ingest") - waiting:
             yield f"content/ingest/{name}"
-        for table in ("content_ingest", "lease"):
-            for row in self._rows[table]:
-                yield f"a row of {table}: {row}"
+        for row in self._rows["content_ingest"]:
+            if row[1] not in resumable:
+                yield f"a row of content_ingest: {row}"
+        for row in self._rows["lease"]:
+            if row[0] not in resumable:
+                yield f"a row of lease: {row}"
         needed, snapshots = self._reachable()
         for digest in self._blobs - needed:
             yield f"blob {digest[:19]} of no image"
@@ -209,6 +214,7 @@ class _Audit:
                 "sampan-zygote": each.parent == self._engine.pid,
                 "sampan-shim": pid in shims or each.started >= since,
                 "sampan-stub": each.parent in found,
+                "sampan-maker": each.parent in found,
             }.get(each.name, pid == self._engine.pid)
             if not kept:
                 yield f"process {pid} {each.name}, child of {each.parent}"

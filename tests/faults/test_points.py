@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import sampan
-from engine_audit import settled
+from engine_audit import assert_settled
 from registry_peer import DockerRegistry
 from running_engine import RunningEngine
 
@@ -106,13 +106,13 @@ def test_killed_at(
     assert lines == [str(number) for number in range(len(lines))], (
         "a line of the running container's log is lost"
     )
-    assert settled(engine) == []
+    assert_settled(engine)
     engine.shell(CLEAN, tmp_path)
     done = engine.shell(verb, tmp_path)
     assert done.returncode == 0, done.stderr
     engine.shell(CLEAN, tmp_path)
     engine.docker("rm", "-f", "keeper")
-    assert settled(engine) == []
+    assert_settled(engine)
     assert os.listdir(engine.data_root / "containers") == []
     assert engine.docker("volume", "ls", "-q").stdout == ""
 

@@ -13,7 +13,7 @@ from functools import partial
 
 import pytest
 
-from engine_audit import processes, settled
+from engine_audit import assert_settled, processes
 from faults.world import World
 from running_engine import RunningEngine
 
@@ -48,7 +48,7 @@ def test_killed_at_random(world: World, request: pytest.FixtureRequest) -> None:
                 world.engine.start()
             world.settle()
             world.check()
-            assert settled(world.engine, seen=world.seen) == []
+            assert_settled(world.engine, seen=world.seen)
             if number % 20 == 19:
                 world.check_whole_log()
                 world.use_images()
