@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from sampan.containers import restart_policy
+from sampan.containers import kept_sockets, restart_policy
 from sampan.containers.container import Container
 from sampan.containers.exit_reasons import reason_of
 from sampan.containers.log_options import file_format, log_path
@@ -75,6 +75,9 @@ class Exits:
             for exec in list(container.execs.values()):
                 exec.container_ended()
             point("exit.noticed")
+            if shim is not None:
+                ports = len(services.networks.sockets(container.id, "ports"))
+                await kept_sockets.withdraw(shim, "ports", ports)
             await services.networks.leave(container.id)
             point("exit.network-left")
             restart = self._decide(container, status)

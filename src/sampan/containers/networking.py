@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from sampan.containers import modes
+from sampan.containers import kept_sockets, modes
 from sampan.containers.starting import container_name
 from sampan.errors import Conflict, InvalidParameter
 from sampan.networks.validate import PREDEFINED
@@ -28,12 +28,16 @@ async def connect(services: Services, container: Container, network: str, settin
                 "container sharing network namespace with another container or host cannot be connected to any other network"
             )
         await services.networks.connect(container_name(container), network, settings, sandbox=sandbox)
+        if container.shim is not None:
+            await kept_sockets.replace(services, container.id, container.shim)
 
 
 async def disconnect(services: Services, container: Container, network: str, *, force: bool) -> None:
     """Take a container from a network. Raises with dockerd's words."""
     async with _held(container) as sandbox:
         await services.networks.disconnect(container_name(container), network, sandbox=sandbox, force=force)
+        if container.shim is not None:
+            await kept_sockets.replace(services, container.id, container.shim)
 
 
 @asynccontextmanager

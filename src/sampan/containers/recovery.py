@@ -8,12 +8,13 @@ policies are applied.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import os
 import shutil
 from typing import TYPE_CHECKING
 
-from sampan.containers import modes, restart_policy
+from sampan.containers import kept_sockets, modes, restart_policy
 from sampan.containers.container import Container
 from sampan.containers.mounts import Mounting, unpin
 from sampan.containers.starting import boot_id, sandbox_request, with_sandbox
@@ -63,7 +64,7 @@ class Recovery:
         running = await self._adopt_all()
         await self._tell_volumes()
         await services.networks.forget_others({container.id for container in services.registry})
-        await services.networks.restore([self._restore_request(c, sandbox) for c, sandbox in running])
+        await self._restore_networks(running)
         for container, _ in running:
             assert container.shim is not None
             self._exits.watch(container, container.shim)
@@ -71,8 +72,24 @@ class Recovery:
         await asyncio.to_thread(self._remove_garbage)
         await self._finish_removals()
 
-    def _restore_request(self, container: Container, sandbox: Sandbox | None) -> SandboxRequest:
-        return with_sandbox(sandbox_request(self._services, container), sandbox)
+    async def _restore_networks(self, running: list[tuple[Container, Sandbox | None]]) -> None:
+        networks = self._services.networks
+        try:
+            await networks.restore([await self._restore_request(*each) for each in running])
+        finally:
+            for _, sandbox in running:
+                for descriptor in sandbox or ():
+                    os.close(descriptor)
+        for container, _ in running:
+            assert container.shim is not None
+            # Those that had to be made anew are the shim's to keep too.
+            await kept_sockets.entrust(self._services, container.id, container.shim)
+
+    async def _restore_request(self, container: Container, sandbox: Sandbox | None) -> SandboxRequest:
+        assert container.shim is not None
+        request = with_sandbox(sandbox_request(self._services, container), sandbox)
+        kept = await kept_sockets.take_back(container.shim) if sandbox is not None else {}
+        return dataclasses.replace(request, kept=kept)
 
     async def _adopt_all(self) -> list[tuple[Container, Sandbox | None]]:
         """Adopt what lives; the others get their true exit. The adopted ones with their sandboxes (None for shared networks)."""

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sampan.containers import apparmor, modes
+from sampan.containers import apparmor, kept_sockets, modes
 from sampan.containers.container import Container
 from sampan.containers.init_program import run_under_init
 from sampan.containers.launch_errors import StartFailure, start_failure
@@ -151,11 +151,12 @@ class Starting:
             await saved
             raise
         point("start.program-started")
+        kept = asyncio.ensure_future(kept_sockets.entrust(services, container.id, shim))
         container.shim = shim
         services.publish(container, "start")
         self._exits.watch(container, shim)
         self._health.begin(container)
-        await saved
+        await asyncio.gather(saved, kept)
         point("start.state-written")
 
     async def _undo(self, container: Container, shim: Shim | None) -> None:

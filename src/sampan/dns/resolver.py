@@ -60,7 +60,7 @@ class Resolver:
     async def serve(self, view: View, sockets: ResolverSockets) -> None:
         """Begin to answer a container's queries; takes over the sockets. A view that was served before is replaced."""
         self.stop(view.container)
-        served = _Served()
+        served = _Served([sock.fileno() for sock in sockets])
         self._served[view.container] = served
         loop = asyncio.get_running_loop()
         answer = _Answering(self, view)
@@ -75,6 +75,11 @@ class Resolver:
         """The view of a container that is being served."""
         served = self._served.get(container)
         return served.view if served else None
+
+    def sockets(self, container: str) -> list[int]:
+        """Descriptors of a container's two sockets, which stay ours; empty for one that is not served."""
+        served = self._served.get(container)
+        return list(served.descriptors) if served else []
 
     def stop(self, container: str) -> None:
         """Stop answering a container and close its sockets. Idempotent."""
@@ -133,7 +138,8 @@ class Resolver:
 class _Served:
     """The open sockets of one container."""
 
-    def __init__(self) -> None:
+    def __init__(self, descriptors: Sequence[int]) -> None:
+        self.descriptors = descriptors
         self.transport: asyncio.DatagramTransport | None = None
         self.server: asyncio.Server | None = None
         self.view: View | None = None

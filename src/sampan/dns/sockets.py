@@ -41,6 +41,14 @@ def make() -> ResolverSockets:
     return ResolverSockets(udp, tcp)
 
 
+def adopt(descriptors: list[int]) -> ResolverSockets:
+    """The two sockets that an earlier engine made, whose rules still stand; the descriptors are taken over."""
+    found = {sock.type: sock for sock in (socket.socket(fileno=descriptor) for descriptor in descriptors)}
+    for sock in found.values():
+        sock.setblocking(False)
+    return ResolverSockets(found[socket.SOCK_DGRAM], found[socket.SOCK_STREAM])
+
+
 def redirection(udp_port: int, tcp_port: int) -> str:
     """nft commands that lead 127.0.0.11:53 to these ports, in place of whatever an earlier engine's led to.
 

@@ -70,6 +70,8 @@ class SandboxRequest:
     """HostConfig.ExtraHosts: "name:address" or "name=address", address `host-gateway` included."""
     links: Sequence[tuple[ContainerName, str, Sequence[str]]] = ()
     """Legacy links on the default bridge: (target, alias, the target's exposed ports). The target must have joined."""
+    kept: dict[str, list[int]] = field(default_factory=dict)
+    """For `restore`: what an earlier engine's `sockets` gave, by kind; `restore` takes the descriptors over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,11 @@ class Networks(Protocol):
         ...
 
     # --- the engine's life -------------------------------------------------------------------------------------------
+
+    def sockets(self, container_id: str, kind: str) -> list[int]:
+        """Descriptors that a running container can keep for the next engine, which stay the service's. Kinds: `ports`, the
+        host's ports; `dns`, where the resolver listens in the container."""
+        ...
 
     async def forget_others(self, containers: Collection[str]) -> None:
         """Once, before `restore`: `containers` are all that there are. What is stored of others (their creation or removal was cut

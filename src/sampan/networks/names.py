@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from sampan.dns.directory import Directory
 from sampan.dns.hosts import hosts_file
 from sampan.dns.resolvconf import Overrides, ResolvConf, direct, internal, ndots_set
-from sampan.dns.sockets import ResolverSockets, make, redirection
+from sampan.dns.sockets import ResolverSockets, adopt, make, redirection
 from sampan.errors import InvalidParameter, SystemFailure
 from sampan.firewall.nftables import Nftables
 from sampan.networks.interface import SandboxRequest
@@ -59,12 +59,17 @@ class Names:
         from sampan.dns.resolver import View
 
         overrides = self.overrides(live.request)
-        sockets = await self._kernel.visitor.run(sandbox.netns_fd, self._open)
+        kept = live.request.kept.pop("dns", None)  # once: later ones are made anew
+        sockets = adopt(kept) if kept else await self._kernel.visitor.run(sandbox.netns_fd, self._open)
         origin = Origin(self._kernel.visitor, sandbox.netns_fd, own_servers=bool(live.request.dns))
         view = View(
             container, resolving, list(overrides.nameservers), forward, ndots_set(overrides.options), origin
         )
         await resolver.serve(view, sockets)
+
+    def sockets(self, container: str) -> list[int]:
+        """Where a container's queries arrive; empty for one that is not served."""
+        return self._resolver.sockets(container) if self._resolver is not None else []
 
     def stop(self, container: str) -> None:
         """The container's queries are not answered any more. Idempotent."""

@@ -119,6 +119,17 @@ def _host_has_ipv6() -> bool:
         return False
 
 
+def by_name(descriptors: Iterable[int]) -> dict[tuple[str, Address, int], socket.socket]:
+    """Sockets of `HostPorts` by protocol, host address and host port. The descriptors are taken over."""
+    found = {}
+    for descriptor in descriptors:
+        sock = socket.socket(fileno=descriptor)
+        name = sock.getsockname()
+        protocol = {socket.SOCK_DGRAM: "udp"}.get(sock.type, "sctp" if sock.proto == _IPPROTO_SCTP else "tcp")
+        found[protocol, ipaddress.ip_address(name[0]), name[1]] = sock
+    return found
+
+
 class PortTaken(SystemFailure):
     """Somebody has the port; another one may be free."""
 
@@ -149,6 +160,10 @@ class HostPorts:
         if (wanted.first and wanted.first != wanted.last) or failure is None:
             raise SystemFailure("all ports are allocated")
         raise failure
+
+    def adopt(self, held: Reservation) -> None:
+        """A port that an earlier engine took, with its socket."""
+        self._held.add((held.protocol, held.host_port, held.host))
 
     def release(self, reservations: Iterable[Reservation]) -> None:
         """Give ports back. Idempotent."""

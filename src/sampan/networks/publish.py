@@ -13,7 +13,7 @@ from sampan.networks import drivers
 from sampan.networks.interface import PortMap, SandboxRequest
 from sampan.networks.model import Endpoint, Live, PortRecord
 from sampan.networks.options import NetworkOptions
-from sampan.networks.ports import HostPorts, Reservation, Wanted, parse_port, wanted_ports
+from sampan.networks.ports import HostPorts, Reservation, Wanted, by_name, parse_port, wanted_ports
 from sampan.networks.relay import Relay
 
 log = logging.getLogger(__name__)
@@ -69,12 +69,21 @@ class Publisher:
             return wanted
         return wanted._replace(addresses=wanted.addresses[:1])
 
-    def restore(self, live: Live, records: Iterable[PortRecord]) -> None:
-        """Take the ports again that a container has had. One that somebody took meanwhile is logged: the filter still leads it."""
+    def restore(self, live: Live, records: Iterable[PortRecord], kept: Iterable[int]) -> None:
+        """Take up the ports that a container has had, with the sockets (`kept`, ours now) that its shim held.
+
+        A port without one is bound again. One that somebody took meanwhile is logged: the filter still leads it.
+        """
+        sockets = by_name(kept)
         for record in records:
             host = ipaddress.ip_address(record.host)
             if not record.host_port:
                 live.reservations.append(Reservation(record.protocol, record.port, host, 0, None))
+                continue
+            if sock := sockets.pop((record.protocol, host, record.host_port), None):
+                held = Reservation(record.protocol, record.port, host, record.host_port, sock)
+                self._ports.adopt(held)
+                live.reservations.append(held)
                 continue
             wanted = Wanted(record.protocol, record.port, (host,), record.host_port, record.host_port)
             try:
@@ -84,6 +93,8 @@ class Publisher:
                 live.reservations.append(
                     Reservation(record.protocol, record.port, host, record.host_port, None)
                 )
+        for sock in sockets.values():
+            sock.close()
 
     def release(self, live: Live) -> None:
         """Give all host ports of a container back, and stop carrying. Idempotent."""

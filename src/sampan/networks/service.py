@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from sampan.engineapi.network import EndpointSettings, Network, NetworkCreateRequest
@@ -212,6 +214,14 @@ class NetworkService:
         """See `Networks.ports`."""
         attachment = self._attachments.get(container_id)
         return dict(attachment.live.ports) if attachment and attachment.live else {}
+
+    def sockets(self, container_id: str, kind: str) -> list[int]:
+        """See `Networks.sockets`."""
+        if kind == "dns":
+            return self._names.sockets(container_id)
+        attachment = self._attachments.get(container_id)
+        held = attachment.live.reservations if attachment and attachment.live else []
+        return [each.socket.fileno() for each in held if each.socket is not None]
 
     async def rename(self, container: ContainerName) -> None:
         """See `Networks.rename`."""
@@ -454,6 +464,8 @@ class NetworkService:
         record = self._stored.get(request.container.id)
         attachment = self._attachments.get(request.container.id)
         if record is None or attachment is None:
+            for descriptor in chain.from_iterable(request.kept.values()):
+                os.close(descriptor)
             return None
         attachment.container = request.container
         live = Live(request, record.sandbox_id)
@@ -469,7 +481,7 @@ class NetworkService:
             if state.resolves:
                 endpoint.network_names = ep.dns_names(request.container, settings)
             live.endpoints[state.record.id] = state.endpoints[request.container.id] = endpoint
-        self._publisher.restore(live, record.ports)
+        self._publisher.restore(live, record.ports, request.kept.pop("ports", ()))
         live.published = self._publisher.translate(live, ep.gateways(live.endpoints, attachment.settings))
         live.ports = port_map(request, live.reservations) if live.private else {}
         attachment.live = live

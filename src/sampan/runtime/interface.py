@@ -144,10 +144,12 @@ class Sandbox(NamedTuple):
 
 class LaunchError(Exception):
     """The program could not be started: `kind` decides Docker's exit code (127 not found, 126 not executable,
-    125 else).
+    125 else). "lost": a process of ours was killed meanwhile.
     """
 
-    def __init__(self, message: str, kind: Literal["not-found", "permission", "format", "other"]) -> None:
+    def __init__(
+        self, message: str, kind: Literal["not-found", "permission", "format", "other", "lost"]
+    ) -> None:
         super().__init__(message)
         self.kind = kind
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sampan.cgroups import DEFAULT_PARENT, CgroupError, detect
 from sampan.errors import SystemFailure
 from sampan.linux import process, sockets
+from sampan.runtime.interface import LaunchError
 from sampan.runtime.pool import ShimPool, ShimSettings, Spare
 from sampan.runtime.shim import record
 from sampan.runtime.shimclient import (
@@ -45,6 +46,10 @@ PRELOAD = ("sampan.runtime.shim.main:prepare",)
 _FILTERS = 64
 """Seccomp profiles whose compiled files are remembered."""
 _USUAL_NAMESPACES = frozenset({"pid", "mount", "uts", "ipc", "network", "cgroup"})
+
+
+class _SpareLost(SystemFailure):
+    """A shim was killed while it made a container."""
 
 
 class LauncherConfig(NamedTuple):
@@ -97,10 +102,25 @@ class Launcher:
         """See `runtime.interface.Launcher`."""
         if not launch.get("runtime"):
             launch = await self._with_compiled_filter(launch)
-        _make_bundle(launch["bundle"])
         spare = await self._pool.take() if self._is_usual(launch) else None
         if spare is None:
-            spare = await self._pool.fork_unparked()
+            return await self._launch_with(await self._pool.fork_unparked(), launch, configure)
+        try:
+            return await self._launch_with(spare, launch, configure)
+        except (LaunchError, _SpareLost) as error:
+            lost = not isinstance(error, LaunchError) or error.kind == "lost"
+            if not lost or launch["spec"].get("hooks"):
+                raise  # hooks are not run twice
+        # Something that had waited for this container was killed, before or just now: the container does without.
+        return await self._launch_with(await self._pool.fork_unparked(), launch, configure)
+
+    async def _launch_with(
+        self,
+        spare: Spare,
+        launch: ContainerLaunch,
+        configure: Callable[[Sandbox], Awaitable[None]] | None,
+    ) -> ShimHandle:
+        _make_bundle(launch["bundle"])
         configuring: asyncio.Future[None] | None = None
         if configure is not None and spare.sandbox is not None:
             configuring = asyncio.ensure_future(configure(spare.sandbox))
@@ -139,7 +159,7 @@ class Launcher:
             # Killed: what it had made has ended with it, but for the cgroup. (A parked one is found by the next start.)
             await readable(spare.child.pidfd)
             await asyncio.to_thread(self._remove_cgroup, head["cgroup"])
-            raise SystemFailure("the shim ended while it made the container") from None
+            raise _SpareLost("the shim ended while it made the container") from None
         finally:
             os.close(whole)
         return self._handle(spare.connection, description, launch["bundle"], os.dup(spare.child.pidfd), spare)
@@ -168,6 +188,7 @@ class Launcher:
     async def close(self) -> None:
         """Stop parked shims and the zygote; containers stay."""
         await self._pool.close()
+        await asyncio.to_thread(self._sweep)  # of those that were killed
         for handle in list(self._handles):
             handle.detach()
         await self._zygote.close()

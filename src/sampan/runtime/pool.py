@@ -19,6 +19,7 @@ from sampan.errors import SystemFailure
 from sampan.linux import sockets
 from sampan.runtime.interface import Sandbox
 from sampan.runtime.shimclient import Connection, readable
+from sampan.zygote.client import ZygoteLost
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -259,6 +260,13 @@ class ShimPool:
         return Spare(child, connection, Sandbox(*descriptors), mounts)
 
     async def _fork(self, park: str | None) -> tuple[Child, Connection]:
+        try:
+            return await self._fork_once(park)
+        except ZygoteLost:
+            # A shim that it may have forked ends with its connection, which is closed by now.
+            return await self._fork_once(park)
+
+    async def _fork_once(self, park: str | None) -> tuple[Child, Connection]:
         ours, theirs = sockets.pair()
         with theirs:
             try:

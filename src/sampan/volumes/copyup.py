@@ -13,6 +13,9 @@ import stat
 from sampan.linux.trees import remove_tree
 
 _CHUNK = 1 << 30
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_GROWING = ".sampan-copy-growing"
+_COMPLETE = ".sampan-copy-complete"
 
 
 def copy_up(source: int, volume: int) -> bool:
@@ -20,29 +23,72 @@ def copy_up(source: int, volume: int) -> bool:
     extended attributes of the source itself. Hard links, holes, devices, sockets and times are kept.
 
     False: the volume has content already, and nothing was done. Raises OSError; the volume is empty again then.
+
+    Half a copy would pass for a volume that has content, for ever. So the copy grows in a directory of its own within the
+    volume, which gets another name when it is complete; then its entries move up. `finish_copy` takes up what a kill left.
     """
     source = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=source)
     volume = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=volume)
     try:
+        _finish(volume)
         if os.listdir(volume):
             return False
         try:
-            _Copy(volume).directory(source, volume, "")
+            _fill(source, volume)
         except BaseException:
-            _empty(volume)  # half a copy would pass for a volume that has content
+            if _GROWING in os.listdir(volume):
+                remove_tree(volume, _GROWING)
             raise
+        _move_up(volume)
     finally:
         os.close(source)
         os.close(volume)
     return True
 
 
-def _empty(directory: int) -> None:
-    for name in os.listdir(directory):
-        try:
-            os.unlink(name, dir_fd=directory)
-        except IsADirectoryError:
-            remove_tree(directory, name)
+def finish_copy(volume: str) -> None:
+    """Finish or undo a copy into the directory `volume` whose worker was killed. Cheap when there was none."""
+    if not any(os.path.lexists(os.path.join(volume, name)) for name in (_GROWING, _COMPLETE)):
+        return
+    descriptor = os.open(volume, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _finish(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _finish(volume: int) -> None:
+    names = os.listdir(volume)
+    if _GROWING in names:
+        remove_tree(volume, _GROWING)
+    if _COMPLETE in names:
+        _move_up(volume)
+
+
+def _fill(source: int, volume: int) -> None:
+    os.mkdir(_GROWING, 0o700, dir_fd=volume)
+    growing = os.open(_GROWING, _DIRECTORY, dir_fd=volume)
+    try:
+        _Copy(growing).directory(source, growing, "")
+    finally:
+        os.close(growing)
+    os.rename(_GROWING, _COMPLETE, src_dir_fd=volume, dst_dir_fd=volume)
+
+
+def _move_up(volume: int) -> None:
+    """The entries of the complete copy to where they belong, but for what somebody has put there meanwhile; then its metadata."""
+    complete = os.open(_COMPLETE, _DIRECTORY, dir_fd=volume)
+    try:
+        status = os.fstat(complete)
+        present = set(os.listdir(volume))
+        for name in os.listdir(complete):
+            if name not in present:
+                os.rename(name, name, src_dir_fd=complete, dst_dir_fd=volume)
+        _copy_metadata(complete, volume, status)
+    finally:
+        os.close(complete)
+    remove_tree(volume, _COMPLETE)  # which changes the volume's times once more
+    os.utime(volume, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 class _Copy:

@@ -22,6 +22,7 @@ from sampan.faults import point
 from sampan.names.names import check_volume_name, new_id
 from sampan.store import Database
 from sampan.volumes import local, records
+from sampan.volumes.copyup import finish_copy
 from sampan.volumes.interface import ANONYMOUS_LABEL
 from sampan.volumes.records import VolumeRecord
 
@@ -309,9 +310,10 @@ class VolumeService:
         async with self._locked(name):
             record = self._get(name)
             data = self._data(name)
-            await asyncio.to_thread(_make_directories, self._root / name, self._owner)
-            if record.needs_mount and not self._mounted_by.get(name):
-                await asyncio.to_thread(_mount_unless_mounted, record.options or {}, data)
+            mounting = (
+                (record.options or {}) if record.needs_mount and not self._mounted_by.get(name) else None
+            )
+            await asyncio.to_thread(_prepare, self._root / name, self._owner, mounting)
             self._mounted_by.setdefault(name, set()).add(container)
             return data
 
@@ -441,6 +443,18 @@ def _drop_empty_strangers(root: Path, known: set[str]) -> None:
             os.rmdir(entry.path)
         except OSError:
             log.warning("%s belongs to no volume and has content: left alone", entry.path)
+
+
+def _prepare(directory: Path, owner: tuple[int, int], mounting: Mapping[str, str] | None) -> None:
+    """Make the data be there, mounted where `mounting` says how, without half a copy of an image's directory."""
+    _make_directories(directory, owner)
+    data = str(directory / local.DATA)
+    if mounting is not None:
+        _mount_unless_mounted(mounting, data)
+    try:
+        finish_copy(data)
+    except OSError as error:
+        raise SystemFailure(f"finishing the first copy into {data}: {error.strerror}") from error
 
 
 def _mount_unless_mounted(options: Mapping[str, str], data: str) -> None:

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
+class ZygoteLost(SystemFailure):
+    """The fork server died before it answered: nobody knows whether it forked. Ask again, with other descriptors."""
+
+
 class Child:
     """A forked process. `pidfd` is ours until `close`."""
 
@@ -91,7 +95,7 @@ class Zygote:
     async def fork(self, entry: str, args: dict[str, Any], fds: Sequence[int] = ()) -> Child:
         """Fork a process that calls `entry` ("module:function") with `args` and its own copies of `fds`.
 
-        `fds` stay open here. Raises SystemFailure when the process could not be made.
+        `fds` stay open here. Raises SystemFailure when the process could not be made, ZygoteLost when that is not known.
         """
         reply = await self._request({"call": "fork", "entry": entry, "args": args}, fds)
         return self._children_waiting.pop(reply["id"])
@@ -126,6 +130,8 @@ class Zygote:
                 orphan.kill()
                 orphan.close()
             raise
+        if reply.get("lost"):
+            raise ZygoteLost("fork server: it died before it answered")
         if "error" in reply:
             raise SystemFailure(f"fork server: {reply['error']}")
         return reply
@@ -211,7 +217,7 @@ class Zygote:
         self._outgoing.clear()
         for future in self._replies.values():
             if not future.done():
-                future.set_result({"error": "it died before it answered"})
+                future.set_result({"lost": True})
         self._replies.clear()
         for child in self._children.values():
             _watch_orphan(loop, child)

@@ -18,7 +18,9 @@ _DEPTH = 20_000
 def main(args: dict[str, Any], descriptors: list[int]) -> int:
     """Entry after the fork: descriptor 0 of the list is the result socket, the others are the function's."""
     # A worker has no life of its own: without the engine its result is worth nothing.
+    # It dies with the zygote, which ends with the engine: a job that went on would write beside the next engine.
     process.set_name("sampan-worker")
+    process.set_parent_death_signal(signal.SIGKILL)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     _forget_oom_score()
     result = socket.socket(fileno=descriptors[0])

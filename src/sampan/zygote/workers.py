@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from sampan.errors import SystemFailure
 from sampan.linux import sockets
+from sampan.zygote.client import ZygoteLost
 from sampan.zygote.worker import restore
 
 if TYPE_CHECKING:
@@ -55,24 +56,37 @@ class Workers:
         SystemFailure when the process died without an answer (killed, out of memory).
         """
         async with self._turns:
-            ours, theirs = sockets.pair()
-            ours.setblocking(False)
-            with ours:
-                with theirs:
-                    child = await self._zygote.fork(
-                        "sampan.zygote.worker:main",
-                        {"target": target, "args": args},
-                        [theirs.fileno(), *fds],
-                    )
-                try:
-                    return await self._outcome(ours, progress, target)
-                except BaseException:
-                    child.kill()
-                    raise
-                finally:
-                    # The job's descriptors and locks are free only when the process is gone.
-                    await asyncio.shield(child.wait())
-                    child.close()
+            try:
+                return await self._run(target, args, fds, progress)
+            except ZygoteLost:
+                # A worker that it may have forked has died with it.
+                return await self._run(target, args, fds, progress)
+
+    async def _run(
+        self,
+        target: str,
+        args: dict[str, Any],
+        fds: Sequence[int],
+        progress: Callable[[dict[str, Any]], None] | None,
+    ) -> Any:
+        ours, theirs = sockets.pair()
+        ours.setblocking(False)
+        with ours:
+            with theirs:
+                child = await self._zygote.fork(
+                    "sampan.zygote.worker:main",
+                    {"target": target, "args": args},
+                    [theirs.fileno(), *fds],
+                )
+            try:
+                return await self._outcome(ours, progress, target)
+            except BaseException:
+                child.kill()
+                raise
+            finally:
+                # The job's descriptors and locks are free only when the process is gone.
+                await asyncio.shield(child.wait())
+                child.close()
 
     async def _outcome(
         self, sock: socket.socket, progress: Callable[[dict[str, Any]], None] | None, target: str

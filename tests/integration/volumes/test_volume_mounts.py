@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from sampan.errors import SystemFailure
 from sampan.events import EventBus
 from sampan.linux import mount as mnt
 from sampan.store import Database
-from sampan.volumes.copyup import copy_up
+from sampan.volumes.copyup import copy_up, finish_copy
 from sampan.volumes.records import VOLUMES_SCHEMA
 from sampan.volumes.service import VolumeService
 
@@ -204,3 +207,37 @@ def test_a_failed_copy_leaves_an_empty_volume(trees: Trees, tmp_path: Path) -> N
         for descriptor in descriptors:
             os.close(descriptor)
         mnt.umount(str(volume), mnt.MNT_DETACH)
+
+
+_KILLED_COPY = """
+import os, signal, sys
+from sampan.volumes import copyup
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if sys.argv[3] == "growing":
+    copyup._copy_metadata = die  # at the first file's end
+else:
+    copyup._move_up = die
+copyup.copy_up(*(os.open(path, os.O_PATH | os.O_DIRECTORY) for path in sys.argv[1:3]))
+"""
+
+
+@pytest.mark.parametrize("moment", ["growing", "complete"])
+def test_a_copy_whose_worker_was_killed_is_never_taken_for_content(trees: Trees, moment: str) -> None:
+    source, volume, copy = trees
+    (source / "dir").mkdir()
+    (source / "dir" / "file").write_text("x")
+    killed = subprocess.run(
+        [sys.executable, "-c", _KILLED_COPY, str(source), str(volume), moment], check=False
+    )
+    assert killed.returncode == -signal.SIGKILL and os.listdir(volume)
+    finish_copy(str(volume))
+    if moment == "growing":
+        assert os.listdir(volume) == []
+        assert copy()
+    assert describe(volume) == describe(source)
+    (volume / "mine").write_text("")
+    finish_copy(str(volume))
+    assert not copy()

@@ -10,7 +10,7 @@ from sampan.runtime.interface import LaunchError
 if TYPE_CHECKING:
     from types import TracebackType
 
-Kind = Literal["not-found", "permission", "format", "other"]
+Kind = Literal["not-found", "permission", "format", "other", "lost"]
 
 
 def reason(error: OSError) -> str:

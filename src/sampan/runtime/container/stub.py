@@ -219,7 +219,7 @@ class Stub:
 
     def _lost(self, error: OSError) -> LaunchError:
         if isinstance(error, (sockets.Disconnected, BrokenPipeError, ConnectionResetError)):
-            return LaunchError("the container's first process ended during its set-up", "other")
+            return LaunchError("the container's first process ended during its set-up", "lost")
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         return LaunchError(f"{where}{error.strerror}", "other")
 

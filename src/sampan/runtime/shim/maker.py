@@ -67,7 +67,7 @@ class Maker:
         except OSError:
             self._end()
             while self._answers:
-                self._answers.popleft()(LaunchError(LOST, "other"), {}, {})
+                self._answers.popleft()(LaunchError(LOST, "lost"), {}, {})
             if self.on_lost is not None:
                 self.on_lost(self)
             return
