@@ -76,7 +76,8 @@ def _listing(path: str) -> list[str]:
 
 
 def _cgroups() -> list[str]:
-    return [folder for folder, _, _ in os.walk("/sys/fs/cgroup")]
+    """All but the parent that the containers of all engines share: whoever starts the first one makes it, and it stays."""
+    return [folder for folder, _, _ in os.walk("/sys/fs/cgroup") if not folder.endswith("/docker")]
 
 
 def _firewall() -> list[str]:
