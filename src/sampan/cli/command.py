@@ -126,7 +126,7 @@ class Verb:
         from sampan.cli.help import option_table
 
         parts = [f"Usage:  {self._usage(path)}", self.help]
-        if self.aliases:
+        if list(self.aliases) != [path.removeprefix(f"{PROGRAM} ")] and self.aliases:
             parts.append("Aliases:\n  " + ", ".join(f"{PROGRAM} {alias}" for alias in self.aliases))
         table = option_table(self.flags)
         if table:

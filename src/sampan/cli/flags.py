@@ -61,7 +61,8 @@ class Flag:
         try:
             return self.kind.read(text) if self.kind is not None else _boolean(text)
         except ValueError as error:
-            spelling = ", ".join(self.names)
+            short = [name for name in self.names if not name.startswith("--")][:1]
+            spelling = ", ".join([*short, *[name for name in self.names if name.startswith("--")][:1]])
             raise FlagError(f'invalid argument "{text}" for "{spelling}" flag: {error}') from None
 
 

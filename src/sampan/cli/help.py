@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import textwrap
 from typing import TYPE_CHECKING
 
 from sampan.cli.command import HELP, PROGRAM
@@ -13,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sampan.cli.flags import Flag
+
+
+_SLACK = 5
 
 
 def program_page(flags: Sequence[Flag]) -> str:
@@ -41,8 +43,8 @@ def group_page(name: str) -> str:
 
 
 def _table(rows: dict[str, str]) -> str:
-    width = max(map(len, rows))
-    return "\n".join(f"  {name.ljust(width)}   {help}" for name, help in rows.items())
+    width = max(11, *map(len, rows))
+    return "\n".join(f"  {name.ljust(width)} {help}" for name, help in rows.items())
 
 
 def option_table(flags: Sequence[Flag]) -> str:
@@ -54,10 +56,24 @@ def option_table(flags: Sequence[Flag]) -> str:
     width = max(20, min(shutil.get_terminal_size((80, 24)).columns, 160) - margin)
     lines = []
     for left, help in rows:
-        first, *others = textwrap.wrap(help, width) or [""]
+        first, *others = _wrapped(help, width)
         lines.append(left.ljust(margin) + first)
         lines += [" " * margin + other for other in others]
     return "\n".join(lines)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """As docker wraps: five columns short of the width, unless what is left fits into all of it; line feeds stay."""
+    lines = []
+    while len(text) >= width:
+        at = text.rfind("\n", 0, width - _SLACK)
+        if at < 0:
+            at = text.rfind(" ", 0, width - _SLACK)
+        if at <= 0:
+            break
+        lines.append(text[:at])
+        text = text[at + 1 :]
+    return [*lines, *text.split("\n")]
 
 
 def _long_name(row: tuple[str, str]) -> str:

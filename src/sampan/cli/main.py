@@ -91,6 +91,8 @@ def _run(words: Sequence[str]) -> int:
 
         print(program_page(GLOBAL_FLAGS))
         return 0
+    if rest[0] == "help":
+        return _run([*rest[1:], "--help"])
     if rest[0] == "serve":
         _serve(rest[1:])
     if rest[0] == "registry":
@@ -122,7 +124,7 @@ def find(words: Sequence[str]) -> tuple[Verb, str, Sequence[str]] | None:
         if not rest or rest[0] == "--help":
             from sampan.cli.help import group_page
 
-            print(group_page(name))
+            print(group_page(name), file=sys.stdout if rest else sys.stderr)
             return None
         name, *rest = rest
         if name.startswith("-"):

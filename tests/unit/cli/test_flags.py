@@ -62,7 +62,7 @@ def test_forms(words: list[str], values: dict[str, Any], args: tuple[str, ...]) 
         (["---x"], "bad flag syntax: ---x"),
         (["-ip"], "flag needs an argument: 'p' in -p"),
         (["--tail"], "flag needs an argument: --tail"),
-        (["-n", "x"], 'invalid argument "x" for "-n, --tail, --last" flag: '),
+        (["-n", "x"], 'invalid argument "x" for "-n, --tail" flag: '),
         (["-t=maybe"], 'invalid argument "maybe" for "-t, --tty" flag: strconv.ParseBool: '),
     ],
 )

@@ -23,6 +23,8 @@ def go_text(value: Any) -> str:
         return "true" if value else "false"
     if value is None:
         return "<nil>"
+    if isinstance(value, Mapping) and type(value).__str__ is not dict.__str__:
+        return str(value)  # it knows how it is printed
     if isinstance(value, Mapping):
         return "map[" + " ".join(f"{key}:{go_text(value[key])}" for key in sorted(value)) + "]"
     if isinstance(value, (list, tuple)):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sampan.cli import words
 from sampan.cli.command import flag, listing, option, verb
+from sampan.cli.formats import TABLE_FORMAT
 from sampan.cli.table import show
 from sampan.cli.values import FILTER, INT, STRING, filters
 from sampan.names.units import human_size
@@ -40,9 +41,7 @@ _TABLE = "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\
 )
 @flag("-a", "--all", help="Show all containers (default shows just running)")
 @listing("-f", "--filter", kind=FILTER, help="Filter output based on conditions provided")
-@option(
-    "--format", kind=STRING, default="", help="Format output: table, 'table TEMPLATE', json, or a Go template"
-)
+@option("--format", kind=STRING, default="", help=TABLE_FORMAT)
 @option("-n", "--last", kind=INT, default=-1, help="Show n last created containers (includes all states)")
 @flag("-l", "--latest", help="Show the latest created container (includes all states)")
 @flag("--no-trunc", help="Don't truncate output")
@@ -92,8 +91,16 @@ def record(row: dict[str, Any], *, full: bool) -> dict[str, Any]:
         "Mounts": ",".join(mount if full else words.clip(mount, 15) for mount in mounts),
         "LocalVolumes": str(sum(mount.get("Driver") == "local" for mount in row.get("Mounts") or [])),
         "Networks": ",".join(sorted((row.get("NetworkSettings") or {}).get("Networks") or {})),
-        "Platform": (row.get("ImageManifestDescriptor") or {}).get("platform"),
+        "Platform": Platform((row.get("ImageManifestDescriptor") or {}).get("platform") or {}),
     }
+
+
+class Platform(dict[str, Any]):
+    """Printed as docker does (`linux/arm64/v8`), with fields in templates, an object in JSON."""
+
+    def __str__(self) -> str:
+        parts = (self.get("os"), self.get("architecture"), self.get("variant"))
+        return "/".join(part for part in parts if part)
 
 
 def _status(row: dict[str, Any], *, full: bool) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sampan.cli import words
 from sampan.cli.command import flag, option, verb
+from sampan.cli.formats import TABLE_FORMAT
 from sampan.cli.table import show
 from sampan.cli.values import STRING
 from sampan.cli.verbs import container_list, image_list
@@ -26,9 +27,7 @@ _TABLE = "table {{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimab
 
 
 @verb("[OPTIONS]", "Show docker disk usage", aliases=("system df",))
-@option(
-    "--format", kind=STRING, default="", help="Format output: table, 'table TEMPLATE', json, or a Go template"
-)
+@option("--format", kind=STRING, default="", help=TABLE_FORMAT)
 @flag("-v", "--verbose", help="Show detailed information on space usage")
 def df(session: Session, args: tuple[str, ...], format: str, verbose: bool) -> None:
     usage = session.engine.disk_usage()

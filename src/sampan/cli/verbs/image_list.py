@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sampan.cli import words
 from sampan.cli.command import flag, listing, option, verb
+from sampan.cli.formats import TABLE_FORMAT
 from sampan.cli.table import show
 from sampan.cli.values import FILTER, STRING, filters
 from sampan.client.http import quote
@@ -44,12 +45,10 @@ _NONE = "<none>"
     aliases=("image ls", "image list", "images"),
     examples="$ sampan images --filter dangling=true\n$ sampan images --format '{{.Repository}}:{{.Tag}} {{.Size}}'",
 )
-@flag("-a", "--all", help="Show all images (default hides intermediate and dangling images)")
+@flag("-a", "--all", help="Show all images (default hides intermediate images)")
 @flag("--digests", help="Show digests")
 @listing("-f", "--filter", kind=FILTER, help="Filter output based on conditions provided")
-@option(
-    "--format", kind=STRING, default="", help="Format output: table, 'table TEMPLATE', json, or a Go template"
-)
+@option("--format", kind=STRING, default="", help=TABLE_FORMAT)
 @flag("--no-trunc", help="Don't truncate output")
 @flag("-q", "--quiet", help="Only show image IDs")
 def images(
@@ -111,7 +110,7 @@ def _image_record(
         "CreatedSince": words.ago(row["Created"]),
         "CreatedAt": words.local_time(row["Created"]),
         "Size": words.size(row["Size"]),
-        "Containers": "N/A" if containers == -1 else str(containers),
+        "Containers": "N/A" if shared == -1 or containers == -1 else str(containers),
         "VirtualSize": human_size(row["Size"]),
         "SharedSize": "N/A" if shared == -1 else words.size(shared),
         "UniqueSize": "N/A" if shared == -1 else words.size(row["Size"] - shared),
@@ -185,9 +184,7 @@ _HISTORY = "table {{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comm
 
 
 @verb("[OPTIONS] IMAGE", "Show the history of an image", arity=(1, 1), aliases=("image history", "history"))
-@option(
-    "--format", kind=STRING, default="", help="Format output: table, 'table TEMPLATE', json, or a Go template"
-)
+@option("--format", kind=STRING, default="", help=TABLE_FORMAT)
 @flag("-H", "--human", default=True, help="Print sizes and dates in human readable format")
 @flag("--no-trunc", help="Don't truncate output")
 @option("--platform", kind=STRING, default="", help="Show history for the given platform")

@@ -94,7 +94,9 @@ def _parse(format: str) -> Template:
 @option("--type", kind=STRING, default="", help="Only inspect objects of the given type")
 def inspect(session: Session, args: tuple[str, ...], format: str, size: bool, type: str) -> None:
     if type and type not in _PATHS:
-        raise InvalidParameter(f"unknown type: {type!r}: must be one of {', '.join(sorted(_PATHS))}")
+        raise InvalidParameter(
+            f'unknown type: "{type}": must be one of ' + ", ".join(f'"{kind}"' for kind in sorted(_PATHS))
+        )
     if type:
         show(args, format, lambda name: _one(session, type, name))
     else:

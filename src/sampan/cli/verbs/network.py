@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sampan.cli import words
 from sampan.cli.command import flag, listing, option, verb
+from sampan.cli.formats import TABLE_FORMAT
 from sampan.cli.options.networks import read_address_options
 from sampan.cli.table import show
 from sampan.cli.values import FILTER, INT, STRING, filters, mapping
@@ -30,9 +31,7 @@ _HEADERS = {
 
 @verb("[OPTIONS]", "List networks", aliases=("network ls", "network list"))
 @listing("-f", "--filter", kind=FILTER, help='Provide filter values (e.g. "driver=bridge")')
-@option(
-    "--format", kind=STRING, default="", help="Format output: table, 'table TEMPLATE', json, or a Go template"
-)
+@option("--format", kind=STRING, default="", help=TABLE_FORMAT)
 @flag("--no-trunc", help="Do not truncate the output")
 @flag("-q", "--quiet", help="Only display network IDs")
 def ls(

@@ -89,7 +89,9 @@ def _check_tty(tty: bool, stdin: bool) -> None:
 
 
 def _failed(error: SampanError, command: str) -> ExitStatus:
-    message = f"{PROGRAM}: {describe(error)}\n\nRun '{PROGRAM} {command} --help' for more information"
+    message = describe(error)
+    if command == "run":
+        message = f"{PROGRAM}: {message}\n\nRun '{PROGRAM} run --help' for more information"
     reason = error.__cause__.reason if isinstance(error.__cause__, EngineAnswer) else ""
     if reason and reason not in str(error):
         message += f"\n{PROGRAM}: {reason}"
@@ -142,12 +144,15 @@ def _create_or_pull(
     try:
         return ask()
     except NotFound as error:
-        if flags["pull"] != "missing" or "no such image" not in str(error).lower():
+        if flags["pull"] != "missing" or not any(words in str(error).lower() for words in _PULLED_FOR):
             raise
     if not flags["quiet"]:
         print(f"Unable to find image '{_with_tag(image)}' locally", file=sys.stderr)
     pull()
     return ask()
+
+
+_PULLED_FOR = ("no such image", "does not provide the specified platform")
 
 
 def _with_tag(image: str) -> str:

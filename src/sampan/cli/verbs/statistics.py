@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sampan.cli import words
 from sampan.cli.command import flag, option, verb
+from sampan.cli.formats import TABLE_FORMAT
 from sampan.cli.table import Format
 from sampan.cli.values import STRING
 from sampan.client.http import quote
@@ -40,9 +41,7 @@ _TABLE = (
     aliases=("container stats", "stats"),
 )
 @flag("-a", "--all", help="Show all containers (default shows just running)")
-@option(
-    "--format", kind=STRING, default="", help="Format output: table, 'table TEMPLATE', json, or a Go template"
-)
+@option("--format", kind=STRING, default="", help=TABLE_FORMAT)
 @flag("--no-stream", help="Disable streaming stats and only pull the first result")
 @flag("--no-trunc", help="Do not truncate output")
 def stats(

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from sampan.cli.command import listing, option, verb
+from sampan.cli.formats import VALUE_FORMAT
 from sampan.cli.gotemplate import Template
 from sampan.cli.values import FILTER, STRING, filters
 from sampan.cli.verbs.container_details import moment
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     examples="$ sampan events --filter type=container --since 10m",
 )
 @listing("-f", "--filter", kind=FILTER, help="Filter output based on conditions provided")
-@option("--format", kind=STRING, default="", help="Format output: json, or a Go template")
+@option("--format", kind=STRING, default="", help=VALUE_FORMAT)
 @option("--since", kind=STRING, help="Show all events created since timestamp")
 @option("--until", kind=STRING, help="Stream events until this timestamp")
 def events(
@@ -67,7 +68,7 @@ def _line(event: dict[str, Any]) -> str:
 
 
 @verb("[OPTIONS]", "Display system-wide information", aliases=("system info", "info"))
-@option("-f", "--format", kind=STRING, default="", help="Format output: json, or a Go template")
+@option("-f", "--format", kind=STRING, default="", help=VALUE_FORMAT)
 def info(session: Session, args: tuple[str, ...], format: str) -> None:
     facts = session.call("GET", "/info")
     if format in ("json", "{{json .}}"):

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from sampan.cli.command import option, verb
+from sampan.cli.formats import VALUE_FORMAT
 from sampan.cli.values import STRING
 from sampan.client.api import NEWEST_VERSION
 from sampan.errors import SampanError
@@ -20,7 +21,7 @@ _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 @verb("[OPTIONS]", "Show the version information", aliases=("version",))
-@option("-f", "--format", kind=STRING, default="", help="Format output: json, or a Go template")
+@option("-f", "--format", kind=STRING, default="", help=VALUE_FORMAT)
 def version(session: Session, args: tuple[str, ...], format: str) -> None:
     failure = None
     try:
@@ -67,7 +68,7 @@ def _print_client(client: dict[str, Any], spoken: tuple[int, int]) -> None:
 
 
 def _print_server(server: dict[str, Any]) -> None:
-    print("\nServer:")
+    print(f"\nServer: {(server.get('Platform') or {}).get('Name', '')}".rstrip())
     for component in server.get("Components") or []:
         details = component.get("Details") or {}
         print(f" {component['Name']}:")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sampan.cli import words
 from sampan.cli.command import flag, listing, option, verb
+from sampan.cli.formats import TABLE_FORMAT
 from sampan.cli.table import show
 from sampan.cli.values import FILTER, STRING, filters, mapping
 from sampan.client.http import quote
@@ -57,9 +58,7 @@ def create(
 
 @verb("[OPTIONS]", "List volumes", aliases=("volume ls", "volume list"))
 @listing("-f", "--filter", kind=FILTER, help='Provide filter values (e.g. "dangling=true")')
-@option(
-    "--format", kind=STRING, default="", help="Format output: table, 'table TEMPLATE', json, or a Go template"
-)
+@option("--format", kind=STRING, default="", help=TABLE_FORMAT)
 @flag("-q", "--quiet", help="Only display volume names")
 def ls(
     session: Session, args: tuple[str, ...], filter: tuple[tuple[str, str], ...], format: str, quiet: bool
