@@ -7,20 +7,17 @@ must find the running container, finish or forget the half-done work, and do the
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-import sampan
 from engine_audit import assert_settled
+from faults.points import points
 from registry_peer import DockerRegistry
 from running_engine import RunningEngine
 
 pytestmark = pytest.mark.root
-
-SOURCE = Path(sampan.__file__).parent
 
 RUN = "docker run -d --name job -v kept:/kept -v /scratch --network net -p 127.0.0.1::80 busybox sleep 100"
 VERBS = {
@@ -55,18 +52,11 @@ docker rmi -f made:1 extra:1 $(cat registry)/extra:1; true
 """
 
 
-def points() -> list[str]:
-    """Every point in the source."""
-    text = "".join(path.read_text() for path in sorted(SOURCE.rglob("*.py")) if path.name != "faults.py")
-    return sorted(set(re.findall(r'\bpoint\("([a-z.-]+)"\)', text)))
-
-
 def test_every_family_of_points_has_a_verb() -> None:
     assert {point.partition(".")[0] for point in points()} <= VERBS.keys()
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("point", points())
 def test_killed_at(
     point: str,
     make_engine: Callable[..., RunningEngine],
