@@ -47,6 +47,8 @@ class ContainerSettings:
     """Process 1 of `--init` with a foreign runtime; "" is docker-init or tini."""
     log_driver: str = "json-file"
     log_opts: Mapping[str, str] = field(default_factory=dict)
+    cdi_spec_dirs: Sequence[str] = ()
+    """Where vendors' device specifications are; later ones count more."""
     seccomp_profile: str = ""
     """`unconfined`, or a profile as JSON; "" is Docker's."""
     no_new_privileges: bool = False

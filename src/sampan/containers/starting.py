@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sampan.containers import apparmor, kept_sockets, modes
+from sampan.containers import apparmor, cdi, kept_sockets, modes
 from sampan.containers.container import Container
 from sampan.containers.init_program import run_under_init
 from sampan.containers.launch_errors import StartFailure, start_failure
@@ -112,6 +112,10 @@ class Starting:
         try:
             point("start.mounted")
             spec = build_spec(record, self._context(container, mounts, shared))
+            if record.host_config.device_requests:
+                await asyncio.to_thread(
+                    cdi.inject, spec, record.host_config.device_requests, services.settings.cdi_spec_dirs
+                )
             launch = self._launch_request(container, spec, rootfs)
             await self._shipping.prepare(container)
             private = launch["private_network"]

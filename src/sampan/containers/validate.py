@@ -109,8 +109,6 @@ def validate_host_config(
         raise InvalidParameter(f"unknown or invalid runtime name: {host.runtime}")
     if host.network_mode == "host" and host.port_bindings:
         warnings.append("Published ports are discarded when using host network mode")
-    if host.device_requests:
-        _device_requests(host)
     return warnings
 
 
@@ -254,17 +252,3 @@ def _sysctl(name: str, host: HostConfig) -> None:
             raise InvalidParameter(f"sysctl '{name}' not allowed in host UTS namespace")
         return
     raise InvalidParameter(f"sysctl '{name}' is not whitelisted")
-
-
-def _device_requests(host: HostConfig) -> None:
-    for request in host.device_requests or ():
-        if request.driver == "cdi":
-            names = ", ".join(request.device_ids or ())
-            raise InvalidParameter(f"CDI device injection failed: unresolvable CDI devices {names}")
-        wanted = request.capabilities or []
-        if not request.driver and ["gpu"] in wanted:
-            raise InvalidParameter("failed to discover GPU vendor from CDI: no known GPU vendor found")
-        raise InvalidParameter(
-            f'could not select device driver "{request.driver}" with capabilities: '
-            + "[" + " ".join("[" + " ".join(group) + "]" for group in wanted) + "]"
-        )  # fmt: skip

@@ -200,7 +200,6 @@ ALWAYS_RELOADED = frozenset(
 ACCEPTED_WITHOUT_EFFECT: dict[str, str] = {
     "authorization-plugins": "plugins are not there yet",
     "builder": "the builder is not there yet",
-    "cdi-spec-dirs": "CDI devices are not there yet",
     "containerd": "Sampan has its own content store and shims",
     "containerd-namespace": "Sampan has its own content store and shims",
     "containerd-plugins-namespace": "Sampan has its own content store and shims",
@@ -222,6 +221,16 @@ ACCEPTED_WITHOUT_EFFECT: dict[str, str] = {
 """Keys that are read and have no effect, each with the reason that the warning gives."""
 
 
+_CDI_DIRECTORIES = ("/etc/cdi", "/var/run/cdi")
+
+
+def cdi_directories(config: EngineConfig) -> list[str]:
+    """Where vendors' device specifications are looked for; nowhere without the feature."""
+    if config.features.get("cdi") is False:
+        return []
+    return list(config.cdi_spec_dirs or _CDI_DIRECTORIES)
+
+
 def without_effect(config: EngineConfig) -> Iterator[str]:
     """One warning for each thing that was asked for and that this engine does not have."""
     defaults = EngineConfig()
@@ -235,8 +244,6 @@ def without_effect(config: EngineConfig) -> Iterator[str]:
         yield "firewall-backend iptables is accepted and has no effect: rules are always nftables"
     if config.features.get("containerd-snapshotter") is False:
         yield "features containerd-snapshotter=false is accepted and has no effect: images are always kept as containerd does"
-    if config.features.get("cdi"):
-        yield "features cdi is accepted and has no effect: CDI devices are not there yet"
 
 
 NATIVE_RUNTIMES = ("runc", "io.containerd.runc.v2")

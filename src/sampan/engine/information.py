@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
 import platform
@@ -11,12 +12,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sampan.containers import apparmor
+from msgspec import UNSET, UnsetType
+
+from sampan.containers import apparmor, cdi
 from sampan.containers.host import HostFeatures, host_features
 from sampan.containers.log_options import DRIVERS
+from sampan.engine.config import cdi_directories
 from sampan.engineapi.system import (
     Commit,
     Component,
+    DeviceInfo,
     FirewallInfo,
     IndexInfo,
     PlatformName,
@@ -146,7 +151,8 @@ class Information:
                 config, v2=features.unified, remapped=engine.remapping is not None
             ),
             firewall_backend=FirewallInfo("nftables"),
-            cdi_spec_dirs=config.cdi_spec_dirs,
+            cdi_spec_dirs=cdi_directories(config),
+            discovered_devices=await asyncio.to_thread(_discovered, cdi_directories(config)),
             warnings=_warnings(features),
         )
 
@@ -217,3 +223,8 @@ def _read(path: str) -> str:
         return Path(path).read_text().strip()
     except OSError:
         return ""
+
+
+def _discovered(directories: list[str]) -> list[DeviceInfo] | UnsetType:
+    """Members without a value are left out, as dockerd does."""
+    return [DeviceInfo("cdi", name) for name in sorted(cdi.load(directories))] or UNSET

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sampan.containers.host import host_features
 from sampan.containers.services import ContainerSettings
-from sampan.engine.config import NATIVE_RUNTIMES, EngineConfig
+from sampan.engine.config import NATIVE_RUNTIMES, EngineConfig, cdi_directories
 from sampan.engineapi.container import Ulimit
 from sampan.errors import InvalidParameter, SampanError
 from sampan.networks.options import NetworkOptions
@@ -53,6 +53,7 @@ def container_settings(config: EngineConfig, remapping: Remapping | None) -> Con
         init_path=config.init_path,
         log_driver=config.log_driver,
         log_opts=config.log_opts,
+        cdi_spec_dirs=cdi_directories(config),
         seccomp_profile=_seccomp_profile(config.seccomp_profile),
         no_new_privileges=config.no_new_privileges,
         dns=config.dns,

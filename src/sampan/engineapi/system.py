@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Struct, field
+from msgspec import UNSET, Struct, UnsetType, field
 
 
 class Component(Struct, rename="pascal"):
@@ -101,6 +101,13 @@ class FirewallInfo(Struct, rename="pascal"):
     driver: str
 
 
+class DeviceInfo(Struct, rename="pascal"):
+    """A device that containers can ask for by name."""
+
+    source: str
+    id: str = field(name="ID")
+
+
 class SystemInfo(Struct, kw_only=True, rename="pascal"):
     """`GET /info`. Counts are objects, memory is bytes."""
 
@@ -160,4 +167,5 @@ class SystemInfo(Struct, kw_only=True, rename="pascal"):
     security_options: list[str]
     firewall_backend: FirewallInfo
     cdi_spec_dirs: list[str] = field(name="CDISpecDirs")
+    discovered_devices: list[DeviceInfo] | UnsetType = UNSET
     warnings: list[str] | None

@@ -13,7 +13,7 @@ from sampan.cli.command import CommandLineError
 from sampan.cli.options import body, limits, mounts, networks, ports, texts
 from sampan.cli.values import read_cpus, read_memory
 from sampan.cli.verbs.running import run
-from sampan.errors import InvalidParameter, NotSupported
+from sampan.errors import InvalidParameter
 
 
 def parse(*words: str) -> tuple[tuple[str, ...], dict[str, Any]]:
@@ -92,9 +92,23 @@ def test_limits_arrive_as_numbers() -> None:
     )
 
 
+def test_gpus() -> None:
+    assert created("--gpus", "all", "b")["HostConfig"]["DeviceRequests"] == [
+        {"Driver": "", "Count": -1, "Capabilities": [["gpu"]]}
+    ]
+    request = created("--gpus", '"device=0,1",driver=nvidia,capabilities=compute', "b")["HostConfig"][
+        "DeviceRequests"
+    ][0]
+    assert (request["DeviceIDs"], request["Driver"], request["Capabilities"]) == (
+        ["0", "1"],
+        "nvidia",
+        [["compute", "gpu"]],
+    )
+
+
 def test_refusals() -> None:
-    with pytest.raises(NotSupported, match="gpus"):
-        created("--gpus", "all", "b")
+    with pytest.raises(InvalidParameter, match=r"invalid count \(abc\)"):
+        created("--gpus", "abc", "b")
     with pytest.raises(InvalidParameter, match="both --restart and --rm"):
         created("--rm", "--restart", "always", "b")
 

@@ -216,7 +216,6 @@ def test_file_and_flags_each_give_a_proxy(tmp_path: Path) -> None:
 
 SUBJECTS_OF_OTHERS = {
     "authorization-plugin": "x",
-    "cdi-spec-dir": "/x",
     "containerd": "/x",
     "containerd-namespace": "x",
     "containerd-plugins-namespace": "x",

@@ -78,10 +78,6 @@ def create_body(
 
 
 def _refuse(flags: Mapping[str, Any]) -> None:
-    if flags["gpus"]:
-        raise NotSupported(
-            "--gpus is not supported: Sampan has no GPU runtime hooks; use --device for single device nodes"
-        )
     if flags["use_api_socket"]:
         raise NotSupported("--use-api-socket is not supported: bind the socket with -v instead")
     if flags["rm"] and flags["restart"] not in ("", "no"):
@@ -157,6 +153,7 @@ def _host_config(flags: Mapping[str, Any]) -> dict[str, Any]:
     host["Mounts"] = [mounts.parse_mount(spec) for spec in flags["mount"]]
     host["Ulimits"] = [limits.ulimit(spec) for spec in flags["ulimit"]]
     host["Devices"], host["DeviceRequests"] = limits.devices(flags["device"])
+    host["DeviceRequests"] += [limits.gpus(flags["gpus"])] if flags["gpus"] else []
     host["BlkioWeightDevice"] = limits.weights(flags["blkio_weight_device"])
     host["BlkioDeviceReadBps"] = limits.rates(flags["device_read_bps"], unit="bytes")
     host["BlkioDeviceWriteBps"] = limits.rates(flags["device_write_bps"], unit="bytes")

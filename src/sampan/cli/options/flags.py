@@ -70,7 +70,7 @@ _TABLE = (
     _many("-e --env", "Set environment variables"),
     _many("--env-file", "Read in a file of environment variables"),
     _many("--expose", "Expose a port or a range of ports"),
-    _text("--gpus", "GPU devices: not supported"),
+    _text("--gpus", "GPU devices to add to the container ('all' to pass all GPUs)"),
     _many("--group-add", "Add additional groups to join"),
     _text("--health-cmd", "Command to run to check health"),
     _time("--health-interval", "Time between running the check (ms|s|m|h)"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 from typing import TYPE_CHECKING, Any
@@ -65,6 +66,45 @@ def devices(specs: Iterable[str]) -> tuple[list[dict[str, str]], list[dict[str, 
         else:
             found.append(_device(spec))
     return found, [{"Driver": "cdi", "DeviceIDs": cdi}] if cdi else []
+
+
+def gpus(spec: str) -> dict[str, Any]:
+    """`--gpus`: `all`, a number, or `device=0,driver=…,capabilities=…,options=…` as CSV.
+
+    >>> gpus("2")["Count"], gpus('"device=0,1"')["DeviceIDs"]
+    (2, ['0', '1'])
+    """
+    request: dict[str, Any] = {"Driver": "", "Count": 0, "Capabilities": [["gpu"]]}
+    fields = next(csv.reader([spec]))
+    for number, field in enumerate(fields):
+        key, equals, value = field.partition("=")
+        if not equals and number == 0:
+            key, value = "count", field
+        match key:
+            case "driver":
+                request["Driver"] = value
+            case "count":
+                request["Count"] = -1 if value == "all" else _gpu_count(value)
+            case "device":
+                request["DeviceIDs"] = value.split(",")
+            case "capabilities":
+                request["Capabilities"] = [[*value.split(","), "gpu"]]
+            case "options":
+                request["Options"] = dict(entry.partition("=")[::2] for entry in value.split(","))
+            case _:
+                raise InvalidParameter(f"unexpected key '{key}' in '{field}'")
+    if not request["Count"] and "DeviceIDs" not in request:
+        request["Count"] = 1
+    return request
+
+
+def _gpu_count(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InvalidParameter(
+            f'invalid count ({text}): value must be either "all" or an integer: invalid syntax'
+        ) from None
 
 
 def _device(spec: str) -> dict[str, str]:
