@@ -19,6 +19,8 @@ IN_DELETE = 0x200
 IN_DELETE_SELF = 0x400
 IN_MOVE_SELF = 0x800
 IN_Q_OVERFLOW = 0x4000
+IN_IGNORED = 0x8000
+"""The watch is gone, with its directory or because it was removed."""
 IN_ONLYDIR = 0x1000000
 IN_MASK_ADD = 0x20000000
 
@@ -39,6 +41,11 @@ def open_queue() -> int:
 def add_watch(queue: int, path: str, mask: int) -> int:
     """Watch a path; the watch's number."""
     return checked(libc.inotify_add_watch(queue, os.fsencode(path), ctypes.c_uint32(mask)), path)
+
+
+def remove_watch(queue: int, watch: int) -> None:
+    """End a watch; one that is gone already is none to end."""
+    libc.inotify_rm_watch(queue, watch)
 
 
 def read_events(queue: int) -> list[Event]:

@@ -18,14 +18,14 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from sampan.errors import SystemFailure
-from sampan.linux import inotify
 from sampan.logs import files
+from sampan.logs.changes import DirectoryChanges
 from sampan.logs.entries import FORMATS
 from sampan.logs.files import LogFile, Position
 from sampan.logs.spool import Piece, read_piece, read_runs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable
 
     from sampan.logs.entries import Format, Run
     from sampan.logs.present import View
@@ -59,53 +59,53 @@ class LogReader:
 
     async def read(
         self, view: View, *, tail: int | None = None, follow: bool = False, ended: asyncio.Event | None = None
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """The log in order, in batches. `tail`: only the last so many entries, before the view's times are looked at.
 
         With `follow` it goes on until `ended` is set and everything written by then was read, or until an
         entry is later than `view.until_ns`.
         """
 
-        def pieces(descriptor: int, offset: int, end: int | None) -> AsyncIterator[Piece]:
+        def pieces(descriptor: int, offset: int, end: int | None) -> AsyncGenerator[Piece, None]:
             return self._pieces(view, descriptor, offset, end)
 
-        async for piece, _ in self._walk(
-            lambda: self._open(tail, follow), pieces, follow=follow, ended=ended
-        ):
-            if piece.data:
-                yield piece.data
-            if piece.over:
-                return
+        walk = self._walk(lambda: self._open(tail, follow), pieces, follow=follow, ended=ended)
+        async with contextlib.aclosing(walk):
+            async for piece, _ in walk:
+                if piece.data:
+                    yield piece.data
+                if piece.over:
+                    return
 
     async def entries_since(
         self, position: Position | None, ended: asyncio.Event
-    ) -> AsyncIterator[tuple[list[Run], Position]]:
+    ) -> AsyncGenerator[tuple[list[Run], Position], None]:
         """All entries after a position (None: from the oldest there is), as they are written, until `ended` and the last one.
 
         Each batch comes with the position after it: kept, it is where another engine goes on. When the file of the
         position has been rotated away, the oldest file there is comes next.
         """
-        async for piece, file in self._walk(
-            lambda: self._open_at(position), self._runs, follow=True, ended=ended
-        ):
-            yield piece.data, files.position_in(file, piece.offset)
+        walk = self._walk(lambda: self._open_at(position), self._runs, follow=True, ended=ended)
+        async with contextlib.aclosing(walk):
+            async for piece, file in walk:
+                yield piece.data, files.position_in(file, piece.offset)
 
     async def _walk(
         self,
         opened: Callable[[], list[_Part]],
-        pieces: Callable[[int, int, int | None], AsyncIterator[Piece]],
+        pieces: Callable[[int, int, int | None], AsyncGenerator[Piece, None]],
         *,
         follow: bool,
         ended: asyncio.Event | None,
-    ) -> AsyncIterator[tuple[Piece, LogFile]]:
+    ) -> AsyncGenerator[tuple[Piece, LogFile], None]:
         """Go through the files that `opened` opens; every piece with the file that it is from."""
-        queue = self._watch() if follow else -1
+        changes = DirectoryChanges(self._directory) if follow else None
         parts: list[_Part] = []
         try:
             parts = await _owned(_close_all, opened)
             while parts or follow:
                 if not parts:
-                    parts = await self._first_file(queue, ended)
+                    parts = await self._first_file(changes, ended)
                     if not parts:
                         return
                 if parts[0].file.compressed:
@@ -118,40 +118,40 @@ class LogReader:
                 while True:
                     # Asked before reading: what is written before the end is set is read after it.
                     last_look = not following or ended is None or ended.is_set()
-                    async for piece in pieces(descriptor, offset, end):
-                        offset = piece.offset
-                        yield piece, file
+                    async with contextlib.aclosing(pieces(descriptor, offset, end)) as found:
+                        async for piece in found:
+                            offset = piece.offset
+                            yield piece, file
                     if following and (newer := await self._newer(descriptor)):
                         parts.extend(newer)
-                        following = (
-                            False  # nothing is written to it any more, but it has to be read to its end
-                        )
+                        # Nothing is written to it any more, but it has to be read to its end.
+                        following = False
                     elif last_look:
                         break
                     elif os.fstat(descriptor).st_size < offset:
                         offset = 0  # somebody has truncated it
-                    else:
-                        await self._changed(queue, ended)
+                    elif changes is not None:
+                        await changes.wait(ended)
                 last = len(parts) == 1
                 os.close(parts.pop(0).file.descriptor)
                 if last:
                     return
         finally:
             _close_all(parts)
-            if queue >= 0:
-                os.close(queue)
+            if changes is not None:
+                changes.close()
 
-    async def _first_file(self, queue: int, ended: asyncio.Event | None) -> list[_Part]:
+    async def _first_file(self, changes: DirectoryChanges | None, ended: asyncio.Event | None) -> list[_Part]:
         """Nothing was written yet: wait for the file; empty when the end comes first."""
         while True:
             last_look = ended is None or ended.is_set()
             if parts := await _owned(_close_all, self._open, None, True):
                 return parts
-            if last_look:
+            if last_look or changes is None:
                 return []
-            await self._changed(queue, ended)
+            await changes.wait(ended)
 
-    async def _runs(self, descriptor: int, offset: int, end: int | None) -> AsyncIterator[Piece]:
+    async def _runs(self, descriptor: int, offset: int, end: int | None) -> AsyncGenerator[Piece, None]:
         if end is None:
             end = os.fstat(descriptor).st_size
         while offset < end:
@@ -211,15 +211,17 @@ class LogReader:
 
     async def _pieces(
         self, view: View, descriptor: int, offset: int, end: int | None
-    ) -> AsyncIterator[Piece]:
+    ) -> AsyncGenerator[Piece, None]:
         """From `offset` to `end`, or the present end of a file: what is written meanwhile is for the next look."""
         if end is None:
             end = os.fstat(descriptor).st_size
         while offset < end:
             if end - offset >= _WORTH_A_WORKER and self._workers is not None and self._workers.free:
-                async for piece in self._spooled(self._workers, view, descriptor, offset, end):
-                    offset = piece.offset
-                    yield piece
+                spooled = self._spooled(self._workers, view, descriptor, offset, end)
+                async with contextlib.aclosing(spooled):
+                    async for piece in spooled:
+                        offset = piece.offset
+                        yield piece
                 return
             piece = read_piece(self._format, view, descriptor, offset, min(_STEP, end - offset))
             if piece.offset == offset:
@@ -230,7 +232,7 @@ class LogReader:
 
     async def _spooled(
         self, workers: Workers, view: View, descriptor: int, offset: int, end: int
-    ) -> AsyncIterator[Piece]:
+    ) -> AsyncGenerator[Piece, None]:
         """The same by a worker. Only the last piece tells the true offset; the others tell where it began."""
         reading, writing = _pipe()
         arguments = {"driver": self._driver, "view": list(view), "offset": offset, "end": end}
@@ -251,27 +253,6 @@ class LogReader:
             with contextlib.suppress(asyncio.CancelledError, SystemFailure):
                 await job  # it lends our descriptors until it is over
             os.close(writing)
-
-    # --- waiting
-
-    def _watch(self) -> int:
-        queue = inotify.open_queue()
-        try:
-            mask = inotify.IN_MODIFY | inotify.IN_CREATE | inotify.IN_MOVED_TO | inotify.IN_MOVED_FROM
-            inotify.add_watch(queue, self._directory, mask)
-        except BaseException:
-            os.close(queue)
-            raise
-        return queue
-
-    async def _changed(self, queue: int, ended: asyncio.Event | None) -> None:
-        """Wait for the directory to change, or for the end."""
-        end = asyncio.ensure_future(ended.wait() if ended is not None else asyncio.Event().wait())
-        try:
-            await _readable_or(queue, end)
-        finally:
-            end.cancel()
-        inotify.read_events(queue)
 
 
 def _close_all(parts: list[_Part]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -253,9 +254,9 @@ def test_nothing_is_missed_or_read_twice_while_files_rotate(
         flooding = asyncio.ensure_future(asyncio.to_thread(flood))
         followers = []
         while not flooding.done():
-            followers.append(
-                asyncio.ensure_future(lines_of(driver, tmp_path / "log", follow=True, ended=ended))
-            )
+            if len(followers) < 20:
+                following = lines_of(driver, tmp_path / "log", follow=True, ended=ended)
+                followers.append(asyncio.ensure_future(following))
             seen = await lines_of(driver, tmp_path / "log")
             assert seen == [b"%d\n" % number for number in range(len(seen))]
             recent = await lines_of(driver, tmp_path / "log", tail=7)
@@ -311,3 +312,35 @@ def test_who_reads_the_only_file_keeps_it_when_it_is_begun_anew(tmp_path: Path) 
 
     assert asyncio.run(scenario()) == [b"first\n", b"x" * 900 + b"\n", b"in the next file\n"]
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
+
+
+def test_many_followers_share_what_tells_them_of_changes(tmp_path: Path) -> None:
+    """A user has 128 inotify queues, for all engines on the machine."""
+
+    async def scenario() -> None:
+        log = opened("json-file", tmp_path / "log")
+        log.write("stdout", b"first\n")
+        ended = asyncio.Event()
+        readers = [
+            LogReader("json-file", str(tmp_path / "log")).read(View(framed=False), follow=True, ended=ended)
+            for _ in range(150)
+        ]
+        assert {await anext(reader) for reader in readers} == {b"first\n"}
+        queues = [name for name in os.listdir("/proc/self/fd") if "inotify" in _target(name)]
+        assert len(queues) == 1
+        waiting = [asyncio.ensure_future(anext(reader)) for reader in readers]
+        log.write("stdout", b"second\n")
+        assert set(await asyncio.gather(*waiting)) == {b"second\n"}
+        for reader in readers:
+            await reader.aclose()  # type: ignore[attr-defined]
+        assert not [name for name in os.listdir("/proc/self/fd") if "inotify" in _target(name)]
+        log.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+
+
+def _target(name: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{name}")
+    except OSError:
+        return ""
