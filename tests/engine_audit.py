@@ -213,9 +213,8 @@ class _Audit:
             kept = {
                 "sampan-zygote": each.parent == self._engine.pid,
                 "sampan-shim": pid in shims or each.started >= since,
-                "sampan-stub": each.parent in found,
-                "sampan-maker": each.parent in found,
-            }.get(each.name, pid == self._engine.pid)
+                "sampan-worker": False,  # what works at rest was forgotten by somebody
+            }.get(each.name, pid == self._engine.pid or each.parent in found)
             if not kept:
                 yield f"process {pid} {each.name}, child of {each.parent}"
         for pid in shims - set(found):
