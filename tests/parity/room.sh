@@ -4,7 +4,7 @@
 # nothing of it left: process 1 of the room is this script, and with it everything dies.
 set -eu
 if [ "${PARITY_ROOM:-}" != inside ]; then
-    PARITY_ROOM=inside exec unshare --net --mount --uts --ipc --pid --fork --kill-child=SIGKILL --propagation slave "$0" "$@"
+    PARITY_ROOM=inside exec setpriv --pdeathsig KILL unshare --net --mount --uts --ipc --pid --fork --kill-child=SIGKILL --propagation slave "$0" "$@"
 fi
 unset PARITY_ROOM
 
