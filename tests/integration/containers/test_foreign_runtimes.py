@@ -111,6 +111,15 @@ def test_programs_that_cannot_run(run: Run, engine: RunningEngine) -> None:
     assert "OCI runtime create failed: " in nowhere.stderr
 
 
+def test_the_hosts_null_device_stays_the_hosts(run: Run, engine: RunningEngine) -> None:
+    before = os.stat("/dev/null")
+    assert run("-d", "--name", "other", "-u", "1000", "busybox", "sleep", "1000").returncode == 0
+    assert engine.docker("exec", "-u", "1001", "other", "true", check=False).returncode == 0
+    assert engine.docker("exec", "-d", "-u", "1001", "other", "sh", "-c", "echo x").returncode == 0
+    after = os.stat("/dev/null")
+    assert (after.st_uid, after.st_gid, after.st_mode) == (before.st_uid, before.st_gid, before.st_mode)
+
+
 def test_who_it_runs_as(run: Run) -> None:
     done = run(
         "--rm",

@@ -6,8 +6,9 @@ import contextlib
 import os
 import select
 import signal
+import stat
 
-from sampan.linux import process
+from sampan.linux import mount, process
 from sampan.runtime.foreign import words
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -16,6 +17,7 @@ _PATIENCE = 120.0
 _RESET = (signal.SIGPIPE, signal.SIGTERM, signal.SIGHUP)
 """Ignored by shims; ignored signals stay ignored across exec, in the container's program too."""
 _SAID = 2000
+_NULL_DEVICE = os.makedev(1, 3)
 
 
 class Call:
@@ -87,11 +89,14 @@ class Program:
         os.makedirs(self._state, mode=0o700, exist_ok=True)
         argv = [*self._argv, "--root", f"{self._state}/root", "--log", log, "--log-format", "json"]
         output = -1
-        if stdio is None:
-            output = os.memfd_create("output", os.MFD_CLOEXEC)
-            null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        null = _unowned_null()
         try:
-            theirs = (null, output, output) if stdio is None else stdio
+            if stdio is None:
+                output = os.memfd_create("output", os.MFD_CLOEXEC)
+                theirs = (null, output, output)
+            else:
+                stdin, stdout, stderr = (null if _is_null(each) else each for each in stdio)
+                theirs = (stdin, stdout, stderr)
             pid = _spawn(_find(self.name), [*argv, action, *arguments], theirs)
         except OSError as error:
             if output >= 0:
@@ -99,13 +104,30 @@ class Program:
             outcome = f"fork/exec {self.name}: {(error.strerror or '').lower()}"
             raise words.failure(action, log, outcome) from error
         finally:
-            if stdio is None:
-                os.close(null)
+            os.close(null)
         return Call(action, self.name, pid, log, output)
 
     def run(self, action: str, arguments: list[str]) -> None:
         """Call it and wait. Raises LaunchError."""
         self.call(action, arguments).wait()
+
+
+def _unowned_null() -> int:
+    """The null device by a read-only mount of its own: it is read and written as ever, but cannot change hands.
+
+    A runtime gives the standard streams to the container's user, and crun (1.8) does that to the host's /dev/null too.
+    """
+    place = mount.clone_mount("/dev/null")
+    try:
+        mount.mount_setattr(place, set_attributes=mount.MOUNT_ATTR_RDONLY)
+        return os.open(f"/proc/self/fd/{place}", os.O_RDWR | os.O_CLOEXEC)
+    finally:
+        os.close(place)
+
+
+def _is_null(descriptor: int) -> bool:
+    status = os.fstat(descriptor)
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL_DEVICE
 
 
 def _spawn(path: str, argv: list[str], stdio: tuple[int, int, int]) -> int:
