@@ -73,8 +73,12 @@ class AddressPool:
         return self._interface(number)
 
     def claim(self, address: Interface) -> None:
-        """Mark an address as used that was handed out by an earlier engine."""
+        """Mark an address as used that was handed out by an earlier engine; the next ones come after it.
+
+        Whoever got it again at once would not be reached: its neighbours remember the hardware address of who had it last.
+        """
         self._used.add(int(address.ip))
+        self._cursor = max(self._cursor, int(address.ip))
 
     def release(self, address: Interface) -> None:
         """Make an address free again. Idempotent; the gateway stays taken."""

@@ -7,6 +7,7 @@ interfaces, files and rules while the database stores what was taken, then names
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -449,6 +450,8 @@ class NetworkService:
         alive = [name for live in revived for name in ep.host_links(live.endpoints.values())]
         await self._catalog.remove_strays(alive)
         gone = [container for container in self._stored if not self._is_live(container)]
+        for container in gone:
+            self._pass_over(self._stored[container])
         await self._database.write(lambda cx: rows.drop_sandboxes(cx, gone), durable=False)
         self._stored.clear()
         ports = [port for live in revived for port in live.published]
@@ -486,6 +489,15 @@ class NetworkService:
         live.ports = port_map(request, live.reservations) if live.private else {}
         attachment.live = live
         return live
+
+    def _pass_over(self, record: SandboxRecord) -> None:
+        """The addresses of a container that has ended meanwhile are free, but not the next ones to be handed out."""
+        for each in record.endpoints:
+            if (state := self._catalog.get(each.network)) is not None:
+                endpoint = Endpoint(state, each.endpoint)
+                held = {address for other in state.endpoints.values() for address in other.addresses}
+                endpoint.claim([text for text in each.addresses if ipaddress.ip_interface(text) not in held])
+                state.release(endpoint)
 
     def _is_live(self, container: str) -> bool:
         attachment = self._attachments.get(container)
