@@ -29,6 +29,7 @@ from sampan.volumes.records import VolumeRecord
 log = logging.getLogger(__name__)
 
 _TRASH = ".trash"  # no volume can have this name
+_TRASH_ATTEMPTS = 3
 
 
 class Jobs(Protocol):
@@ -280,12 +281,15 @@ class VolumeService:
         task.add_done_callback(self._background.discard)
 
     async def _delete_trash(self) -> None:
-        paths = await asyncio.to_thread(_list_trash, self._root)
-        if paths:
+        """A worker that is killed meanwhile is one more reason to go on: twice, then it is the next start's."""
+        for _ in range(_TRASH_ATTEMPTS):
+            paths = await asyncio.to_thread(_list_trash, self._root)
+            if not paths:
+                return
             try:
                 await self._jobs.run("sampan.volumes.trees:remove_job", {"paths": paths})
             except SampanError as error:
-                log.warning("removed volumes stay in %s until the next start: %s", self._root / _TRASH, error)
+                log.warning("removed volumes are still in %s: %s", self._root / _TRASH, error)
 
     # --- use ---------------------------------------------------------------------------------------------------------
 
