@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -50,8 +51,12 @@ def test_kill_reaches_descendants_and_sub_cgroups(cgroup: Cgroup, layout: Layout
 
 def test_a_fork_bomb_is_killed(cgroup: Cgroup, spawn: Spawn) -> None:
     cgroup.apply({"pids": {"limit": 40}})
-    script = "echo $$ > /dev/null; read go; f() { f & f & wait; }; f"
-    process = spawn("sh", "-c", script, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    # a shell would end where it cannot fork: this one stays
+    script = (
+        "import os, signal, sys\nsys.stdin.readline()\nwhile True:\n"
+        "    try:\n        os.fork()\n    except OSError:\n        signal.pause()\n"
+    )
+    process = spawn(sys.executable, "-S", "-c", script, stdin=subprocess.PIPE)
     cgroup.attach(process.pid)
     assert process.stdin is not None
     process.stdin.write(b"go\n")

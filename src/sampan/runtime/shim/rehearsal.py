@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import os
 import socket
+import stat
 from typing import Any
 
 from sampan.cgroups import Layout
@@ -20,13 +21,15 @@ from sampan.runtime.shim.maker import Crew
 from sampan.runtime.shim.parking import Site
 from sampan.runtime.shim.service import Service, count_descriptors
 
+_PLACES = "/tmp/.sampan-rehearsal-"
 ROUNDS = 10
 """More than the eight calls after which the interpreter specialises a function, and then looks at it again."""
 
 
 def rehearse() -> None:
     """Go through `ROUNDS` lives. Does nothing where no directory can be made."""
-    place = f"/tmp/.sampan-rehearsal-{os.getpid()}"
+    _remove_abandoned()
+    place = f"{_PLACES}{os.getpid()}"
     try:
         os.mkdir(place, 0o700)
     except OSError:
@@ -38,6 +41,20 @@ def rehearse() -> None:
         heap.plug_holes()
     finally:
         _remove(place)
+
+
+def _remove_abandoned() -> None:
+    """Places of zygotes that were killed at it. Only what is ours: anybody may make entries in /tmp."""
+    directory, prefix = os.path.split(_PLACES)
+    for name in os.listdir(directory):
+        place, pid = f"{directory}/{name}", name.removeprefix(prefix)
+        if name.startswith(prefix) and pid.isdecimal() and not os.path.exists(f"/proc/{pid}"):
+            try:
+                status = os.lstat(place)
+            except FileNotFoundError:
+                continue  # somebody else was quicker
+            if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
+                _remove(place)
 
 
 class Stage:
