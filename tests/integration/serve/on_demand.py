@@ -15,9 +15,12 @@ import sampan
 
 
 def peer(path: str) -> int:
-    """The process that accepts at a socket."""
+    """The process that accepts at a socket; 0 when it left right after its answer."""
     with socket.socket(socket.AF_UNIX) as probe:
-        probe.connect(path)
+        try:
+            probe.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return 0
         return int(struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
 
 
