@@ -41,6 +41,11 @@ _PLAIN: list[tuple[re.Pattern[str], str]] = [
     (re.compile(r"mount src=\S+, dst=\S+, dstFd=\S+, flags=[A-Z_|]+(?:, data=[^:]*)?: "), ""),
     (re.compile(r"/mnt/engine/(?:data|run)"), "<root>"),
     (re.compile(r"/mnt/work"), "<work>"),
+    # Sampan's own processes: where the interpreter is, and which descriptor it was given, differ from machine to machine.
+    (
+        re.compile(r"/[^\s\"]*/python[\d.]* -I -m sampan\.zygote --socket \d+"),
+        "<python> -I -m sampan.zygote --socket <n>",
+    ),
     (re.compile(r"containerd-mount\d+"), "<mount>"),
     (re.compile(r"\b(master|shared|propagate_from):\d+"), r"\1:<n>"),
     (re.compile(r"time \(1\d{9}\)"), "time (<unix>)"),
