@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -21,11 +19,9 @@ from sampan.errors import InvalidParameter, NotSupported
 from sampan.images.importing import fetched
 from sampan.names import platform as platforms
 from sampan.names.reference import parse_normalized
-from sampan.registry.credentials import Credentials
+from sampan.registry.credentials import all_credentials_of
 
 router = Router()
-
-T = TypeVar("T")
 
 
 @router.post("/build")
@@ -96,7 +92,7 @@ def _request(call: Call) -> BuildRequest:
         arguments=_document(query, "buildargs", dict[str, str | None]) or {},
         labels=_document(query, "labels", dict[str, str]) or {},
         platform=platforms.parse(platform) if platform and call.version >= (1, 32) else None,
-        credentials=_credentials(call),
+        credentials=all_credentials_of(call.request.headers.get("X-Registry-Config", "")),
         use_cache=not query.boolean("nocache"),
         pull=query.boolean("pull"),
         remove_containers=query.boolean("rm", True),
@@ -132,22 +128,3 @@ def _document(query: Query, name: str, shape: Any) -> Any:
         return msgspec.json.decode(text, type=shape)
     except msgspec.DecodeError as error:
         raise InvalidParameter(f"error reading {name}: {error}") from None
-
-
-def _credentials(call: Call) -> dict[str, Credentials]:
-    """X-Registry-Config: credentials by registry."""
-    header = call.request.headers.get("X-Registry-Config", "")
-    if not header:
-        return {}
-    try:
-        text = base64.b64decode(header.replace("-", "+").replace("_", "/") + "==")
-        given = msgspec.json.decode(text, type=dict[str, Credentials])
-    except (binascii.Error, msgspec.DecodeError, ValueError):
-        raise InvalidParameter("error reading X-Registry-Config: it is no base64 of JSON") from None
-    return {_domain(name): credentials for name, credentials in given.items()}
-
-
-def _domain(name: str) -> str:
-    """The registry that an entry of config.json means."""
-    host = name.removeprefix("https://").removeprefix("http://").partition("/")[0]
-    return "docker.io" if host in ("index.docker.io", "registry-1.docker.io", "") else host

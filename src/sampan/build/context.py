@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from sampan.containers.copying import feed
 from sampan.dockerfile.ignore import Ignore
 from sampan.dockerfile.source import MAX_BYTES
 from sampan.errors import InvalidParameter, NotFound, SampanError
@@ -83,14 +84,14 @@ async def received(body: AsyncIterator[bytes], directory: Path, workers: Workers
     try:
         root = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         reader, writer = os.pipe2(os.O_CLOEXEC)
-        feed = asyncio.create_task(_feed(writer, body))
+        feeding = asyncio.create_task(feed(writer, body))
         try:
             await workers.run("sampan.archive.unpack:unpack_job", {"path": "/"}, [reader, root])
         finally:
             os.close(reader)
             os.close(root)
-            feed.cancel()
-            await asyncio.gather(feed, return_exceptions=True)
+            feeding.cancel()
+            await asyncio.gather(feeding, return_exceptions=True)
         yield Context(place)
     finally:
         await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
@@ -100,15 +101,3 @@ def remove_leftovers(directory: Path) -> None:
     """Contexts of builds that a killed engine did not finish."""
     for place in directory.iterdir() if directory.is_dir() else ():
         shutil.rmtree(place, ignore_errors=True)
-
-
-async def _feed(writer: int, body: AsyncIterator[bytes]) -> None:
-    try:
-        async for chunk in body:
-            view = memoryview(chunk)
-            while view:
-                view = view[await asyncio.to_thread(os.write, writer, view) :]
-    except BrokenPipeError:
-        pass  # the worker has read enough, or failed and says why itself
-    finally:
-        os.close(writer)

@@ -25,7 +25,7 @@ from sampan.build.interface import BuildRequest, Output
 from sampan.build.running import Runner
 from sampan.build.variables import Variables
 from sampan.dockerfile.configure import DEFAULT_SHELL, configure, joined
-from sampan.dockerfile.expand import expand
+from sampan.dockerfile.expand import Lookup, expand
 from sampan.dockerfile.instructions import (
     Add,
     Arg,
@@ -359,15 +359,18 @@ class StageBuilder:
             msgspec.to_builtins(self._image.config.config or ContainerConfig()), ContainerConfig
         )
 
-    def _lookup(self, name: str) -> str | None:
-        return self._variables.lookup(self._config.env).get(name)
+    @property
+    def _lookup(self) -> Lookup:
+        """What variables mean at this point of the stage."""
+        config = self._image.config.config
+        return self._variables.lookup(config.env if config else None).get
 
     def _expand(self, text: str) -> str:
-        return expand(text, self._variables.lookup(self._config.env).get, escape=self._escape)
+        return expand(text, self._lookup, escape=self._escape)
 
     def _expand_heredoc(self, text: str) -> str:
         """Variables only: quotes in a file are the file's."""
-        lookup = self._variables.lookup(self._config.env).get
+        lookup = self._lookup
         return "".join(
             expand('"' + line.replace('"', self._escape + '"') + '"', lookup, escape=self._escape)
             for line in text.splitlines(keepends=True)

@@ -85,13 +85,13 @@ class Copying:
         if request.copy_ids and record.config.user:
             args["user"] = record.config.user
         reader, writer = os.pipe2(os.O_CLOEXEC)
-        feed = asyncio.create_task(_feed(writer, body))
+        feeding = asyncio.create_task(feed(writer, body))
         try:
             await self._run(container, "unpack_job", args, (reader,))
         finally:
             os.close(reader)
-            feed.cancel()
-            await asyncio.gather(feed, return_exceptions=True)
+            feeding.cancel()
+            await asyncio.gather(feeding, return_exceptions=True)
         self._services.publish(container, "extract-to-dir")
 
     async def changes(self, container: Container) -> list[dict[str, Any]]:
@@ -220,8 +220,11 @@ async def _drain(reader: int, job: asyncio.Task[Any]) -> AsyncIterator[bytes]:
             pass
 
 
-async def _feed(writer: int, body: AsyncIterator[bytes]) -> None:
-    """The client's bytes into the worker's pipe. A worker that has read enough closes its end, which is not an error."""
+async def feed(writer: int, body: AsyncIterator[bytes]) -> None:
+    """The client's bytes into a worker's pipe, which is closed at the end.
+
+    A worker that has read enough closes its end, which is not an error.
+    """
     try:
         async for chunk in body:
             view = memoryview(chunk)
