@@ -18,12 +18,21 @@ from sampan.errors import SampanError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import IO
 
     from sampan.client.streams import RawStream
 
+BLOCK = 1 << 18
+"""Bytes that are read at once from what is to be sent."""
 _NOT_PROXIED = frozenset(
     ("SIGCHLD", "SIGPIPE", "SIGURG", "SIGKILL", "SIGSTOP", "SIGWINCH", "SIGTSTP", "SIGTTIN", "SIGTTOU")
 )
+
+
+def blocks(file: IO[bytes]) -> Iterator[bytes]:
+    """A file's content in pieces, to send."""
+    while block := file.read(BLOCK):
+        yield block
 
 
 def write_all(descriptor: int, data: bytes) -> None:

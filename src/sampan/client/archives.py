@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sampan.errors import InvalidParameter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from sampan.client.http import Response
 
@@ -53,16 +53,24 @@ def pack_tree(source: str | os.PathLike[str], name: str | None = None) -> Iterat
     """
     os.lstat(source)
     path = os.fspath(source)
-    return _pack(path, name or os.path.basename(os.path.abspath(path)))
+    return pack_files(_walk(path, name or os.path.basename(os.path.abspath(path))))
 
 
-def _pack(path: str, name: str) -> Iterator[bytes]:
+def pack_files(
+    files: Iterable[tuple[str, str]], change: Callable[[tarfile.TarInfo], None] | None = None
+) -> Iterator[bytes]:
+    """Files, each with its name in the archive, as a tar, streamed; directories without what is in them.
+
+    `change` may edit an entry before it is written.
+    """
     sink = _Collector()
     with tarfile.open(fileobj=sink, mode="w|", format=tarfile.PAX_FORMAT) as tar:
-        for file, arcname in _walk(path, name):
+        for file, arcname in files:
             member = tar.gettarinfo(file, arcname)
             if member is None:  # a socket: nothing that an archive can hold
                 continue
+            if change is not None:
+                change(member)
             if member.isreg():
                 with open(file, "rb") as content:
                     tar.addfile(member, content)

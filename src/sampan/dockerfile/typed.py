@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import fields
 
 from sampan.dockerfile.flags import Flags, Kind, read_flags
 from sampan.dockerfile.health import read_health
@@ -158,7 +159,8 @@ def _among(flags: Flags, name: str, known: tuple[str, ...]) -> str:
     return value
 
 
-def _sources(statement: Statement, escape: str) -> tuple[tuple[str, ...], str]:
+def _copied(statement: Statement, escape: str, flags: Flags) -> Copy:
+    """What `COPY` and `ADD` have in common; a flag that one of them lacks was refused when the flags were read."""
     words = _some(statement, _list(statement, escape))
     if len(words) < 2:
         raise DockerfileError(
@@ -167,17 +169,11 @@ def _sources(statement: Statement, escape: str) -> tuple[tuple[str, ...], str]:
         )
     if heredoc_of(words[-1], escape) is not None and statement.heredocs:
         raise DockerfileError(f"{statement.keyword} cannot accept a heredoc as a destination")
-    return words[:-1], words[-1]
-
-
-def _copy(statement: Statement, escape: str) -> Copy:
-    flags = read_flags(statement.flags, _COPY_FLAGS)
-    sources, destination = _sources(statement, escape)
     return Copy(
         statement.place,
         statement.original,
-        sources,
-        destination,
+        words[:-1],
+        words[-1],
         statement.heredocs,
         flags.value("chown"),
         flags.value("chmod"),
@@ -188,24 +184,18 @@ def _copy(statement: Statement, escape: str) -> Copy:
     )
 
 
+def _copy(statement: Statement, escape: str) -> Copy:
+    return _copied(statement, escape, read_flags(statement.flags, _COPY_FLAGS))
+
+
 def _add(statement: Statement, escape: str) -> Add:
     flags = read_flags(statement.flags, _ADD_FLAGS)
-    sources, destination = _sources(statement, escape)
+    copy = _copied(statement, escape, flags)
     return Add(
-        statement.place,
-        statement.original,
-        sources,
-        destination,
-        statement.heredocs,
-        flags.value("chown"),
-        flags.value("chmod"),
-        flags.on("link"),
-        False,
-        flags.all("exclude"),
-        "",
-        flags.value("checksum"),
-        flags.on("keep-git-dir"),
-        flags.switches.get("unpack"),
+        **{field.name: getattr(copy, field.name) for field in fields(copy)},
+        checksum=flags.value("checksum"),
+        keep_git_dir=flags.on("keep-git-dir"),
+        unpack=flags.switches.get("unpack"),
     )
 
 

@@ -5,22 +5,21 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-import tarfile
 from typing import TYPE_CHECKING, Any
 
 from sampan.cli import pulling
 from sampan.cli.command import flag, listing, option, verb
+from sampan.cli.streaming import BLOCK, blocks
 from sampan.cli.values import STRING
 from sampan.errors import InvalidParameter, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import IO
+    from tarfile import TarInfo
 
     from sampan.cli.session import Session
     from sampan.dockerfile.ignore import Ignore
 
-_BLOCK = 1 << 18
 _STDIN = "-"
 
 
@@ -95,7 +94,7 @@ def _pairs(given: tuple[str, ...], default: Callable[[str], str | None]) -> dict
     return {name: value if equals else default(name) for name, equals, value in pairs}
 
 
-def _context(path: str, file: str) -> tuple[Iterable[bytes] | None, dict[str, Any]]:
+def _context(path: str, file: str) -> tuple[bytes | Iterable[bytes] | None, dict[str, Any]]:
     """The body of the request, and what it changes of the query."""
     if path == _STDIN:
         return _from_stdin(file)
@@ -121,15 +120,17 @@ def _inside(path: str, file: str) -> str:
     return name
 
 
-def _from_stdin(file: str) -> tuple[Iterable[bytes], dict[str, Any]]:
+def _from_stdin(file: str) -> tuple[bytes | Iterable[bytes], dict[str, Any]]:
     """An archive as it is; a Dockerfile alone becomes one."""
-    start = sys.stdin.buffer.read(_BLOCK)
+    from sampan.client.archives import pack_file
+
+    start = sys.stdin.buffer.read(BLOCK)
     is_archive = start[257:262] == b"ustar" or start.startswith(
         (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
     )
     if is_archive:
-        return itertools.chain([start], _blocks(sys.stdin.buffer)), {"dockerfile": file or "Dockerfile"}
-    return _packed_text(start + sys.stdin.buffer.read()), {}
+        return itertools.chain([start], blocks(sys.stdin.buffer)), {"dockerfile": file or "Dockerfile"}
+    return pack_file("Dockerfile", start + sys.stdin.buffer.read(), 0o644), {}
 
 
 def _ignored(path: str, dockerfile: str) -> Ignore:
@@ -146,48 +147,23 @@ def _ignored(path: str, dockerfile: str) -> Ignore:
 
 def _packed(top: str, ignore: Ignore, keep: tuple[str, ...]) -> Iterator[bytes]:
     """The directory as a tar. What is ignored stays here, but the Dockerfile and `.dockerignore` are needed to build."""
+    from sampan.client.archives import pack_files
 
-    def fill(archive: tarfile.TarFile) -> None:
-        for directory, folders, files in os.walk(top):
-            inside = os.path.relpath(directory, top)
-            prefix = "" if inside == "." else inside + "/"
-            folders[:] = sorted(name for name in folders if not ignore.skips(prefix + name))
-            for name in sorted([*folders, *files]):
-                path = prefix + name
-                if path in keep or not ignore.excludes(path):
-                    archive.add(os.path.join(directory, name), path, recursive=False, filter=_anonymous)
-
-    return _streamed(fill)
+    return pack_files(_sent(top, ignore, keep), _make_anonymous)
 
 
-def _packed_text(dockerfile: bytes) -> Iterator[bytes]:
-    def fill(archive: tarfile.TarFile) -> None:
-        import io
+def _sent(top: str, ignore: Ignore, keep: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    for directory, folders, files in os.walk(top):
+        inside = os.path.relpath(directory, top)
+        prefix = "" if inside == "." else inside + "/"
+        folders[:] = sorted(name for name in folders if not ignore.skips(prefix + name))
+        for name in sorted([*folders, *files]):
+            path = prefix + name
+            if path in keep or not ignore.excludes(path):
+                yield os.path.join(directory, name), path
 
-        entry = tarfile.TarInfo("Dockerfile")
-        entry.size = len(dockerfile)
-        archive.addfile(entry, io.BytesIO(dockerfile))
 
-    return _streamed(fill)
-
-
-def _anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+def _make_anonymous(entry: TarInfo) -> None:
+    """Whose the files are here says nothing elsewhere."""
     entry.uid = entry.gid = 0
     entry.uname = entry.gname = ""
-    return entry
-
-
-def _streamed(fill: Callable[[tarfile.TarFile], None]) -> Iterator[bytes]:
-    """An archive through a temporary file: a context is read while it changes, and its length is known before it is sent."""
-    import tempfile
-
-    with tempfile.TemporaryFile() as file:
-        with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
-            fill(archive)
-        file.seek(0)
-        yield from _blocks(file)
-
-
-def _blocks(file: IO[bytes]) -> Iterator[bytes]:
-    while block := file.read(_BLOCK):
-        yield block

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from sampan.cli.command import flag, listing, option, verb
+from sampan.cli.streaming import BLOCK, blocks
 from sampan.cli.values import STRING
 from sampan.errors import InvalidParameter
 from sampan.names.reference import Reference, parse_normalized
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from sampan.registry.repository import Repository
 
 _KINDS = ("docker", "oci", "oci-archive", "store")
-_BLOCK = 1 << 18
 
 
 @verb(
@@ -131,7 +131,7 @@ class _Places:
             with tempfile.TemporaryFile() as file:
                 _write_tar(directory, file)
                 file.seek(0)
-                response = self._session.api.request("POST", "/images/load", {"quiet": True}, _blocks(file))
+                response = self._session.api.request("POST", "/images/load", {"quiet": True}, blocks(file))
                 from sampan.client.images import checked
 
                 for _ in checked(response.json_stream()):
@@ -210,7 +210,7 @@ def _unpack(archive: IO[bytes] | _Readable, directory: Path) -> None:
                 content = tar.extractfile(member)
                 assert content is not None  # a regular file has content
                 with path.open("wb") as file:
-                    while block := content.read(_BLOCK):
+                    while block := content.read(BLOCK):
                         file.write(block)
     except tarfile.TarError as error:
         raise InvalidParameter(f"cannot read the archive: {error}") from None
@@ -239,8 +239,3 @@ def _write_tar(directory: Path, file: IO[bytes]) -> None:
                 member.size, member.mode = path.stat().st_size, 0o644
                 with path.open("rb") as content:
                     tar.addfile(member, content)
-
-
-def _blocks(file: IO[bytes]) -> Iterator[bytes]:
-    while block := file.read(_BLOCK):
-        yield block

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sampan.cli import pulling
 from sampan.cli.command import flag, listing, option, verb
-from sampan.cli.streaming import write_all
+from sampan.cli.streaming import blocks, write_all
 from sampan.cli.terminal import is_terminal
 from sampan.cli.values import STRING
 from sampan.client.http import quote
@@ -16,16 +16,9 @@ from sampan.errors import InvalidParameter
 from sampan.names.reference import parse_normalized
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from sampan.cli.session import Session
-
-_BLOCK = 1 << 18
-
-
-def _blocks(file: BinaryIO) -> Iterator[bytes]:
-    while block := file.read(_BLOCK):
-        yield block
 
 
 def _open(path: str) -> BinaryIO:
@@ -35,16 +28,16 @@ def _open(path: str) -> BinaryIO:
         raise InvalidParameter(f"open {path}: {(error.strerror or '').lower()}") from None
 
 
-def _write_out(blocks: Iterable[bytes], path: str) -> None:
+def _write_out(pieces: Iterable[bytes], path: str) -> None:
     """To a file, which appears complete or not at all, or to stdout."""
     if not path:
-        for block in blocks:
+        for block in pieces:
             write_all(1, block)
         return
     partial = f"{path}.sampan-partial"
     try:
         with open(partial, "wb") as file:
-            for block in blocks:
+            for block in pieces:
                 file.write(block)
         os.replace(partial, path)
     finally:
@@ -75,7 +68,7 @@ def load(session: Session, args: tuple[str, ...], input: str, platform: tuple[st
 
 def _load(session: Session, file: BinaryIO, *, quiet: bool, platforms: tuple[str, ...] = ()) -> None:
     query = {"quiet": quiet or not sys.stdout.isatty(), "platform": _platforms(platforms)}
-    response = session.api.request("POST", "/images/load", query, _blocks(file))
+    response = session.api.request("POST", "/images/load", query, blocks(file))
     pulling.show(response.json_stream(), quiet=False, out=sys.stdout)
 
 
@@ -142,7 +135,7 @@ def import_(
         response = session.api.request("POST", "/images/create", query | {"fromSrc": source})
     else:
         with sys.stdin.buffer if source == "-" else _open(source) as file:
-            response = session.api.request("POST", "/images/create", query | {"fromSrc": "-"}, _blocks(file))
+            response = session.api.request("POST", "/images/create", query | {"fromSrc": "-"}, blocks(file))
     pulling.show(response.json_stream(), quiet=False, out=sys.stdout)
 
 

@@ -14,18 +14,18 @@ import os
 import select
 from typing import TYPE_CHECKING
 
-from sampan.cgroups import DEFAULT_PARENT, CgroupError
+from sampan.cgroups import DEFAULT_PARENT
 from sampan.linux import mount, process
 from sampan.runtime.foreign import bundle
 from sampan.runtime.foreign.console import Console
 from sampan.runtime.foreign.program import Program, reap_strays
 from sampan.runtime.interface import LaunchError
+from sampan.runtime.shim.confined import Confined
 from sampan.runtime.shim.loop import READ
 from sampan.runtime.shim.parking import leave_mount_namespace, open_own_mount_namespace, open_sandbox_of
 from sampan.runtime.shim.protocol import Refused
 
 if TYPE_CHECKING:
-    from sampan.cgroups import OomWatch
     from sampan.oci.runtime import Process, Resources
     from sampan.runtime.foreign.program import Call
     from sampan.runtime.interface import ContainerLaunch
@@ -55,7 +55,7 @@ class Adoption:
                 _reap_at_its_end(loop, pid)
 
 
-class ForeignRuntime:
+class ForeignRuntime(Confined):
     """One container of another runtime. `create` raises LaunchError with everything taken back."""
 
     def __init__(self, loop: Loop, site: Site, launch: ContainerLaunch) -> None:
@@ -177,25 +177,6 @@ class ForeignRuntime:
         self._execs += 1
         place = f"{self._bundle}/{_STATE}/exec-{self._execs}"
         return ExecCall(self, self._program, self._launch["id"], place, command, stdio)
-
-    def kill_all(self, number: int = 9) -> None:
-        """Signal every process in the cgroup. Never fails: what is gone is gone."""
-        try:
-            self.cgroup.kill(number)
-        except CgroupError:
-            pass
-
-    def oom_kills(self) -> int:
-        try:
-            return self.cgroup.oom_kills()
-        except CgroupError:
-            return 0
-
-    def watch_oom(self) -> OomWatch | None:
-        try:
-            return self.cgroup.watch_oom()
-        except CgroupError:
-            return None
 
     def delete(self) -> None:
         """Let the program forget the container, then remove what is ours; the processes have ended."""

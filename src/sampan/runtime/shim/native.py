@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from sampan.cgroups import CgroupError
 from sampan.runtime.container.remote import start_over
+from sampan.runtime.shim.confined import Confined
 from sampan.runtime.shim.parking import SandboxDescriptors
 
 if TYPE_CHECKING:
-    from sampan.cgroups import Cgroup, OomWatch
+    from sampan.cgroups import Cgroup
     from sampan.oci.runtime import Resources
 
 
@@ -22,7 +23,7 @@ _ALONE_SECONDS = 0.05
 """How long an empty cgroup may still be busy with those who have just left it."""
 
 
-class NativeRuntime:
+class NativeRuntime(Confined):
     """One container, from `created` on."""
 
     def __init__(
@@ -65,25 +66,6 @@ class NativeRuntime:
     def update(self, resources: Resources) -> None:
         """Change limits of the running container."""
         self.cgroup.update(resources)
-
-    def kill_all(self, number: int = 9) -> None:
-        """Signal every process in the cgroup. Never fails: what is gone is gone."""
-        try:
-            self.cgroup.kill(number)
-        except CgroupError:
-            pass
-
-    def oom_kills(self) -> int:
-        try:
-            return self.cgroup.oom_kills()
-        except CgroupError:
-            return 0
-
-    def watch_oom(self) -> OomWatch | None:
-        try:
-            return self.cgroup.watch_oom()
-        except CgroupError:
-            return None
 
     def delete(self) -> None:
         """Drop the descriptors and the cgroup; the processes have ended."""
