@@ -25,13 +25,8 @@ def busybox() -> bytes:
 def shared_engine(tmp_path_factory: pytest.TempPathFactory, busybox: bytes) -> Iterator[RunningEngine]:
     """The session's engine. Tests take `engine`, which cleans up after each."""
     running = RunningEngine(tmp_path_factory.mktemp("engine"))
-    running.start()
-    try:
-        with running.client() as client:
-            client.images.load(busybox)
+    with running.holding(busybox):
         yield running
-    finally:
-        running.close()
 
 
 @pytest.fixture

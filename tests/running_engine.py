@@ -8,8 +8,10 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import sampan
 from sampan.errors import Conflict, NotFound
@@ -92,6 +94,17 @@ class RunningEngine:
         if not answered:
             self.kill()
             raise AssertionError("the engine did not start:\n" + self.log[-3000:])
+
+    @contextmanager
+    def holding(self, archive: bytes, *flags: str) -> Iterator[Self]:
+        """Started, and with the archive's image loaded, while the block lasts; closed after it."""
+        self.start(*flags)
+        try:
+            with self.client() as client:
+                client.images.load(archive)
+            yield self
+        finally:
+            self.close()
 
     def stop(self, timeout: float = 30) -> int:
         """SIGTERM; the exit status. Containers stop with it."""

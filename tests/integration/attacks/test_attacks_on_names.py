@@ -65,13 +65,8 @@ class Listener:
 def forwarding_engine(busybox: bytes, tmp_path: Path) -> Iterator[RunningEngine]:
     """An engine whose containers' names are looked up by a server on its default bridge: see `listener`."""
     running = RunningEngine(tmp_path / "engine")
-    running.start("--dns", running.bip.partition("/")[0])
-    try:
-        with running.client() as client:
-            client.images.load(busybox)
+    with running.holding(busybox, "--dns", running.bip.partition("/")[0]):
         yield running
-    finally:
-        running.close()
 
 
 @pytest.fixture

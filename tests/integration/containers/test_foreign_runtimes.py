@@ -37,13 +37,8 @@ def module_engine(tmp_path_factory: pytest.TempPathFactory, busybox: bytes) -> I
     file = root / "daemon.json"
     file.write_text(json.dumps(_CONFIGURATION))
     running = RunningEngine(root, ["--config-file", str(file), "--add-runtime", f"{CRUN}=/usr/bin/crun"])
-    running.start()
-    try:
-        with running.client() as client:
-            client.images.load(busybox)
+    with running.holding(busybox):
         yield running
-    finally:
-        running.close()
 
 
 @pytest.fixture

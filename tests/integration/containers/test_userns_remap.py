@@ -62,12 +62,9 @@ def module_engine(tmp_path_factory: pytest.TempPathFactory, busybox: bytes) -> I
     # Other runtimes reach the root file system by its path, as the containers' root: not beneath a directory of the tests' own.
     running.exec_root = Path("/run", f"sampan-test-{running.bridge}")
     try:
-        running.start()
-        with running.client() as client:
-            client.images.load(busybox)
-        yield running
+        with running.holding(busybox):
+            yield running
     finally:
-        running.close()
         shutil.rmtree(running.exec_root, ignore_errors=True)
 
 

@@ -136,9 +136,8 @@ def test_wrong_bytes_in_the_middle_are_thrown_away(
     assert 0 < int(ranges[1].removeprefix("bytes=").rstrip("-")) <= 2 << 20
 
 
-def test_kill_9_in_the_middle(registry: BackgroundRegistry, tmp_path: Path) -> None:
-    layer = big_layer()
-    target = registry.image([layer])
+def hold_back(registry: BackgroundRegistry, layer: bytes) -> threading.Event:
+    """Let the registry send 5 MiB of a layer and no more until the event is set."""
     hold = threading.Event()
 
     async def holding(request: web.Request) -> web.StreamResponse | None:
@@ -152,6 +151,13 @@ def test_kill_9_in_the_middle(registry: BackgroundRegistry, tmp_path: Path) -> N
         return response
 
     registry.behave(holding)
+    return hold
+
+
+def test_kill_9_in_the_middle(registry: BackgroundRegistry, tmp_path: Path) -> None:
+    layer = big_layer()
+    target = registry.image([layer])
+    hold = hold_back(registry, layer)
     with tempfile.TemporaryDirectory(prefix="sampan-pull-") as directory:
         engine = EngineProcess(tmp_path / "state", Path(directory, "e.sock"))
         engine.start()
@@ -178,19 +184,7 @@ def test_who_gives_up_leaves_the_bytes_for_the_next(
 ) -> None:
     layer = big_layer()
     registry.image([layer])
-    hold = threading.Event()
-
-    async def holding(request: web.Request) -> web.StreamResponse | None:
-        if request.method != "GET" or not request.path.endswith(digest(layer)) or hold.is_set():
-            return None
-        response = web.StreamResponse(headers={"Content-Length": str(len(layer))})
-        await response.prepare(request)
-        await response.write(layer[: 5 << 20])
-        while not hold.is_set():
-            await asyncio.sleep(0.05)
-        return response
-
-    registry.behave(holding)
+    hold = hold_back(registry, layer)
     engine = make_image_engine(QUICK)
     pull = engine.docker_started("pull", f"{registry.host}/app")
     try:

@@ -16,28 +16,14 @@ from sampan.runtime.interface import LaunchError
 from sampan.runtime.shim.maker import LOST
 from sampan.runtime.shimclient import readable
 
-from .containers import Bench, bench, process, read_all, unframe
+from .containers import Bench, process, read_all, unframe
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from sampan.runtime.shimclient import ShimHandle
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture
-def run(rootfs: Path, tmp_path: Path) -> Callable[[Any], None]:
-    """Runs a scenario on a launcher of its own, and holds it to a time."""
-
-    def runner(scenario: Callable[[Bench], Awaitable[None]]) -> None:
-        async def main() -> None:
-            async with bench(rootfs, tmp_path) as made:
-                await asyncio.wait_for(scenario(made), 60)
-
-        asyncio.run(main())
-
-    return runner
 
 
 def makers(shim: int) -> list[int]:

@@ -15,29 +15,14 @@ from sampan.linux import mount
 from sampan.runtime.interface import LaunchError
 from sampan.runtime.shimclient import SHIM_LOST, readable
 
-from .containers import Bench, bench, payload, process, read_all, unframe
+from .containers import Bench, payload, process, read_all, unframe
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from sampan.runtime.shimclient import ShimHandle
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture
-def run(rootfs: Path, tmp_path: Path) -> Callable[[Any], None]:
-    """Runs a scenario on a launcher of its own, and holds it to a time."""
-
-    def runner(scenario: Callable[[Bench], Awaitable[None]]) -> None:
-        async def main() -> None:
-            async with bench(rootfs, tmp_path) as made:
-                await asyncio.wait_for(scenario(made), 60)
-
-        asyncio.run(main())
-
-    return runner
 
 
 def cgroup_directories(name: str) -> list[str]:

@@ -45,13 +45,8 @@ ATTEMPTS = (
 def two_runtimes(tmp_path_factory: pytest.TempPathFactory, busybox: bytes) -> Iterator[RunningEngine]:
     """Sampan's own runtime is called `runc`; Debian's is `debian-runc`."""
     running = RunningEngine(tmp_path_factory.mktemp("two"), ["--add-runtime", "debian-runc=/usr/sbin/runc"])
-    running.start()
-    try:
-        with running.client() as client:
-            client.images.load(busybox)
+    with running.holding(busybox):
         yield running
-    finally:
-        running.close()
 
 
 def outcomes(engine: RunningEngine, runtime: str, *options: str) -> dict[str, str]:
