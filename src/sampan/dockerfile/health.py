@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
-
 from sampan.dockerfile.flags import Flags, Kind, read_flags
 from sampan.dockerfile.instructions import Healthcheck
 from sampan.dockerfile.nearest import suggestion
 from sampan.dockerfile.parse import Statement
 from sampan.dockerfile.source import DockerfileError
 from sampan.dockerfile.words import json_array
+from sampan.errors import InvalidParameter
+from sampan.names.times import parse_duration
 
 _FLAGS = {
     "interval": Kind.VALUE,
@@ -18,8 +18,6 @@ _FLAGS = {
     "start-interval": Kind.VALUE,
     "retries": Kind.VALUE,
 }
-_UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
-_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 _LEAST = 10**6
 
 
@@ -57,15 +55,13 @@ def read_health(statement: Statement) -> Healthcheck:
 
 
 def _duration(flags: Flags, name: str) -> int:
-    """Nanoseconds of Go's form `1m30s`."""
+    """Nanoseconds, 0 for the default."""
     text = flags.value(name)
-    if text in ("", "0"):
-        return 0
-    parts = _PART.findall(text)
-    if "".join(number + unit for number, unit in parts) != text:
-        raise DockerfileError(f'time: invalid duration "{text}"')
-    total = sum(int(float(number) * _UNITS[unit]) for number, unit in parts)
-    if 0 < total < _LEAST:
+    try:
+        total = parse_duration(text) if text else 0
+    except InvalidParameter as error:
+        raise DockerfileError(str(error)) from None
+    if total and total < _LEAST:
         raise DockerfileError(f'Interval "{name}" cannot be less than 1ms')
     return total
 
