@@ -47,6 +47,14 @@ class _Part(NamedTuple):
     """What is written after it is none of ours; None: all that there will be."""
 
 
+class _Spool(NamedTuple):
+    """A worker's job, and the pipe that it writes to."""
+
+    job: asyncio.Task[Any]
+    reading: int
+    writing: int
+
+
 class LogReader:
     """One container's log files. Any number of reads at once; holds nothing between them."""
 
@@ -216,9 +224,10 @@ class LogReader:
         if end is None:
             end = os.fstat(descriptor).st_size
         while offset < end:
-            if end - offset >= _WORTH_A_WORKER and self._workers is not None and self._workers.free:
-                spooled = self._spooled(self._workers, view, descriptor, offset, end)
-                async with contextlib.aclosing(spooled):
+            if end - offset >= _WORTH_A_WORKER and (
+                spool := await self._spool(view, descriptor, offset, end)
+            ):
+                async with contextlib.aclosing(_spooled(spool, offset)) as spooled:
                     async for piece in spooled:
                         offset = piece.offset
                         yield piece
@@ -230,29 +239,39 @@ class LogReader:
             yield piece
             await asyncio.sleep(0)
 
-    async def _spooled(
-        self, workers: Workers, view: View, descriptor: int, offset: int, end: int
-    ) -> AsyncGenerator[Piece, None]:
-        """The same by a worker. Only the last piece tells the true offset; the others tell where it began."""
+    async def _spool(self, view: View, descriptor: int, offset: int, end: int) -> _Spool | None:
+        """A worker that does the same; None when there is none to be had at once."""
+        if self._workers is None:
+            return None
         reading, writing = _pipe()
         arguments = {"driver": self._driver, "view": list(view), "offset": offset, "end": end}
-        job = asyncio.ensure_future(
-            workers.run("sampan.logs.spool:spool_job", arguments, [descriptor, writing])
+        job = await self._workers.begin_if_free(
+            "sampan.logs.spool:spool_job", arguments, [descriptor, writing]
         )
-        try:
-            while not job.done():
-                if data := await _read_or(reading, job):
-                    yield Piece(data, offset, False)
-            while data := _read_now(reading):
-                yield Piece(data, offset, False)
-            outcome = job.result()
-            yield Piece(b"", outcome["offset"], outcome["over"])
-        finally:
-            job.cancel()
+        if job is None:
             os.close(reading)
-            with contextlib.suppress(asyncio.CancelledError, SystemFailure):
-                await job  # it lends our descriptors until it is over
             os.close(writing)
+            return None
+        return _Spool(job, reading, writing)
+
+
+async def _spooled(spool: _Spool, offset: int) -> AsyncGenerator[Piece, None]:
+    """What a worker decodes. Only the last piece tells the true offset; the others tell where it began."""
+    job, reading, writing = spool
+    try:
+        while not job.done():
+            if data := await _read_or(reading, job):
+                yield Piece(data, offset, False)
+        while data := _read_now(reading):
+            yield Piece(data, offset, False)
+        outcome = job.result()
+        yield Piece(b"", outcome["offset"], outcome["over"])
+    finally:
+        job.cancel()
+        os.close(reading)
+        with contextlib.suppress(asyncio.CancelledError, SystemFailure):
+            await job  # it lends our descriptors until it is over
+        os.close(writing)
 
 
 def _close_all(parts: list[_Part]) -> None:

@@ -38,11 +38,6 @@ class Workers:
         """Others of the same fork server, with turns of their own: for jobs that last as long as a client likes."""
         return Workers(self._zygote, limit)
 
-    @property
-    def free(self) -> bool:
-        """A job would begin at once."""
-        return not self._turns.locked()
-
     async def run(
         self,
         target: str,
@@ -56,11 +51,31 @@ class Workers:
         SystemFailure when the process died without an answer (killed, out of memory).
         """
         async with self._turns:
-            try:
-                return await self._run(target, args, fds, progress)
-            except ZygoteLost:
-                # A worker that it may have forked has died with it.
-                return await self._run(target, args, fds, progress)
+            return await self._insistent(target, args, fds, progress)
+
+    async def begin_if_free(
+        self, target: str, args: dict[str, Any], fds: Sequence[int] = ()
+    ) -> asyncio.Task[Any] | None:
+        """The same, for who would rather not wait for a turn: the call as a task that has one, or None."""
+        if self._turns.locked():
+            return None
+        await self._turns.acquire()  # at once: nothing else runs between the question and this
+        task = asyncio.ensure_future(self._insistent(target, args, fds, None))
+        task.add_done_callback(lambda _: self._turns.release())
+        return task
+
+    async def _insistent(
+        self,
+        target: str,
+        args: dict[str, Any],
+        fds: Sequence[int],
+        progress: Callable[[dict[str, Any]], None] | None,
+    ) -> Any:
+        try:
+            return await self._run(target, args, fds, progress)
+        except ZygoteLost:
+            # A worker that it may have forked has died with it.
+            return await self._run(target, args, fds, progress)
 
     async def _run(
         self,

@@ -73,10 +73,6 @@ def test_following_through_rotations_while_the_container_writes(engine: RunningE
     assert engine.docker("logs", "flood").stdout == "".join(f"{number}\n" for number in range(1, 20_001))
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="hangs in a quarter of the runs: a bug of the reader's turns or of the test, not found yet",
-)
 def test_readers_that_do_not_read_hold_nobody_up(engine: RunningEngine) -> None:
     """More of them than there are workers for logs; and when they go, their workers do."""
     engine.docker(
