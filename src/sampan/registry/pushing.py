@@ -117,15 +117,15 @@ class Pusher:
 
     async def _upload(self, descriptor: Descriptor, source: Source, sent: Sent, location: URL | None) -> None:
         patience = Patience(self._settings, self._repository.waiting)
-        kept = 0
+        kept, piece = 0, PIECE
         while True:
             try:
                 if location is None:
-                    location, kept = await self._begin(), 0
+                    (location, piece), kept = await self._begin(), 0
                 if kept == 0:
                     await self._whole(descriptor, source, sent, location)
                 else:
-                    await self._rest(descriptor, source, sent, location, kept)
+                    await self._rest(descriptor, source, sent, location, kept, piece)
                 return
             except SampanError as error:
                 await patience.after(error)
@@ -134,21 +134,23 @@ class Pusher:
                 if kept > before:
                     patience.progressed()
 
-    async def _begin(self) -> URL:
+    async def _begin(self) -> tuple[URL, int]:
+        """Where to upload to, and in pieces of how many bytes (a registry may want them larger: OCI-Chunk-Min-Length)."""
         url = self._session.url(f"/v2/{self._path}/blobs/uploads/")
         async with self._session.request("POST", url, self._scopes, accept=(202,)) as answer:
-            return _location(answer)
+            least = answer.headers.get("OCI-Chunk-Min-Length", "")
+            return _location(answer), max(PIECE, int(least) if least.isdigit() and len(least) < 12 else 0)
 
     async def _whole(self, descriptor: Descriptor, source: Source, sent: Sent, location: URL) -> None:
         body = Body(lambda: _told(source(0, descriptor.size), 0, sent), descriptor.size)
         await self._finish(location, descriptor, body)
 
     async def _rest(
-        self, descriptor: Descriptor, source: Source, sent: Sent, location: URL, kept: int
+        self, descriptor: Descriptor, source: Source, sent: Sent, location: URL, kept: int, piece: int
     ) -> None:
         offset = kept
         while offset < descriptor.size:
-            start, length = offset, min(PIECE, descriptor.size - offset)
+            start, length = offset, min(piece, descriptor.size - offset)
             body = Body(lambda start=start, length=length: _told(source(start, length), start, sent), length)  # type: ignore[misc]
             headers = {"Content-Range": f"{start}-{start + length - 1}"}
             async with self._session.request(

@@ -21,6 +21,7 @@ from sampan.registryserver.failures import Refused
 from sampan.registryserver.paths import checked_digest, checked_name, checked_tag, checked_upload
 from sampan.registryserver.repositories import MANIFEST_MAX, Repositories, StoredManifest
 from sampan.registryserver.sending import is_known, send_blob
+from sampan.registryserver.slowness import unsilent
 from sampan.registryserver.uploads import UploadSession
 
 log = logging.getLogger("sampan.registry")
@@ -232,7 +233,7 @@ class RegistryApp:
                 raise Refused("RANGE_INVALID", {"received": session.size}, headers=headers)
             limit = int(parsed[2]) - int(parsed[1]) + 1
         before = session.size
-        await session.write(request.content.iter_any(), limit)
+        await session.write(unsilent(request.content.iter_any(), self._config.silence), limit)
         if limit is not None and session.size - before != limit:
             raise Refused("SIZE_INVALID", {"announced": limit, "received": session.size - before})
 
@@ -290,7 +291,8 @@ class RegistryApp:
     async def _put_manifest(self, request: web.BaseRequest, name: str, reference: str) -> web.StreamResponse:
         if ":" not in reference:
             checked_tag(reference)
-        data = await _small_body(request.content.iter_any(), MANIFEST_MAX)
+        body = unsilent(request.content.iter_any(), self._config.silence)
+        data = await _small_body(body, MANIFEST_MAX)
         media_type = request.content_type if "Content-Type" in request.headers else ""
         digest, parsed = await self._repositories.put_manifest(name, reference, media_type, data)
         headers = {

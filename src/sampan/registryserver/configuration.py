@@ -63,6 +63,8 @@ class ServerConfig(msgspec.Struct, kw_only=True):
     collect_every: float = 0
     """0: only when `garbage-collect` is called."""
     grace: float = 3600
+    silence: float = 60
+    """How long a client may send nothing before its first request and within a body."""
     warnings: list[str] = []
 
 

@@ -28,6 +28,7 @@ from sampan.registryserver.configuration import ServerConfig, load, seconds
 from sampan.registryserver.enginecontent import EngineContent
 from sampan.registryserver.observing import Metrics, Webhook
 from sampan.registryserver.repositories import Repositories
+from sampan.registryserver.slowness import PatientServer
 
 log = logging.getLogger("sampan.registry")
 
@@ -169,9 +170,7 @@ async def start(config: ServerConfig, closing: AsyncExitStack) -> Listening:
 
         access = TokenAccess(config.token)
     app = RegistryApp(config, repositories, access, observers, upstream, metrics.answered)
-    runner = web.ServerRunner(
-        web.Server(app.handle, access_log=None, read_bufsize=1 << 20), shutdown_timeout=5
-    )
+    runner = web.ServerRunner(PatientServer(app.handle, config.silence, 1 << 20), shutdown_timeout=5)
     await runner.setup()
     closing.push_async_callback(runner.cleanup)
     host, port = _address(config.address)

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import base64
 import logging
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs
 
+import aiohttp
+import aiohttp.abc
 import pytest
 from aiohttp import web
+from yarl import URL
 
+from certificates import Authority
 from hostile_registry import HostileRegistry, digest
 from sampan.errors import Forbidden, SampanError, Unauthorized
 from sampan.names.reference import parse_normalized
 from sampan.oci.image import OCI_LAYER, Descriptor
 from sampan.registry.client import RegistryClient
 from sampan.registry.credentials import Credentials
-from sampan.registry.failures import BrokenAnswer
+from sampan.registry.failures import BrokenAnswer, CertificateRefused
 from sampan.registry.pushing import Pusher
 from sampan.registry.repository import Repository
 from sampan.registry.settings import RegistrySettings
@@ -269,16 +276,43 @@ async def test_not_to_another_registry_than_theirs() -> None:
             await repository_of(client, server, theirs).resolve("latest")
 
 
-async def test_not_to_a_plain_http_realm_that_is_not_listed() -> None:
-    """CVE-2019-10214's kin: the token service is held to the same rules as the registry."""
+async def test_cve_2019_10214_not_to_a_plain_http_realm_that_is_not_listed() -> None:
+    """The token service is held to the same rules as the registry: no password without TLS."""
     async with client_of() as client:
         transport = client._transport
-        from yarl import URL
-
         realm = Realm(URL("http://192.0.2.1/token"), "here")
         for credentials in (ME, Credentials(identity_token="refresh")):
             with pytest.raises(Forbidden, match=r"plain http and not listed in insecure-registries"):
                 await fetch_token(transport, realm, credentials, ["repository:app:pull"])
+
+
+async def test_cve_2019_10214_not_to_a_token_service_whose_certificate_nobody_vouches_for(
+    tmp_path: Path,
+) -> None:
+    """The registry may be insecure; its token service is another host, and is asked with TLS that is checked."""
+    certificate = Authority(tmp_path).issue("service", server=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
+    async with HostileRegistry(context) as service, client_of() as client:
+        # By a name that is nobody's own address: what 127.0.0.1 shows is never checked.
+        resolver = _OneAddress()
+        client._transport._sessions[""] = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(resolver=resolver), auto_decompress=False
+        )
+        realm = Realm(URL(f"https://tokens.example:{service.port}/token"), "here")
+        with pytest.raises(CertificateRefused):
+            await fetch_token(client._transport, realm, ME, ["repository:app:pull"])
+        assert service.seen == []
+
+
+class _OneAddress(aiohttp.abc.AbstractResolver):
+    """Every name is 127.0.0.1."""
+
+    async def resolve(self, host: str, port: int = 0, family: Any = 0) -> list[Any]:
+        return [{"hostname": host, "host": "127.0.0.1", "port": port, "family": 2, "proto": 0, "flags": 0}]
+
+    async def close(self) -> None:
+        return
 
 
 @pytest.mark.parametrize(

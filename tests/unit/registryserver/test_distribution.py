@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from registry_requests import code_of, digest, registry
-from sampan.oci.image import DOCKER_MANIFEST, OCI_CONFIG, OCI_EMPTY, OCI_INDEX, OCI_MANIFEST
+from sampan.oci.image import DOCKER_MANIFEST, OCI_CONFIG, OCI_EMPTY, OCI_INDEX, OCI_LAYER, OCI_MANIFEST
 
 
 async def test_versions_and_pings(tmp_path: Path) -> None:
@@ -245,14 +247,119 @@ async def test_lists_in_pages(tmp_path: Path) -> None:
         found: list[str] = []
         path = "/v2/_catalog"
         while path:
-            status, headers, body = await ask("GET", path)
+            _, headers, body = await ask("GET", path)
             found += json.loads(body)["repositories"]
             path = headers.get("Link", "").partition(">")[0].removeprefix("<")
         assert found == ["a", "b", "c", "c/d", "c/e"]
-        for wrong in ("4", "-1", "x", "9" * 30):  # CVE-2023-2253: the figure is bounded
-            status, _, body = await ask("GET", f"/v2/_catalog?n={wrong}")
-            assert (status, code_of(body)) == (400, "PAGINATION_NUMBER_INVALID")
         assert code_of((await ask("GET", "/v2/absent/tags/list"))[2]) == "NAME_UNKNOWN"
+
+
+@pytest.mark.parametrize("figure", ["4", "-1", "x", "9" * 30, "2147483647", "%F0%9F%92%A3"])
+async def test_cve_2023_2253_the_length_of_a_page_is_bounded(tmp_path: Path, figure: str) -> None:
+    async with registry(tmp_path, catalog_max=3) as ask:
+        for name in ("a", "b", "c", "d"):
+            await ask.image("1", name)
+        status, _, body = await ask("GET", f"/v2/_catalog?n={figure}")
+        assert (status, code_of(body)) == (400, "PAGINATION_NUMBER_INVALID")
+        assert len(json.loads((await ask("GET", "/v2/_catalog"))[2])["repositories"]) == 3
+
+
+async def test_who_pushes_one_tag_at_once(tmp_path: Path) -> None:
+    """A reader sees one of the images at every moment, whole; the last one told "created" under the tag is there at the end."""
+    async with registry(tmp_path) as ask:
+        known = {(await ask.image(f"v{number}", layer=b"%d" % number))["digest"] for number in range(4)}
+        documents = {each: (await ask("GET", f"/v2/app/manifests/{each}"))[2] for each in known}
+        done = asyncio.Event()
+
+        async def push(document: bytes) -> None:
+            for _ in range(10):
+                status, _, _ = await ask(
+                    "PUT", "/v2/app/manifests/latest", document, Content_Type=OCI_MANIFEST
+                )
+                assert status == 201
+
+        async def read() -> set[str]:
+            found = set()
+            while not done.is_set():
+                status, headers, body = await ask("GET", "/v2/app/manifests/latest")
+                if status == 200:
+                    assert headers["Docker-Content-Digest"] == digest(body)
+                    found.add(digest(body))
+                else:
+                    assert status == 404
+            return found
+
+        readers = [asyncio.ensure_future(read()) for _ in range(2)]
+        await asyncio.gather(*(push(each) for each in documents.values()))
+        done.set()
+        assert set().union(*await asyncio.gather(*readers)) <= known
+        assert digest((await ask("GET", "/v2/app/manifests/latest"))[2]) in known
+
+
+async def test_games_with_digests(tmp_path: Path) -> None:
+    """One blob has one name: another spelling, another algorithm or two digests in one request open no second door."""
+    data = b"data"
+    async with registry(tmp_path) as ask:
+        await ask.blob(data)
+        right = digest(data)
+        for wrong in (
+            right.upper(),
+            right.replace("sha256", "SHA256"),
+            right + "0",
+            right[:-1],
+            f"{right}%00",
+        ):
+            assert (await ask("GET", f"/v2/app/blobs/{wrong}"))[0] == 400
+        # The same bytes by another algorithm are another name, which nobody has given here.
+        assert (await ask("GET", f"/v2/app/blobs/{digest(data, 'sha512')}"))[0] == 404
+        _, headers, _ = await ask("POST", "/v2/app/blobs/uploads/")
+        both = f"{headers['Location']}?digest={digest(b'other')}&digest={digest(b'lie')}"
+        assert code_of((await ask("PUT", both, b"lie"))[2]) == "DIGEST_INVALID"
+        # An image whose layer says another length than the blob has could never be pulled.
+        config = await ask.blob(b"{}")
+        document = {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": {**config, "mediaType": OCI_CONFIG},
+            "layers": [{"mediaType": OCI_LAYER, "digest": right, "size": 3}],
+        }
+        status, _, body = await ask(
+            "PUT", "/v2/app/manifests/1", json.dumps(document).encode(), Content_Type=OCI_MANIFEST
+        )
+        assert (status, code_of(body)) == (400, "SIZE_INVALID")
+
+
+async def test_who_is_silent_is_not_waited_for(tmp_path: Path) -> None:
+    async with registry(tmp_path, silence=0.2) as ask:
+        host, port = ask.base.removeprefix("http://").split(":")
+        for said in (b"", b"GET /v2/ HTTP/1.1\r\nHost: x\r\n"):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(said)
+            assert await reader.read() == b""
+            writer.close()
+        _, headers, _ = await ask("POST", "/v2/app/blobs/uploads/")
+        location = headers["Location"]
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(f"PATCH {location} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf".encode())
+        assert b" 408 " in await reader.readline()
+        writer.close()
+        # What came is kept, and the upload is free for whoever goes on with it.
+        status, headers, _ = await ask("GET", location)
+        assert (status, headers["Range"]) == (204, "0-3")
+        assert (await ask("PUT", f"{location}?digest={digest(b'halfwhole')}", b"whole"))[0] == 201
+
+
+async def test_who_is_slow_is(tmp_path: Path) -> None:
+    async with registry(tmp_path, silence=1) as ask:
+
+        async def drops() -> AsyncIterator[bytes]:
+            for _ in range(6):
+                await asyncio.sleep(0.25)
+                yield b"drop"
+
+        _, headers, _ = await ask("POST", "/v2/app/blobs/uploads/")
+        location = f"{headers['Location']}?digest={digest(b'drop' * 6)}"
+        assert (await ask("PUT", location, drops()))[0] == 201
 
 
 async def test_referrers(tmp_path: Path) -> None:
