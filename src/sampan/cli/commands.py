@@ -89,6 +89,18 @@ GROUPS: dict[str, tuple[str, dict[str, Home]]] = {
             "rm": Home("image_list", "rmi", "Remove one or more images"),
         },
     ),
+    "manifest": (
+        "Manage Docker image manifests and manifest lists",
+        {
+            "annotate": Home("manifest", "annotate", "Add additional information to a local image manifest"),
+            "create": Home(
+                "manifest", "create", "Create a local manifest list for annotating and pushing to a registry"
+            ),
+            "inspect": Home("manifest", "inspect", "Display an image manifest, or manifest list"),
+            "push": Home("manifest", "push", "Push a manifest list to a repository"),
+            "rm": Home("manifest", "rm", "Delete one or more manifest lists from local storage"),
+        },
+    ),
     "network": (
         "Manage networks",
         {
@@ -157,6 +169,7 @@ TOP: dict[str, Home] = {
 ALIASES = {
     "container": {"list": "ls", "ps": "ls", "remove": "rm"},
     "image": {"list": "ls", "remove": "rm"},
+    "manifest": {},
     "network": {"list": "ls", "remove": "rm"},
     "volume": {"list": "ls", "remove": "rm"},
     "system": {},

@@ -237,10 +237,10 @@ async def test_lists_in_pages(tmp_path: Path) -> None:
             for tag in ("2", "10", "1"):
                 await ask.image(tag, name)
         assert json.loads((await ask("GET", "/v2/a/tags/list"))[2]) == {"name": "a", "tags": ["1", "10", "2"]}
-        status, headers, body = await ask("GET", "/v2/a/tags/list?n=2")
+        _, headers, body = await ask("GET", "/v2/a/tags/list?n=2")
         assert json.loads(body)["tags"] == ["1", "10"]
         assert headers["Link"] == '</v2/a/tags/list?last=10&n=2>; rel="next"'
-        status, headers, body = await ask("GET", "/v2/a/tags/list?last=10&n=2")
+        _, headers, body = await ask("GET", "/v2/a/tags/list?last=10&n=2")
         assert json.loads(body)["tags"] == ["2"]
         assert "Link" not in headers
         assert json.loads((await ask("GET", "/v2/a/tags/list?n=0"))[2])["tags"] == []

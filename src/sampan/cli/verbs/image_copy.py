@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from sampan.cli.command import flag, listing, option, verb
+from sampan.cli.repositories import open_repository
 from sampan.cli.streaming import BLOCK, blocks
 from sampan.cli.values import STRING
 from sampan.errors import InvalidParameter
@@ -138,22 +139,7 @@ class _Places:
                     pass
 
     def _repository(self, reference: Reference) -> Repository:
-        from sampan.cli.credentials import key_of, stored_login
-        from sampan.registry.client import RegistryClient
-        from sampan.registry.credentials import Credentials
-        from sampan.registry.proxies import proxies_of_process
-        from sampan.registry.settings import RegistrySettings
-
-        client = RegistryClient(RegistrySettings(insecure=self._insecure, proxies=proxies_of_process()))
-        self.stack.push_async_callback(client.close)
-        login = stored_login(reference.domain)
-        credentials = Credentials(
-            username=login.username,
-            password=login.password,
-            identity_token=login.identity_token,
-            server=key_of(reference.domain),
-        )
-        return client.repository(reference, credentials)
+        return open_repository(self.stack, reference, self._insecure)
 
     def _scratch(self) -> Path:
         return Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="sampan-copy-")))
