@@ -16,9 +16,10 @@ from typing import Protocol
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from sampan.api.http import LONGEST_LINE
+
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _HIGH_WATER = 256 * 1024
-_LONGEST_HEAD = 64 * 1024
 _UPGRADE = re.compile(rb"\r\nupgrade:[ \t]*(?:tcp|h2c)[ \t]*\r\n", re.IGNORECASE)
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 
@@ -67,7 +68,7 @@ class FrontDoor(asyncio.Protocol):
                 return
         if received.startswith(b"POST ") and self._between_requests():
             end = received.find(b"\r\n\r\n") + 4
-            if end < 4 and len(received) < _LONGEST_HEAD:
+            if end < 4 and len(received) < LONGEST_LINE:
                 self._first = received
                 return
             if end >= 4 and _UPGRADE.search(received, 0, end):

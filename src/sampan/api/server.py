@@ -15,6 +15,7 @@ from aiohttp import web
 from sampan.api.call import Call
 from sampan.api.errors import error_response
 from sampan.api.frontdoor import FrontDoor, Http2Door, door_of
+from sampan.api.http import HttpServer
 from sampan.api.responses import standard_headers
 from sampan.api.router import Router, split_version
 from sampan.engineapi.version import API_VERSION, MINIMUM_API_VERSION
@@ -33,7 +34,7 @@ class ApiServer:
         self._engine = engine
         self._router = router
         self._http2 = http2
-        self._http = web.Server(self.handle, access_log=None, tcp_keepalive=False, auto_decompress=False)
+        self._http = HttpServer(self.handle)
         self._connections = 0
         self.idle_changed = asyncio.Event()
 

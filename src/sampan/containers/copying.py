@@ -11,12 +11,14 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sampan.containers.container import Container
+from sampan.containers.mounts import own_files
 from sampan.containers.root_view import view_arguments
 from sampan.errors import InvalidParameter, NotFound, SampanError
 from sampan.names.times import format_rfc3339_nano
 
 if TYPE_CHECKING:
     from sampan.containers.services import Services
+    from sampan.oci.runtime import Mount
 
 _GO_MODE_BITS = (
     (0o170000, 0o040000, 1 << 31),  # directory
@@ -164,17 +166,24 @@ class Copying:
             pid=0,
             rootfs=await services.images.rootfs_mounts(container.id),
             remapping=remapping,
-            mounts=[
-                {
-                    "destination": mount.destination,
-                    "source": mount.source,
-                    "options": ["ro"] if mount.read_only else [],
-                }
-                for mount in container.record.mounts
-                if mount.type in ("bind", "volume") and not mount.subpath and not bare
-            ],
+            mounts=[] if bare else self._mounts_at_rest(container),
             anchor=str(services.directory(container.id)),
         )
+
+    def _mounts_at_rest(self, container: Container) -> list[Mount]:
+        """What a stopped container would have mounted: binds, volumes, and its own files once it was started."""
+        volumes: list[Mount] = [
+            {
+                "destination": mount.destination,
+                "source": mount.source,
+                "options": ["ro"] if mount.read_only else [],
+            }
+            for mount in container.record.mounts
+            if mount.type in ("bind", "volume") and not mount.subpath
+        ]
+        taken = {mount["destination"] for mount in volumes}
+        files = own_files(self._services, container) if container.state.begun else ()
+        return volumes + [mount for mount in files if mount["destination"] not in taken]
 
 
 def go_stat(found: dict[str, Any]) -> dict[str, Any]:

@@ -95,10 +95,6 @@ class Editing:
         warnings = validate_resources(request, features, update=True)
         try:
             _check_against(container.record.host_config, request)
-            combined = Resources()
-            for name in _UPDATABLE:
-                setattr(combined, name, _new(container.record.host_config, request, name))
-            validate_resources(combined, features, update=True)
         except InvalidParameter as error:
             raise Conflict(f"Cannot update container {container.id}: {error}") from None
         return warnings

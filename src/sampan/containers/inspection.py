@@ -49,7 +49,7 @@ class Inspection:
         """The answer of GET /containers/{id}/json at that API version."""
         record, services = container.record, self._services
         files = services.directory(modes.shared_container(record.host_config.network_mode) or record.id)
-        begun = container.state.started_at != 0 or container.state.status != "created"
+        begun = container.state.begun
         document: dict[str, Any] = {
             "Id": record.id,
             "Created": format_rfc3339_nano(record.created),

@@ -195,7 +195,9 @@ class Mounting:
             await self.unmount(container)
             raise
         taken = {mount["destination"] for mount in mounts}
-        mounts.extend(mount for mount in self._files(container) if mount["destination"] not in taken)
+        mounts.extend(
+            mount for mount in own_files(self._services, container) if mount["destination"] not in taken
+        )
         mounts.sort(key=lambda mount: mount["destination"].count("/"))
         return mounts
 
@@ -291,21 +293,6 @@ class Mounting:
     def _pins(self, container: Container) -> str:
         return str(self._services.settings.exec_root / "mounts" / container.id)
 
-    def _files(self, container: Container) -> list[Mount]:
-        """resolv.conf, hostname and hosts; those of the other container when the network is shared."""
-        owner = modes.shared_container(container.record.host_config.network_mode) or container.id
-        directory = self._services.directory(owner)
-        read_only = container.record.host_config.readonly_rootfs
-        return [
-            {
-                "destination": path,
-                "type": "bind",
-                "source": str(directory / os.path.basename(path)),
-                "options": ["rbind", "rprivate", *(["ro"] if read_only else [])],
-            }
-            for path in _FILES
-        ]
-
     def shm(self, container: Container, donor: Container | None) -> Mount | None:
         """/dev/shm where it is shared; None for the ordinary private one."""
         host = container.record.host_config
@@ -360,6 +347,22 @@ class Mounting:
                 except SampanError as error:
                     log.info("anonymous volume %s stays: %s", record.name, error)
                     await volumes.spare(record.name)
+
+
+def own_files(services: Services, container: Container) -> list[Mount]:
+    """resolv.conf, hostname and hosts; those of the other container when the network is shared."""
+    owner = modes.shared_container(container.record.host_config.network_mode) or container.id
+    directory = services.directory(owner)
+    read_only = container.record.host_config.readonly_rootfs
+    return [
+        {
+            "destination": path,
+            "type": "bind",
+            "source": str(directory / os.path.basename(path)),
+            "options": ["rbind", "rprivate", *(["ro"] if read_only else [])],
+        }
+        for path in _FILES
+    ]
 
 
 def unpin(directory: str) -> None:

@@ -96,6 +96,11 @@ class RunState(Struct, kw_only=True):
         return self.status in ("running", "paused", "restarting")
 
     @property
+    def begun(self) -> bool:
+        """True once a start was tried: its own files (hosts, resolv.conf, hostname) are then in place."""
+        return self.started_at != 0 or self.status != "created"
+
+    @property
     def alive(self) -> bool:
         """True while there is a process."""
         return self.status in ("running", "paused")

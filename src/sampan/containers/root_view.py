@@ -82,13 +82,17 @@ def _open_root(view: dict[str, Any]) -> int:
 
     unshare(CLONE_NEWNS)
     mnt.mount(None, "/", None, mnt.MS_REC | mnt.MS_PRIVATE)
+    # Before the root lies on the anchor, which may hold them: the container's own files do lie there.
+    sources = [(entry, _clone_if_possible(entry["source"])) for entry in view["mounts"]]
     root = -1
     for entry in view["rootfs"]:
         root = open_mount(entry)
     anchor = os.open(view["anchor"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     mnt.move_mount(root, anchor)
-    for entry in view["mounts"]:
-        _mount_if_possible(root, entry)
+    for entry, source in sources:
+        if source >= 0:
+            _mount_if_possible(root, entry, source)
+            os.close(source)
     return root
 
 
@@ -112,20 +116,24 @@ def _open_bare_root(pid: int) -> int:
         os.close(home)
 
 
-def _mount_if_possible(root: int, entry: Mount) -> None:
+def _clone_if_possible(path: str) -> int:
+    """A detached mount of `path`; -1 where it is gone."""
+    try:
+        return mnt.clone_mount(path, recursive=True)
+    except OSError:
+        return -1
+
+
+def _mount_if_possible(root: int, entry: Mount, source: int) -> None:
     """A bind or volume onto its place, which is made when the container never ran; left out where that cannot be."""
     try:
         target = _place(root, entry)
     except OSError:
         return
     try:
-        source = mnt.clone_mount(entry["source"], recursive=True)
-        try:
-            if "ro" in entry.get("options", ()):
-                mnt.mount_setattr(source, set_attributes=mnt.MOUNT_ATTR_RDONLY)
-            mnt.move_mount(source, target)
-        finally:
-            os.close(source)
+        if "ro" in entry.get("options", ()):
+            mnt.mount_setattr(source, set_attributes=mnt.MOUNT_ATTR_RDONLY)
+        mnt.move_mount(source, target)
     except OSError:
         return
     finally:

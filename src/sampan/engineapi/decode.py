@@ -6,6 +6,7 @@ does the typed part; this module brings the document into its form first.
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from functools import lru_cache
@@ -16,6 +17,11 @@ import msgspec
 from sampan.errors import InvalidParameter
 
 T = TypeVar("T")
+
+_ESCAPE = re.compile(
+    r"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+"""Escapes of JSON text: a backslash, a surrogate pair, a lone surrogate."""
 
 _INT64 = 1 << 63
 """What Go's int64, SQLite and the kernel's files hold."""
@@ -32,10 +38,25 @@ def decode(data: bytes, shape: type[T]) -> T:
     if not data.strip():
         raise InvalidParameter("invalid JSON: EOF")
     try:
-        document = msgspec.json.decode(data)
+        document = _parse(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidParameter(_malformed(str(error))) from error
     return convert({} if document is None else document, shape)
+
+
+def _parse(data: bytes) -> Any:
+    """A JSON document. What is no Unicode becomes U+FFFD: bytes that are no UTF-8, and half a surrogate pair."""
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        repaired = _ESCAPE.sub(_whole, data.decode(errors="replace")).encode()
+        if repaired == data:
+            raise
+        return msgspec.json.decode(repaired)
+
+
+def _whole(escape: re.Match[str]) -> str:
+    return "\\ufffd" if escape["lone"] else escape[0]
 
 
 def _malformed(reason: str) -> str:
@@ -72,12 +93,24 @@ def _fold(value: Any, shape: Any) -> Any:
         return folded
     if isinstance(value, list):
         element = _list_element(shape)
-        return value if element is None else [_fold(item, element) for item in value]
+        return (
+            value
+            if element is None
+            else [_fold(_zero(element) if item is None else item, element) for item in value]
+        )
     if isinstance(value, str) and Words in _members_raw(shape):
         return [value]
     if isinstance(value, int) and not -_INT64 <= value < _INT64:
         raise InvalidParameter(f"invalid JSON: Expected `int64`, got `{value}`")
     return value
+
+
+def _zero(shape: Any) -> Any:
+    """What null is as an element of a list: the type's zero value."""
+    if type(None) in _members(shape):
+        return None
+    zeros: dict[Any, Any] = {str: "", int: 0, bool: False, float: 0.0}
+    return next((zeros[member] for member in _members(shape) if member in zeros), {})
 
 
 @lru_cache(maxsize=1024)

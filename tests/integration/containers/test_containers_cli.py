@@ -144,6 +144,17 @@ def test_copy_diff_export_and_commit(engine: RunningEngine) -> None:
     engine.docker("rmi", "committed")
 
 
+def test_a_stopped_container_shows_its_own_files(engine: RunningEngine) -> None:
+    """hosts and hostname lie beside its root and are mounted; a copy finds them also when nothing is."""
+    engine.docker("run", "--network", "none", "--name", "rested", "-h", "well", "busybox", "true")
+    for path, wanted in (("/etc/hostname", "well\n"), ("/etc/hosts", "localhost")):
+        archive = engine.docker("cp", f"rested:{path}", "-").stdout.encode()
+        with tarfile.open(fileobj=io.BytesIO(archive)) as members:
+            member = members.extractfile(members.next() or "")
+            assert member is not None and wanted in member.read().decode()
+    engine.docker("rm", "rested")
+
+
 def test_volumes_are_filled_shared_and_removed_with_their_container(engine: RunningEngine) -> None:
     names = engine.docker(*RUN, "-v", "filled:/etc", "busybox", "ls", "/etc").stdout
     assert "passwd" in names

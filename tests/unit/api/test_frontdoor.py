@@ -150,6 +150,26 @@ def test_errors_have_dockers_status_and_shape(tmp_path: Path, path: str, status:
     asyncio.run(run())
 
 
+def test_a_request_may_be_as_long_as_gos_server_lets_it(tmp_path: Path) -> None:
+    """The names of images to save come in the query."""
+
+    async def run() -> None:
+        async with server(tmp_path) as connect:
+            status, _, body = await get(await connect(), f"/hello/x/json?{'n' * 300_000}")
+            assert (status, body["name"]) == (200, "x")
+            for wrong, answer in (
+                (b"GET /hello/x/json?" + b"n" * 1_100_000, 431),
+                (b"GET /hello/x/json HTTP/1.1\r\nA: " + b"n" * 1_100_000, 431),
+                (b"GET /hello/x/json HTTP/1.1\r\n: :\r\n\r\n", 400),
+            ):
+                reader, writer = await connect()
+                writer.write(wrong)
+                status, fields = await head(reader)
+                assert status == answer, fields
+
+    asyncio.run(run())
+
+
 def test_not_modified_has_no_body(tmp_path: Path) -> None:
     async def run() -> None:
         async with server(tmp_path) as connect:

@@ -32,6 +32,11 @@ class Outer(msgspec.Struct, rename="pascal"):
         (b'{"HostConfig": null, "Cmd": null}', Outer()),
         (b'{"Named": {"Key": {"image": "y"}}}', Outer(named={"Key": Inner("y")})),
         (b'{"many": [{"size": 3}]}', Outer(many=[Inner("", 3)])),
+        (b'{"many": [null], "cmd": [null]}', Outer(many=[Inner()], cmd=[""])),
+        (
+            b'{"cmd": ["\xff", "\\ud800", "\\udc00x", "\\ud83d\\ude00", "\\\\ud800"]}',
+            Outer(cmd=["\ufffd", "\ufffd", "\ufffdx", "\U0001f600", "\\ud800"]),
+        ),
     ],
 )
 def test_go_semantics(text: bytes, expected: Outer) -> None:

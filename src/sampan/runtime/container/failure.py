@@ -44,6 +44,13 @@ def to_message(error: BaseException) -> dict[str, object]:
     if isinstance(error, OSError):
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         return {"error": where + reason(error), "kind": "other"}
+    if isinstance(error, ValueError) and "null byte" in str(
+        error
+    ):  # Python's refusal of what execve(2) would cut short
+        return {
+            "error": "invalid argument: a NUL byte in a path, an argument or the environment",
+            "kind": "other",
+        }
     return {"error": f"{type(error).__name__}: {error}", "kind": "other"}
 
 

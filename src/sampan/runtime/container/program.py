@@ -77,8 +77,8 @@ def execute(path: str, arguments: list[str], environment: dict[str, str]) -> Lau
         os.execve(path, arguments, environment)
     except OSError as error:
         return LaunchError(f"exec {path}: {reason(error)}{diagnosis.detail(path, error)}", _kind(error))
-    except ValueError as error:
-        return LaunchError(f"exec {path}: {error}", "other")
+    except ValueError:
+        return LaunchError(f"exec {path}: invalid argument", "other")
 
 
 def _kind(error: OSError) -> Kind:
