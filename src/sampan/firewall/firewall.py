@@ -68,6 +68,17 @@ class Firewall:
         if ports:
             self._nft.run(rules.remove_ports(self.table, ports, self._close(ports)))
 
+    def stand_again(self, ports: Sequence[PublishedPort]) -> None:
+        """As before, after somebody has removed the table. `ports`: all that are published."""
+        links = self._links
+        self.reset(self._bridges, ports)
+        if links:
+            self.set_links(links)
+
+    def mend(self) -> None:
+        """After others have changed their filters: what of ours has to be in them is there again."""
+        self._reconcile()
+
     def remove(self) -> None:
         """Take everything of this engine out of the kernel, foreign chains included."""
         self._bridges = []

@@ -172,6 +172,11 @@ class Kernel:
         if (firewall := self.firewall) is not None:
             await self._thread.run(lambda: firewall.reset(bridges, ports))
 
+    async def mend_firewall(self, ports: Sequence[PublishedPort] | None) -> None:
+        """After others' changes: with all published ports, when our own table has gone, else only where theirs want ours."""
+        if (firewall := self.firewall) is not None:
+            await self._thread.run(firewall.mend if ports is None else lambda: firewall.stand_again(ports))
+
     async def remove_firewall(self) -> None:
         """Take every rule of this engine away."""
         if (firewall := self.firewall) is not None:

@@ -18,13 +18,14 @@ from sampan.engineapi.network import EndpointSettings, Network, NetworkCreateReq
 from sampan.errors import Forbidden, InvalidParameter, NotFound, SampanError, SystemFailure
 from sampan.events import EventBus
 from sampan.faults import point
-from sampan.firewall.rules import LinkRules
+from sampan.firewall.rules import LinkRules, PublishedPort
 from sampan.names.names import new_id
 from sampan.networks import endpoints as ep
 from sampan.networks import filters, rows
 from sampan.networks.catalog import Catalog
 from sampan.networks.departed import DepartedLinks
 from sampan.networks.describe import describe_network
+from sampan.networks.filter_watch import FilterWatch
 from sampan.networks.interface import ContainerName, Joined, PortMap, SandboxRequest
 from sampan.networks.kernel import Kernel
 from sampan.networks.links import legacy_hosts, link_rules
@@ -58,6 +59,7 @@ class NetworkService:
         self._departed = DepartedLinks(kernel)
         self._attachments: dict[str, Attachment] = {}
         self._stored: dict[str, SandboxRecord] = {}
+        self._watch: FilterWatch | None = None
 
     @classmethod
     async def open(cls, database: Database, events: EventBus, options: NetworkOptions) -> NetworkService:
@@ -461,6 +463,8 @@ class NetworkService:
             await self._publisher.relay(live, ep.gateways(live.endpoints, attachment.settings))
             if live.request.sandbox is not None:
                 await self._finish_sandbox(attachment, live, live.request.sandbox)
+        if self._kernel.firewall is not None:
+            self._watch = FilterWatch(self._kernel, self._kernel.firewall.table, self._all_published)
 
     def _revive(self, request: SandboxRequest) -> Live | None:
         """What an earlier engine gave a container, taken up again."""
@@ -506,6 +510,8 @@ class NetworkService:
     async def close(self) -> None:
         """See `Networks.close`."""
         self._names.close()
+        if self._watch is not None:
+            await self._watch.close()
         running = [attachment.live for attachment in self._attachments.values() if attachment.live]
         for live in running:
             self._publisher.release(live)
@@ -538,6 +544,10 @@ class NetworkService:
                 target, _, alias = link.partition(":")
                 aliases[alias or target] = target.lstrip("/")
             self._names.directory.link(identifier, live.request.container.id, aliases)
+
+    def _all_published(self) -> list[PublishedPort]:
+        lives = [attachment.live for attachment in self._attachments.values() if attachment.live]
+        return [port for live in lives for port in live.published]
 
     def _link_rules(self, joining: Live | None) -> list[LinkRules]:
         lives = [attachment.live for attachment in self._attachments.values() if attachment.live]

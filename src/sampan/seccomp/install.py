@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from sampan.seccomp.interface import Program
 
 _SET_MODE_FILTER = 1
+_AGENT_SECONDS = 10.0
+"""How long an agent may take to accept a connection: whoever starts a container waits for it."""
 
 
 class _Filter(ctypes.Structure):
@@ -57,11 +59,12 @@ def send_listener(path: str, listener: int, state: dict[str, Any]) -> None:
     Raises SystemFailure when nobody listens.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
+        connection.settimeout(_AGENT_SECONDS)
         try:
             connection.connect(path)
             ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", listener))]
             connection.sendmsg([json.dumps(state).encode()], ancillary)
         except OSError as error:
             raise SystemFailure(
-                f"failed to send the seccomp descriptor to {path}: {error.strerror}"
+                f"failed to send the seccomp descriptor to {path}: {(error.strerror or str(error)).lower()}"
             ) from error

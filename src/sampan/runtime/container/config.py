@@ -47,3 +47,6 @@ class JoinConfig(TypedDict, total=False):
     die_with_parent: bool
     no_new_keyring: bool
     personality: Personality
+    bundle: str
+    """Of the container; with `annotations`, for the agent of a filter with notifications."""
+    annotations: dict[str, str]

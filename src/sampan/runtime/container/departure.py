@@ -23,6 +23,8 @@ from sampan.seccomp.install import install
 from sampan.seccomp.interface import Program
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sampan.oci.runtime import Process
     from sampan.runtime.container.procfs import Proc
 
@@ -102,8 +104,11 @@ class Departure:
             # After the ids: changing them clears it.
             processes.set_parent_death_signal(signal.SIGKILL)
 
-    def leave(self, preserved: list[int]) -> LaunchError:
-        """Execute; only a failure returns. The caller's channels are close-on-exec and above the preserved."""
+    def leave(self, preserved: list[int], notified: Callable[[int], None]) -> LaunchError:
+        """Execute; only a failure returns. The caller's channels are close-on-exec and above the preserved.
+
+        `notified` is given the notification descriptor of a filter that has one. Raises LaunchError.
+        """
         for number, descriptor in enumerate(preserved, 3):
             os.dup2(descriptor, number, inheritable=True)
         # CVE-2016-9962, CVE-2024-21626: whatever else is open, the program never sees it.
@@ -111,7 +116,9 @@ class Departure:
         if self._seccomp is not None:
             with Step("unable to init seccomp"):
                 self._credentials.raise_admin()
-                install(self._seccomp)
+                listener = install(self._seccomp)
+            if listener is not None:
+                notified(listener)
         with Step("unable to apply caps"):
             self._credentials.finish()
         if self.under_init:

@@ -10,16 +10,16 @@ import socket
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sampan.linux import process, sockets
-from sampan.runtime.container import hooks, limits, namespaces, stubmain, sysctls, unsupported
+from sampan.runtime.container import hooks, limits, namespaces, notification, stubmain, sysctls, unsupported
 from sampan.runtime.container.failure import Step, from_message
 from sampan.runtime.container.host import HostFiles
-from sampan.runtime.container.remote import start_over, state_document
+from sampan.runtime.container.remote import start_over, state_document, state_of
 from sampan.runtime.interface import LaunchError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from sampan.oci.runtime import IDMapping, Process, Spec, TimeOffset
+    from sampan.oci.runtime import IDMapping, Process, Spec, State, TimeOffset
     from sampan.runtime.container.config import InitConfig, JoinConfig
     from sampan.seccomp.interface import Program
 
@@ -103,7 +103,7 @@ class Stub:
         Raises LaunchError, the failing step named; the stub has then exited and must be reaped.
         """
         spec = config["spec"]
-        unsupported.refuse(spec, seccomp)
+        unsupported.refuse(spec)
         new, joined = namespaces.of_spec(spec)
         files = HostFiles()
         layout = Layout()
@@ -132,6 +132,7 @@ class Stub:
                 "hooks": start_hooks,
                 "state": state_document(config, "created", self.pid) if spec.get("hooks") else "",
                 "seccomp": _packed(seccomp),
+                "agent": notification.agent_of(seccomp, state_of(config, "created", self.pid), self.pid),
             }
             if "user" in new and "user" not in self._made:
                 raise LaunchError("a user namespace must be made when the stub is cloned", "other")
@@ -168,6 +169,7 @@ class Stub:
             "limits_by_parent": "user" in join,
             "setgroups_denied": self._setgroups_denied(),
             "seccomp": _packed(seccomp),
+            "agent": notification.agent_of(seccomp, self._state_of_joined(config), self.pid),
         }
         spec_process = config["process"]
         try:
@@ -181,7 +183,7 @@ class Stub:
 
     def start(self) -> None:
         """Let it execute the program; returns when execve succeeded. Raises LaunchError with its kind."""
-        start_over(self._channel)
+        start_over(self._channel, self.pidfd)
 
     @property
     def channel(self) -> int:
@@ -234,6 +236,16 @@ class Stub:
             if (own.st_dev, own.st_ino) != (other.st_dev, other.st_ino):
                 private.add(kind)
         sysctls.check(wanted, private)
+
+    def _state_of_joined(self, config: JoinConfig) -> State:
+        return {
+            "ociVersion": notification.OCI_VERSION,
+            "id": config["id"],
+            "status": "running",
+            "pid": self._target,
+            "bundle": config.get("bundle", ""),
+            "annotations": config.get("annotations", {}),
+        }
 
     def _differs(self, kind: str) -> bool:
         name = namespaces.PROC_NAMES[kind]

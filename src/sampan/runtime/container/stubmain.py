@@ -14,7 +14,7 @@ import socket
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sampan.linux import process, sockets
-from sampan.runtime.container import hooks
+from sampan.runtime.container import hooks, notification
 from sampan.runtime.container.departure import CHANNEL_FLOOR, move_up
 from sampan.runtime.container.enter import enter
 from sampan.runtime.container.failure import to_message
@@ -73,7 +73,10 @@ def _wait_and_leave(
     try:
         if message.get("hooks"):
             hooks.run_all("startContainer", message["hooks"], message["state"].encode())
-        error = departure.leave(inherited.many("preserved"))
+        error = departure.leave(
+            inherited.many("preserved"),
+            lambda listener: notification.announce(answer, listener, message["agent"]),
+        )
     except Exception as failed:
         _report(answer, failed)
         os._exit(1)

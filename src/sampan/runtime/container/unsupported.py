@@ -10,10 +10,9 @@ from sampan.runtime.interface import LaunchError
 
 if TYPE_CHECKING:
     from sampan.oci.runtime import Mount, Process, Spec
-    from sampan.seccomp.interface import Program
 
 
-def refuse(spec: Spec, seccomp: Program | None) -> None:
+def refuse(spec: Spec) -> None:
     """Raises LaunchError for the first thing that is not there."""
     linux = spec.get("linux", {})
     for name in ("intelRdt", "memoryPolicy", "netDevices"):
@@ -29,8 +28,6 @@ def refuse(spec: Spec, seccomp: Program | None) -> None:
     for entry in spec.get("mounts", []):
         if fault := _idmap_fault(entry, spec):
             raise LaunchError(f'mounts: "{entry["destination"]}": {fault}', "other")
-    if seccomp is not None and seccomp.listener_path:
-        raise LaunchError("linux.seccomp.listenerPath: notifications are not supported", "other")
     refuse_process(spec["process"])
 
 

@@ -238,7 +238,12 @@ class Execs:
         prepared.become(config, descriptors, became, filtered=seccomp >= 0)
 
     def _config(self, command: Process) -> JoinConfig:
-        return {"id": self._container.id, "process": command, "die_with_parent": True}
+        return {
+            "id": self._container.id,
+            "process": command,
+            "die_with_parent": True,
+            "bundle": self._container.bundle,
+        }
 
     def _take(self) -> Prepared:
         if self._spare is None:

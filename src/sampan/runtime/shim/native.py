@@ -52,7 +52,7 @@ class NativeRuntime(Confined):
         """Execute the program. Raises LaunchError."""
         assert self._channel is not None
         try:
-            start_over(self._channel)
+            start_over(self._channel, self.pidfd)
         finally:
             self._channel.close()
             self._channel = None
