@@ -144,6 +144,13 @@ class Cgroup(Protocol):
         """Move process `pid` (0: the caller) into it, in all hierarchies."""
         ...
 
+    def attach_beneath(self, pid: int, places: Mapping[str, str]) -> None:
+        """Move process `pid` into cgroups that exist beneath it: controller → relative path, "" for all controllers.
+
+        The controllers that are not named get this cgroup. Raises CgroupError in runc's words for a path that leads out.
+        """
+        ...
+
     def rename(self, path: str) -> None:
         """Give it another name beneath the same parent, processes and settings kept. v1 only, else NotSupported."""
         ...

@@ -11,7 +11,7 @@ from sampan.cgroups.files import read_optional
 from sampan.cgroups.interface import CgroupError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 _KILL_ROUNDS = 100
 """A fork bomb loses: each round kills every process that existed when it began."""
@@ -25,6 +25,22 @@ def member_pids(directory: str, *, recursive: bool = True) -> list[int]:
         if text:
             pids.extend(pid for pid in map(int, text.split()) if pid)
     return pids
+
+
+def beneath(paths: Mapping[str, str], places: Mapping[str, str]) -> dict[str, str]:
+    """Directories by controller: `paths`, with the relative paths of `places` (of all controllers: "") appended.
+
+    Raises CgroupError for an unknown controller, and for a path that leads out.
+    """
+    found = dict(paths)
+    for controller, place in places.items():
+        if controller and controller not in found:
+            raise CgroupError(f"unknown controller {controller} in SubCgroupPaths")
+        for name in [controller] if controller else list(found):
+            found[name] = os.path.normpath(f"{paths[name]}/{place}")
+            if not f"{found[name]}/".startswith(paths[name] + "/"):
+                raise CgroupError(f"{place} is not a sub cgroup path")
+    return found
 
 
 def walk(directory: str) -> Iterable[str]:

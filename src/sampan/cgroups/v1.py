@@ -14,7 +14,7 @@ from sampan.cgroups import resources_v1, stats_v1
 from sampan.cgroups.files import read, read_optional, read_table, write
 from sampan.cgroups.interface import CgroupError
 from sampan.cgroups.oom import OomEventfd
-from sampan.cgroups.tree import member_pids, remove_trees, signal_members
+from sampan.cgroups.tree import beneath, member_pids, remove_trees, signal_members
 from sampan.errors import NotSupported
 
 if TYPE_CHECKING:
@@ -65,6 +65,10 @@ class CgroupV1:
 
     def attach(self, pid: int) -> None:
         for directory in self._directories:
+            _attach(directory + "/cgroup.procs", pid)
+
+    def attach_beneath(self, pid: int, places: Mapping[str, str]) -> None:
+        for directory in dict.fromkeys(beneath(self._paths, places).values()):
             _attach(directory + "/cgroup.procs", pid)
 
     def rename(self, path: str) -> None:

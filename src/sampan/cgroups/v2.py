@@ -16,7 +16,7 @@ from sampan.cgroups.devices import fold
 from sampan.cgroups.files import read_optional, read_table, write
 from sampan.cgroups.interface import CgroupError
 from sampan.cgroups.oom import OomInotify
-from sampan.cgroups.tree import member_pids, remove_trees, signal_members
+from sampan.cgroups.tree import beneath, member_pids, remove_trees, signal_members
 from sampan.errors import NotSupported
 
 if TYPE_CHECKING:
@@ -67,6 +67,10 @@ class CgroupV2:
 
     def attach(self, pid: int) -> None:
         write(self._directory + "/cgroup.procs", pid)
+
+    def attach_beneath(self, pid: int, places: Mapping[str, str]) -> None:
+        (directory,) = beneath(self.paths, places).values()
+        write(directory + "/cgroup.procs", pid)
 
     def rename(self, path: str) -> None:
         raise NotSupported("cgroup v2 cannot rename a cgroup: use clone3 with CLONE_INTO_CGROUP")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from oci_bundle import RUNC, SAMPAN, Bundle
+from sampan.runtime.command.main import COMMANDS, GLOBAL_OPTIONS
 
 pytestmark = pytest.mark.root
 
@@ -21,12 +22,14 @@ MISUSE = """
 create | create --bogus x | create --bundle | create --preserve-fds x c1 | create c1 c2 | state | state c1 c2 | start | kill
 kill c1 a b | delete | delete -f | exec | list extra | ps | pause | resume | update | events | features x | spec x | --bogus list
 --log-format | events --interval x c1 | events --interval 0s c1 | events --interval -1s c1 | update --pids-limit x c1
-update --blkio-weight x c1 | exec -g x c1 true | exec --additional-gids 7 -g 8 c1 true
+update --blkio-weight x c1 | update --l3-cache-schema | exec -g x c1 true | exec --additional-gids 7 -g 8 c1 true
 """
 NOBODY = """
 create --bundle /nonexistent c1 | create --bundle /tmp c1 | create a/b | create .. | create . | state nobody | start nobody
 kill nobody | delete nobody | delete --force nobody | exec nobody | exec nobody true | ps nobody | pause nobody | resume nobody
 update nobody | events nobody | events --stats nobody | list | list -q | list -f json | list -f yaml | spec --bundle /nonexistent
+update --l3-cache-schema x nobody | --systemd-cgroup create --bundle BUNDLE c1 | --systemd-cgroup run --bundle BUNDLE c1
+--rootless bogus list | --criu x list | --debug=false list
 """
 CREATED = """
 create --bundle BUNDLE c1 | list -q | create --bundle BUNDLE c1 | exec c1 | exec c1 true | pause c1 | state c1
@@ -43,6 +46,9 @@ exec --console-socket /nonexistent -t -d c1 true | exec -d --pid-file /nonexiste
 kill c1 BOGUS | kill c1 99 | kill c1 -5 | kill c1 0 | kill c1 sigwinch | kill c1 WINCH | kill --all c1 0 | kill c1 65
 update c1 | update --memory bogus c1 | update --memory 64m c1 | update --memory-swap -1 c1 | update --cpu-quota x c1
 update --cpu-share x c1 | update --cpu-period x c1 | update --resources /nonexistent c1 | update -r BUNDLE/limits.json c1
+update --l3-cache-schema x c1 | update --mem-bw-schema x c1 | exec --cgroup a:b:c c1 true | exec --cgroup a --cgroup b c1 true
+exec --cgroup ../x c1 true | exec --cgroup bogus:/ c1 true | exec --cgroup / c1 true | exec --cgroup memory,pids:/ c1 true
+exec --cgroup memory:.. c1 true | exec --cgroup /nope c1 true
 ps -f xml c1 | ps c1 -o bogus | ps c1 -o args | pause c1 | pause c1 | exec c1 true | start c1 | delete c1 | kill c1 0
 update --memory 64m c1 | state c1 | resume c1 | resume c1 | state c1 | delete --force c1 | state c1 | list -q
 """
@@ -65,6 +71,7 @@ def plain(text: str, directory: Path) -> str:
     text = re.sub(r"^(\S*/runc|-c|sampan-runtime)(?=: )", "PROGRAM", text)
     if text.startswith("Incorrect Usage"):
         text = text.split("\n")[0]
+    text = re.sub(r"error adding pid \d+ to cgroups: .*(?=: no such)", "error adding the pid", text)
     text = re.sub(r'"(pid|created|ociVersion)": ("[^"]*"|\d+)', r'"\1": X', text)
     return text.strip()
 
@@ -105,6 +112,7 @@ def entries(log: Path, directory: Path) -> list[tuple[str, str]]:
     return [(entry["level"], plain(entry["msg"], directory)) for entry in found]
 
 
+@pytest.mark.timeout(240)  # two programs, some hundred starts each
 @pytest.mark.parametrize(
     "text", [MISUSE, NOBODY, CREATED, CREATED + RUNNING], ids=["misuse", "nobody", "created", "running"]
 )
@@ -117,6 +125,30 @@ def test_answers(tmp_path: Path, text: str) -> None:
         if their != our
     ]
     assert not different, "\n".join(different)
+
+
+NOT_OURS = {"checkpoint", "restore", "help, h"}
+
+
+def test_every_command_has_every_flag() -> None:
+    """`runc --help` and `runc COMMAND --help`, flag by flag."""
+
+    def shown(*words: str) -> str:
+        return subprocess.run([*RUNC, *words], capture_output=True, text=True, check=True).stdout
+
+    top = shown("--help")
+    commands = re.findall(
+        r"^   (\S+(?:, \S+)?)  ", top.partition("COMMANDS:")[2].partition("GLOBAL")[0], re.M
+    )
+    assert len(commands) > 15
+    missing = set(commands) - NOT_OURS - set(COMMANDS)
+    texts = {name: shown(name, "--help") for name in set(commands) - NOT_OURS}
+    for name, options in [("", GLOBAL_OPTIONS), *((name, COMMANDS[name].options) for name in texts)]:
+        text = texts[name] if name else top
+        theirs = re.findall(r"^   --(\S+?)(?: value)?(?:, -(\S)(?: value)?)?  ", text, re.M)
+        ours = {word for option in options for word in option.names}
+        missing |= {f"{name} {word}" for words in theirs for word in words if word and word not in ours}
+    assert missing == set()
 
 
 @pytest.mark.parametrize(

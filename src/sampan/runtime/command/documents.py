@@ -44,7 +44,7 @@ def features(context: Context, options: Parsed) -> None:
 
 
 def _seccomp() -> dict[str, Any]:
-    actions = "ALLOW ERRNO KILL KILL_PROCESS KILL_THREAD LOG TRACE TRAP"
+    actions = "ALLOW ERRNO KILL KILL_PROCESS KILL_THREAD LOG NOTIFY TRACE TRAP"
     operators = "EQ GE GT LE LT MASKED_EQ NE"
     return {
         "enabled": True,

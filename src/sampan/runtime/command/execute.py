@@ -7,6 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from sampan.cgroups.interface import CgroupError
 from sampan.errors import InvalidParameter, SampanError
 from sampan.runtime.command import state, terminal
 from sampan.runtime.command.lifecycle import (
@@ -23,7 +24,6 @@ from sampan.runtime.interface import LaunchError
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from sampan.cgroups.interface import Cgroup
     from sampan.oci.runtime import Process, Spec
     from sampan.runtime.command.arguments import Parsed
     from sampan.runtime.command.main import Context
@@ -67,8 +67,13 @@ def _execute(context: Context, options: Parsed) -> None:
     preserved = preserved_descriptors(options)
     stub = prefork_join(container.record["pid"])
     try:
-        _cgroup(container, options).attach(stub.pid)
-        config: JoinConfig = {"id": container.record["id"], "process": process}
+        _attach(container, options, stub.pid)
+        config: JoinConfig = {
+            "id": container.record["id"],
+            "process": process,
+            "bundle": container.record["bundle"],
+            "annotations": spec.get("annotations", {}),
+        }
         if "personality" in spec["linux"]:
             config["personality"] = spec["linux"]["personality"]
         master = stub.configure_join(
@@ -92,19 +97,31 @@ def _execute(context: Context, options: Parsed) -> None:
         sys.exit(foreground.wait())
 
 
-def _cgroup(container: state.Container, options: Parsed) -> Cgroup:
-    wanted = options.lists.get("cgroup", [])
-    if not wanted:
-        return container.cgroup
-    from sampan.cgroups.layout import detect
+def _attach(container: state.Container, options: Parsed, pid: int) -> None:
+    """Move the process into the container's cgroup, or into those beneath it that --cgroup names.
 
-    if len(wanted) > 1 or ":" in wanted[0]:
-        raise InvalidParameter("--cgroup: only one path for all controllers is supported")
-    # normpath of an absolute path keeps it beneath the container's own cgroup.
-    group = detect().cgroup(container.record["cgroup"] + os.path.normpath("/" + wanted[0]).rstrip("/"))
-    if not group.exists():
-        raise InvalidParameter(f"--cgroup: {wanted[0]} does not exist")
-    return group
+    Raises InvalidParameter and LaunchError, in runc's words.
+    """
+    places = _places_beneath(options.lists.get("cgroup", []))
+    try:
+        container.cgroup.attach_beneath(pid, places)
+    except CgroupError as error:
+        if error.errno is None:
+            raise InvalidParameter(f"unable to create new parent process: {error}") from None
+        raise LaunchError(f"error adding pid {pid} to cgroups: {error}", "other") from error
+
+
+def _places_beneath(wanted: list[str]) -> dict[str, str]:
+    """controller → path of `[controller[,controller]:]path`; controller "" for all. Raises InvalidParameter."""
+    places: dict[str, str] = {}
+    for argument in wanted:
+        controllers, *rest = argument.split(":")
+        if len(rest) > 1:
+            raise InvalidParameter(f"invalid --cgroup argument: {argument}")
+        if not rest and len(wanted) > 1:
+            raise InvalidParameter(f"invalid --cgroup argument: {argument} (missing <controller>: prefix)")
+        places |= dict.fromkeys(controllers.split(","), rest[0]) if rest else {"": argument}
+    return places
 
 
 def _process(spec: Spec, options: Parsed) -> Process:

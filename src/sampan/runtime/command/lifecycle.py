@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sampan.cgroups.layout import detect
 from sampan.errors import InvalidParameter, NotFound, SampanError
 from sampan.linux.process import pidfd_send_signal, start_time
-from sampan.runtime.command import state
+from sampan.runtime.command import state, supervision
 from sampan.runtime.interface import LaunchError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def start(context: Context, options: Parsed) -> None:
 
     directory = os.open(container.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        start_remote(directory, state.START_SOCKET)
+        start_remote(directory, state.START_SOCKET, container.record["pid"])
         _unlink_socket(container)
         _run_hooks(container, "poststart", "running")
     except LaunchError as error:
@@ -213,33 +213,18 @@ def refuse_incomplete(process: object) -> None:
         raise InvalidParameter("args must not be empty")
 
 
-def cgroup_path(context: Context, spec: Spec, container_id: str) -> str:
-    """Where the container's cgroup is, absolute beneath the hierarchies' roots.
+def place_of(context: Context, spec: Spec, container_id: str) -> tuple[str, str]:
+    """The cgroup's path, absolute beneath the hierarchies' roots, and the unit of systemd's that it belongs to ("": none).
 
-    Without systemd to ask, `slice:prefix:name` becomes the path that systemd would use.
+    Raises CgroupError.
     """
-    path = spec["linux"].get("cgroupsPath", "") or "/" + container_id
-    parts = path.split(":")
-    if context.systemd_cgroup and "cgroupsPath" in spec["linux"]:
-        if len(parts) != 3:
-            raise InvalidParameter(
-                'expected cgroupsPath to be of format "slice:prefix:name" for systemd cgroups, got'
-                f' "{path}" instead'
-            )
-        context.write_log("warning", "systemd is not asked: the cgroup is made where it would make it")
-        slice_name, prefix, name = parts
-        return "/" + "/".join([*_slice_directories(slice_name or "system.slice"), f"{prefix}-{name}.scope"])
-    return "/" + os.path.normpath("/" + path).strip("/")
+    path = spec["linux"].get("cgroupsPath", "")
+    if not context.systemd_cgroup:
+        return "/" + os.path.normpath("/" + (path or container_id)).strip("/"), ""
+    from sampan.cgroups import scope
 
-
-def _slice_directories(name: str) -> list[str]:
-    """`a-b.slice` lies in `a.slice` (systemd.slice(5))."""
-    parts = name.removesuffix(".slice").split("-")
-    return (
-        ["-".join(parts[: length + 1]) + ".slice" for length in range(len(parts))]
-        if name != "-.slice"
-        else []
-    )
+    place = scope.parse(path, container_id)
+    return place.path, place.unit
 
 
 def filter_of(context: Context, spec: Spec) -> Program | None:
@@ -290,6 +275,9 @@ def _create(context: Context, options: Parsed, *, detached: bool) -> tuple[state
         wants_terminal=wants_terminal, detached=detached, console_socket=options.text("console-socket")
     )
     preserved = preserved_descriptors(options)
+    path, unit = place_of(context, spec, options.rest[0])
+    if unit:
+        supervision.require()
     directory = state.reserve(context.root, options.rest[0])
     container = state.Container(
         context.root,
@@ -301,7 +289,8 @@ def _create(context: Context, options: Parsed, *, detached: bool) -> tuple[state
             "owner": os.getuid(),
             "pid": 0,
             "pid_start": 0,
-            "cgroup": cgroup_path(context, spec, options.rest[0]),
+            "cgroup": path,
+            "unit": unit,
             "spec": spec,
         },
     )
@@ -331,12 +320,14 @@ def _make(
     group = detect().cgroup(record["cgroup"])
     if group.processes(recursive=False):
         raise InvalidParameter(f"container's cgroup is not empty: {record['cgroup']}")
-    group.create()
-    group.apply(with_default_rules(spec["linux"].get("resources", {})))
+    resources = with_default_rules(spec["linux"].get("resources", {}))
     listener = _listen(directory)
     stub = prefork_for(spec)
     try:
         record["pid"], record["pid_start"] = stub.pid, start_time(stub.pid)
+        supervision.begin(container, resources)
+        group.create()
+        group.apply(resources)
         group.attach(stub.pid)
         master = stub.configure(
             {
@@ -448,6 +439,7 @@ def _destroy(container: state.Container) -> None:
     if group.exists():
         # Without a pid namespace of its own, init's end does not take the other processes with it.
         group.kill()
+        supervision.end(container)
         group.delete(timeout=_DELETE_SECONDS)
     container.remove()
 

@@ -157,6 +157,8 @@ COMMANDS: dict[str, Command] = {
                 Option((name,), "number" if name in ("blkio-weight", "pids-limit") else "text", text)
                 for name, text in _UPDATE_NUMBERS
             ),
+            Option(("l3-cache-schema",), "text", "Intel RDT: not there"),
+            Option(("mem-bw-schema",), "text", "Intel RDT: not there"),
         ), _ONE, "resources:update",
     ),
 }  # fmt: skip
@@ -227,6 +229,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _dispatch(context: Context, name: str, arguments: list[str]) -> None:
     command = COMMANDS.get(name)
+    if name in ("checkpoint", "restore"):
+        context.fail(f"{name} is not supported: containers are not saved and brought back (CRIU)")
     if command is None:
         context.fail(f"No help topic for '{name}'", _EXIT_UNKNOWN_COMMAND)
     if any(argument in ("--help", "-h") for argument in arguments[:1]):

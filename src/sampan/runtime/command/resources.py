@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from sampan.errors import InvalidParameter, SampanError
-from sampan.runtime.command import state
+from sampan.runtime.command import state, supervision
 from sampan.runtime.command.lifecycle import text_of
 
 if TYPE_CHECKING:
@@ -31,6 +31,11 @@ _NUMBERS = {
     "blkio-weight": ("blockIO", "weight"),
 }
 _TEXTS = {"cpuset-cpus": ("cpu", "cpus"), "cpuset-mems": ("cpu", "mems")}
+_RESOURCE_DIRECTOR = {
+    "l3-cache-schema": "Intel RDT/CAT: l3 cache schema",
+    "mem-bw-schema": "Intel RDT/MBA: memory bandwidth schema",
+}
+"""What needs a processor with resource control and a kernel that has it mounted: refused in runc's words."""
 _INTERVAL = 5.0
 
 
@@ -38,7 +43,11 @@ def update(context: Context, options: Parsed) -> None:
     """Change what is named, leave the rest."""
     try:
         container = state.load(context.root, options.rest[0])
+        for name, what in _RESOURCE_DIRECTOR.items():
+            if options.text(name):
+                context.fail(f"{what} is not enabled")
         resources = _resources(options)
+        supervision.change(container, resources)
         container.cgroup.update(resources)
         known: dict[str, Any] = container.record["spec"]["linux"].setdefault("resources", {})  # type: ignore[assignment]
         for section, values in resources.items():

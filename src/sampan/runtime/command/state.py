@@ -38,6 +38,8 @@ class Record(TypedDict, total=False):
     pid_start: Required[int]
     """Field 22 of /proc/PID/stat."""
     cgroup: Required[str]
+    unit: str
+    """systemd's, with --systemd-cgroup."""
     spec: Required[Spec]
 
 
