@@ -1,10 +1,12 @@
 """Run tests in a small virtual machine: another kernel, cgroup v2 alone, AppArmor.
 
-    bin/test vm                                        # the chosen list below: some minutes, even emulated
+    bin/test vm                                        # the chosen lists below: twenty minutes emulated
     bin/test vm tests/integration/cgroups -k freeze
     bin/test vm tests/integration                      # everything; emulated that takes most of an hour
+    bin/test vm --systemd tests/vm/systemd             # in a machine that systemd has started
     bin/test vm --shell 'uname -a; mount'              # any command instead of pytest
 
+Two machines are booted for the lists: one without an init system, and one that systemd has started, for what only that one has.
 The first run makes the machine's disk from Debian packages (under a minute) and keeps it in the cache directory;
 later runs boot in a few seconds. /dev/kvm is used where it opens, else software emulation. Needs root, as mmdebstrap
 does, and qemu-system-x86, mmdebstrap, e2fsprogs, busybox-static. The exit code is the command's; 125 when the
@@ -18,14 +20,16 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from vm.disks import cache_directory, checkout_disk, environment_disk, missing_programs, root_disk
-from vm.machine import Machine, MachineFailed
+from vm.machine import Init, Machine, MachineFailed
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CHOSEN = (
-    "tests/vm",
+    "tests/vm/test_apparmor.py",
+    "tests/vm/test_cgroup_v2.py",
     "tests/integration/cgroups",
     "tests/integration/seccomp/test_processes.py",
     "tests/integration/volumes/test_volume_mounts.py",
@@ -39,8 +43,15 @@ CHOSEN = (
     "tests/integration/attacks/test_attacks_through_mounts.py::test_exchanging_a_directory_for_a_link_while_it_is_mounted_on[bind]",
     "tests/integration/attacks/test_attacks_on_the_engine.py::test_our_own_process_in_a_container_gives_nothing_away",
     "tests/integration/networks/test_traffic.py",
+    "tests/integration/containers/test_userns_remap.py",
+    "tests/integration/containers/test_foreign_runtimes.py",
+    "tests/integration/runtime_core/test_idmapped_mounts.py",
+    "tests/integration/runtime_core/test_runtime_under_docker.py",
 )
 """What depends on the kernel, its cgroups and its packet filter. Tests of what does not are the same here as on the host."""
+
+UNDER_SYSTEMD = ("tests/vm/systemd",)
+"""What needs systemd as the machine's first process."""
 
 SLOWER = ("-o", "timeout=300", "--leftovers")
 """An emulated machine takes ten times as long; and it is a machine of one's own, on which nothing may be left."""
@@ -49,15 +60,20 @@ SLOWER = ("-o", "timeout=300", "--leftovers")
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bin/test vm", description=__doc__.splitlines()[0])
     parser.add_argument("--shell", metavar="COMMAND", help="run this in the machine instead of pytest")
-    parser.add_argument("--timeout", type=float, default=1800, metavar="SECONDS")
+    parser.add_argument("--systemd", action="store_true", help="let systemd be the machine's first process")
+    parser.add_argument("--timeout", type=float, default=2400, metavar="SECONDS")
     parser.add_argument("--memory", type=int, default=3072, metavar="MIB")
     parser.add_argument("--emulate", action="store_true", help="software emulation even where KVM works")
     arguments, pytest_arguments = parser.parse_known_args()
     if missing := missing_programs():
         install(missing)
-    command = arguments.shell or shlex.join(
-        [".venv/bin/python", "-m", "pytest", *SLOWER, *(pytest_arguments or ["--durations=15", *CHOSEN])]
-    )
+    given: Init = "systemd" if arguments.systemd else "none"
+    if arguments.shell:
+        runs = [(given, arguments.shell)]
+    elif pytest_arguments:
+        runs = [(given, tests(*pytest_arguments))]
+    else:
+        runs = [("none", tests(*CHOSEN)), ("systemd", tests(*UNDER_SYSTEMD))]
     try:
         root = root_disk()
         machine = Machine(
@@ -68,10 +84,25 @@ def main() -> int:
             memory=arguments.memory,
             emulate=arguments.emulate,
         )
-        return machine.run(f"cd {shlex.quote(str(CHECKOUT))} && {command}", CHECKOUT, arguments.timeout)
+        codes = [run(machine, init, command, arguments.timeout) for init, command in runs]
+        return next(filter(None, codes), 0)
     except MachineFailed as error:
         print(f"tests/vm: {error}", file=sys.stderr)
         return 125
+
+
+def tests(*arguments: str) -> str:
+    """The command line that runs tests in the machine."""
+    return shlex.join([".venv/bin/python", "-m", "pytest", *SLOWER, "--durations=10", *arguments])
+
+
+def run(machine: Machine, init: Init, command: str, timeout: float) -> int:
+    """Boot the machine for a command in the checkout; its exit code."""
+    begun = time.monotonic()
+    code = machine.run(f"cd {shlex.quote(str(CHECKOUT))} && {command}", CHECKOUT, timeout, init=init)
+    first = "systemd's machine" if init == "systemd" else "the machine without an init system"
+    print(f"tests/vm: {first} took {time.monotonic() - begun:.0f} s ({machine.accelerator})", flush=True)
+    return code
 
 
 def install(packages: list[str]) -> None:

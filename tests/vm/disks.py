@@ -29,6 +29,8 @@ PACKAGES = (
     "busybox-static",
     "ca-certificates",
     "crun",
+    "dbus",
+    "docker.io",
     "e2fsprogs",
     "git",
     "iproute2",
@@ -41,6 +43,7 @@ PACKAGES = (
     "python3",
     "runc",
     "strace",
+    "systemd",
 )
 ROOT_SIZE = "12G"  # sparse
 

@@ -8,9 +8,13 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-_BOOT_SECONDS = 20
-"""Until the guest's kernel has started its first process; emulated it takes four."""
+Init = Literal["none", "systemd"]
+"""What is the guest's first process: the command's own shell, or an init system."""
+
+_BOOT_SECONDS = {"kvm": 20, "tcg": 180}
+"""Until the guest's kernel has started its first process; emulated it takes four, on a machine that has nothing else to do."""
 
 
 _CPU = {
@@ -43,38 +47,42 @@ class Machine:
         self._initramfs = initramfs
         self._disks = disks
         self._memory = memory
-        self._accelerator = "tcg" if emulate or self._useless_kvm.exists() or not _kvm_opens() else "kvm"
+        self.accelerator = "tcg" if emulate or self._useless_kvm.exists() or not _kvm_opens() else "kvm"
 
-    def run(self, command: str, checkout: Path, timeout: float) -> int:
+    def run(self, command: str, checkout: Path, timeout: float, *, init: Init = "none") -> int:
         """Run a shell command as root in the guest, its output on our stdout; its exit code.
 
-        Raises MachineFailed when the guest dies without telling one, or `timeout` seconds pass.
+        With `init` "systemd" that is the guest's first process, and the command one of its services. Raises MachineFailed when the
+        guest dies without telling a code, or `timeout` seconds pass.
         """
-        code = self._boot(command, checkout, timeout)
-        if code is None and self._accelerator == "kvm":
+        script = f"CHECKOUT={base64.b64encode(os.fsencode(checkout)).decode()} INIT={init}\n{command}\n"
+        code = self._boot(script, timeout)
+        if code is None and self.accelerator == "kvm":
             # /dev/kvm that opens says little where virtual machines are nested: some never get past the boot loader.
             print(
                 "tests/vm: /dev/kvm opens, but no guest boots with it: using software emulation", flush=True
             )
             self._useless_kvm.touch()
-            self._accelerator = "tcg"
-            code = self._boot(command, checkout, timeout)
+            self.accelerator = "tcg"
+            code = self._boot(script, timeout)
         if code is None:
-            raise MachineFailed(f"the guest's kernel did not start within {_BOOT_SECONDS} s")
+            raise MachineFailed(
+                f"the guest's kernel did not start within {_BOOT_SECONDS[self.accelerator]} s"
+            )
         return code
 
-    def _boot(self, command: str, checkout: Path, timeout: float) -> int | None:
+    def _boot(self, script: str, timeout: float) -> int | None:
         """One try; None when not even the guest's kernel came up."""
         with tempfile.TemporaryDirectory(prefix="sampan-vm-") as directory:
             status = Path(directory, "status")
             status.touch()
             # By fw_cfg, because the kernel's command line is short and has no quoting.
-            script = Path(directory, "command")
-            script.write_text(f"CHECKOUT={base64.b64encode(os.fsencode(checkout)).decode()}\n{command}\n")
-            qemu = subprocess.Popen(self._command(status, script), stdin=subprocess.DEVNULL)
+            message = Path(directory, "command")
+            message.write_text(script)
+            qemu = subprocess.Popen(self._command(status, message), stdin=subprocess.DEVNULL)
             try:
                 try:
-                    qemu.wait(_BOOT_SECONDS)
+                    qemu.wait(_BOOT_SECONDS[self.accelerator])
                 except subprocess.TimeoutExpired:
                     if not status.read_text():
                         return None
@@ -91,10 +99,10 @@ class Machine:
             raise MachineFailed(f"the guest ended without an exit code (qemu: {qemu.returncode})")
         return int(lines[1])
 
-    def _command(self, status: Path, script: Path) -> list[str]:
+    def _command(self, status: Path, message: Path) -> list[str]:
         command = [
             "qemu-system-x86_64",
-            *("-machine", f"q35,accel={self._accelerator}", "-cpu", _CPU[self._accelerator]),
+            *("-machine", f"q35,accel={self.accelerator}", "-cpu", _CPU[self.accelerator]),
             *("-m", str(self._memory), "-smp", str(min(os.cpu_count() or 1, 4))),
             *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
             *("-kernel", str(self._kernel), "-initrd", str(self._initramfs)),
@@ -104,7 +112,7 @@ class Machine:
                 "console=ttyS0 quiet loglevel=1 panic=-1 apparmor=1 security=apparmor cgroup_no_v1=all",
             ),
             *("-serial", "stdio", "-serial", f"file:{status}"),
-            *("-fw_cfg", f"name=opt/sampan/command,file={script}"),
+            *("-fw_cfg", f"name=opt/sampan/command,file={message}"),
             *("-nic", "user,model=virtio-net-pci"),
             *("-device", "virtio-rng-pci"),
         ]

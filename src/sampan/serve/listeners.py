@@ -123,12 +123,17 @@ def _behind_tls(context: ssl.SSLContext, factory: ProtocolFactory) -> ProtocolFa
     return lambda: TlsDoor(context, factory)
 
 
+def has_passed_sockets() -> bool:
+    """Whether systemd started this very process with sockets."""
+    return os.environ.get("LISTEN_PID") == str(os.getpid())
+
+
 def passed_sockets(name: str) -> list[socket.socket]:
     """Sockets that systemd passed (sd_listen_fds(3)): all of them, or those of one name or number.
 
     Raises `InvalidParameter` when there is none.
     """
-    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+    if not has_passed_sockets():
         raise InvalidParameter(
             "no sockets found via socket activation: make sure the service was started by systemd"
         )

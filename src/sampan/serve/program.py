@@ -28,7 +28,7 @@ from sampan.errors import InvalidParameter, SampanError, SystemFailure
 from sampan.linux.chroot import ADVICE, in_chroot
 from sampan.serve import configuration, flags
 from sampan.serve import logging as engine_log
-from sampan.serve.listeners import Listeners, default_host
+from sampan.serve.listeners import Listeners, default_host, has_passed_sockets
 from sampan.serve.surroundings import (
     Lock,
     PidFile,
@@ -77,8 +77,8 @@ def _run(loaded: configuration.Loaded, given: dict[str, Any]) -> int:
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     choose_surroundings()
-    if given.get("on-demand"):
-        leave_callers_cgroup()
+    if given.get("on-demand") and not has_passed_sockets():
+        leave_callers_cgroup()  # a service's cgroup is its own
     config = loaded.config
     engine_log.configure(config.log_level, config.log_format, config.debug)
     for warning in loaded.warnings:

@@ -42,7 +42,7 @@ Requires=sampan.socket
 
 [Service]
 Type=notify
-ExecStart={python} -I -m sampan.serve -H fd://
+ExecStart={python} -I -m sampan.serve -H fd:// --on-demand
 ExecReload=/bin/kill -s HUP $MAINPID
 Restart=on-failure
 # Containers outlive the engine: only its own process is stopped, and its cgroups are its own business.
@@ -86,8 +86,12 @@ def enable(session: Session, args: tuple[str, ...], group: str, print: bool, soc
             file.write(text)
         sys.stdout.write(f"wrote {target}\n")
     _run("systemctl", "daemon-reload")
-    _run("systemctl", "enable", "--now", "sampan.socket")
-    sys.stdout.write(f"The engine starts with the first client at unix://{path}\n")
+    # The service, too: at the machine's start it brings back the containers that are to be restarted, or finds itself idle.
+    _run("systemctl", "enable", *_NAMES)
+    _run("systemctl", "start", "sampan.socket")
+    sys.stdout.write(
+        f"The engine starts with the first client at unix://{path}, and leaves when it is idle\n"
+    )
 
 
 @verb("", "Take the unit away that `system enable` installed", aliases=("system disable",))
