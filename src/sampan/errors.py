@@ -11,6 +11,14 @@ status in Docker's API.
 
 from __future__ import annotations
 
+import errno
+
+TYPE_CHECKING = (
+    False  # as a type checker sees it: every program imports this module, and few of them `typing`
+)
+if TYPE_CHECKING:
+    from typing import TypeGuard
+
 
 class SampanError(Exception):
     """Root of all errors raised on purpose. `str(error)` is one line for the user."""
@@ -62,3 +70,13 @@ class Unavailable(SampanError):
 
 class Cancelled(SampanError):
     """The caller went away or took the request back."""
+
+
+def reason_of(error: OSError) -> str:
+    """What the system says, in small letters, as Go words it: "no space left on device"."""
+    return (error.strerror or str(error)).lower()
+
+
+def no_room(error: BaseException) -> TypeGuard[OSError]:
+    """A full disk or an exhausted quota: nobody's mistake, wherever it strikes."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

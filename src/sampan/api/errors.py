@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
-from typing import TypeGuard
 
 import msgspec
 from aiohttp import web
@@ -47,21 +45,16 @@ def message_of(error: BaseException) -> str:
     """What the client is told. An unforeseen error is named by its type as well, and belongs in the engine's log."""
     if isinstance(error, errors.SampanError):
         return str(error)
-    if _no_room(error):
+    if errors.no_room(error):
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        return f"{where}{(error.strerror or '').lower()}"
+        return f"{where}{errors.reason_of(error)}"
     return f"{type(error).__name__}: {error}"
-
-
-def _no_room(error: BaseException) -> TypeGuard[OSError]:
-    """A full disk or an exhausted quota is nobody's mistake, wherever it strikes."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def error_response(error: BaseException) -> web.Response:
     """The whole answer for a failed request; logs what nobody foresaw."""
     status = status_of(error)
-    if _no_room(error):
+    if errors.no_room(error):
         log.error("%s", message_of(error))
     elif not isinstance(error, errors.SampanError):
         log.error("unforeseen error", exc_info=error)

@@ -19,7 +19,7 @@ from sampan.archive.compression import OutputStream
 from sampan.archive.read_entry import EntryReader, carried_xattrs
 from sampan.archive.tarread import REGULAR, Entry
 from sampan.archive.tarwrite import TarWriter
-from sampan.errors import SystemFailure
+from sampan.errors import SystemFailure, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -56,7 +56,7 @@ def diff_job(
         out.close()
     except OSError as error:
         raise SystemFailure(
-            f"cannot write the layer: {error.strerror}: {error.filename or ''}".rstrip(": ")
+            f"cannot write the layer: {reason_of(error)}: {error.filename or ''}".rstrip(": ")
         ) from error
     return {
         "diff_id": out.diff_id,

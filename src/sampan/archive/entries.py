@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from sampan.archive import write_entry
 from sampan.archive.beneath import Tree, clean_name, shown
 from sampan.archive.tarread import CHARACTER, DEVICE, DIRECTORY, LINK, REGULAR, SYMLINK, TarReader
-from sampan.errors import InvalidParameter, SampanError, SystemFailure
+from sampan.errors import InvalidParameter, SampanError, SystemFailure, reason_of
 from sampan.linux.trees import remove_tree
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class EntryWriter(ABC):
         except OSError as error:
             where = f"entry {shown(entry.name)}: " if entry is not None else ""
             kind = InvalidParameter if error.errno in _ARCHIVES_FAULTS else SystemFailure
-            raise kind(f"{where}{error.strerror}") from error
+            raise kind(f"{where}{reason_of(error)}") from error
         return count
 
     def _entry(self, entry: Entry, reader: TarReader) -> None:

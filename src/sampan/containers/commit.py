@@ -43,7 +43,11 @@ class Commit:
         pause = options.pause and state.status == "running"
         if pause:
             state.resume_at_start = True
-            await self._lifecycle.pause(container)
+            try:
+                await self._lifecycle.pause(container)
+            except BaseException:
+                state.resume_at_start = False
+                raise
         try:
             image_id = await self._services.images.commit(
                 container.id, await self._request(container, options)

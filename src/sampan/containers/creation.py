@@ -31,7 +31,7 @@ from sampan.containers.validate import (
     validate_remapped,
 )
 from sampan.engineapi.network import EndpointSettings
-from sampan.errors import Conflict, InvalidParameter, NotFound, SampanError
+from sampan.errors import Conflict, InvalidParameter, NotFound, SampanError, SystemFailure, reason_of
 from sampan.faults import point
 from sampan.names import platform as platforms
 from sampan.names.names import new_id, random_name
@@ -39,6 +39,7 @@ from sampan.oci import defaults
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from sampan.containers.mounts import Mounting
     from sampan.containers.services import Services
@@ -244,6 +245,12 @@ class Creation:
     def _make_directory(self, container: Container) -> None:
         """The container's own directory; the files in it are mounted into the container and written at its start."""
         directory = self._services.directory(container.id)
+        try:
+            self._fill_directory(container, directory)
+        except OSError as error:
+            raise SystemFailure(f"{error.filename or directory}: {reason_of(error)}") from error
+
+    def _fill_directory(self, container: Container, directory: Path) -> None:
         directory.mkdir(mode=0o710, parents=True)
         for name in ("hosts", "resolv.conf"):
             (directory / name).touch(mode=0o644)

@@ -78,13 +78,16 @@ class Exits:
             if shim is not None:
                 ports = len(services.networks.sockets(container.id, "ports"))
                 await kept_sockets.withdraw(shim, "ports", ports)
-            await services.networks.leave(container.id)
+            try:
+                await services.networks.leave(container.id)
+            except SampanError as error:  # the next start takes back what is left
+                log.error("%s: leaving its networks: %s", container.id, error)
             point("exit.network-left")
             restart = self._decide(container, status)
             ran_for = max(0, status.at_ns - state.started_at)
             self._record(container, status, restart=restart is not None)
             state.reason = await self._reason(container, status, ran_for)
-            await services.registry.save_state(container)
+            await services.registry.keep_state(container)
             point("exit.state-written")
             if status.oom_killed:
                 services.publish(container, "oom")
@@ -161,7 +164,7 @@ class Exits:
             except SampanError as error:
                 log.warning("%s: restart failed: %s", container.id, error)
                 container.state.status = "exited"
-                await self._services.registry.save_state(container)
+                await self._services.registry.keep_state(container)
                 container.announce_exit()
 
     async def auto_remove(self, container: Container) -> None:

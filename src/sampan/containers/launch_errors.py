@@ -77,7 +77,8 @@ def start_failure(error: Exception) -> StartFailure:
     ):
         if isinstance(error, kind):
             return result(str(error), 128)
-    return FailedStart(str(error), 128, str(error))
+    text = f"{error.filename}: {errors.reason_of(error)}" if isinstance(error, OSError) else str(error)
+    return FailedStart(text, 128, text)
 
 
 def _launch_failure(error: LaunchError) -> StartFailure:

@@ -81,10 +81,10 @@ class Lifecycle:
             if state.status == "restarting":
                 container.cancel_restart()
                 state.status = "exited"
-                await self._services.registry.save_state(container)
+                await self._services.registry.keep_state(container)
                 container.announce_exit()
                 return None
-            await self._services.registry.save_state(container)
+            await self._services.registry.keep_state(container)
             return container.shim if state.alive else None
 
     async def kill(self, container: Container, signal: str = "KILL") -> None:
@@ -101,7 +101,7 @@ class Lifecycle:
         ends = number == stop_signal(container) or not container.record.config.stop_signal
         async with container.lock:
             container.state.stopped_by_user = True
-            await self._services.registry.save_state(container)
+            await self._services.registry.keep_state(container)
         await self._signal(container, shim, number, resume=ends)
 
     async def kill_and_wait(self, container: Container) -> None:
@@ -150,7 +150,12 @@ class Lifecycle:
                 raise Conflict(f"container {container.id} is not running")
             await container.shim.pause()
             state.status = "paused"
-            await self._services.registry.save_state(container)
+            try:
+                await self._services.registry.save_state(container)
+            except BaseException:
+                await container.shim.resume()
+                state.status = "running"
+                raise
         self._services.publish(container, "pause")
 
     async def unpause(self, container: Container) -> None:
@@ -161,7 +166,7 @@ class Lifecycle:
                 raise SystemFailure(f"Container {container.id} is not paused")
             await container.shim.resume()
             state.status, state.resume_at_start = "running", False
-            await self._services.registry.save_state(container)
+            await self._services.registry.keep_state(container)
         self._services.publish(container, "unpause")
 
     async def resize(self, container: Container, rows: int, columns: int) -> None:

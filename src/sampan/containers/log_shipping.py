@@ -8,7 +8,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from sampan.containers.log_options import attributes, log_path, tag_of
-from sampan.errors import InvalidParameter, SystemFailure
+from sampan.errors import InvalidParameter, SystemFailure, reason_of
 from sampan.logs.remote.drivers import REMOTE, starts_without_peer
 from sampan.logs.remote.interface import Origin
 from sampan.logs.shipping import Shipper
@@ -45,7 +45,7 @@ class LogShipping:
         except OSError as error:
             if not starts_without_peer(driver, container.record.host_config.log_config.config or {}):
                 await shipper.cancel()
-                raise SystemFailure(_refusal(error.strerror or error)) from error
+                raise SystemFailure(_refusal(reason_of(error))) from error
         self._shippers[container.id] = shipper
 
     def begin(self, container: Container) -> None:

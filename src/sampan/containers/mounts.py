@@ -23,7 +23,7 @@ from sampan.containers.mount_spec import (
 from sampan.containers.propagation import check_propagation
 from sampan.containers.record import MountRecord
 from sampan.containers.views import pin_view
-from sampan.errors import InvalidParameter, NotFound, SampanError, SystemFailure
+from sampan.errors import InvalidParameter, NotFound, SampanError, SystemFailure, reason_of
 from sampan.linux import mount as mnt
 from sampan.linux import path as paths
 
@@ -270,9 +270,7 @@ class Mounting:
                         f" base: {volume}, subpath: {record.subpath}"
                     ) from error
                 path = os.path.join(volume, record.subpath)
-                raise SystemFailure(
-                    f"cannot access path {path}: lstat {path}: {(error.strerror or '').lower()}"
-                ) from error
+                raise SystemFailure(f"cannot access path {path}: lstat {path}: {reason_of(error)}") from error
         finally:
             os.close(root)
         try:
@@ -410,7 +408,7 @@ def _check_source(record: MountRecord, owner: tuple[int, int]) -> None:
     except OSError as error:
         raise SystemFailure(
             f"error while creating mount source path '{record.source}': mkdir {record.source}:"
-            f" {(error.strerror or '').lower()}"
+            f" {reason_of(error)}"
         ) from error
 
 

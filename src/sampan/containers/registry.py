@@ -6,6 +6,8 @@ removed anyway. Its row, and every run state, is written with the cheap kind of 
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -14,8 +16,13 @@ import msgspec
 
 from sampan.containers.container import Container
 from sampan.containers.record import ContainerRecord, RunState
-from sampan.errors import Conflict, InvalidParameter, NotFound
+from sampan.errors import Conflict, InvalidParameter, NotFound, SystemFailure
 from sampan.store import Database, Schema
+
+log = logging.getLogger(__name__)
+
+_AGAIN_SECONDS = 1.0
+"""Between two attempts to store what could not be stored."""
 
 CONTAINERS_SCHEMA = Schema(
     "containers",
@@ -45,6 +52,7 @@ class ContainerRegistry:
         self._database = database
         self._by_id: dict[str, Container] = {}
         self._names: dict[str, str] = {}
+        self._unsaved: dict[str, asyncio.Task[None]] = {}
 
     async def load(self) -> None:
         """Read every container of the database; once, at the engine's start."""
@@ -145,6 +153,26 @@ class ContainerRegistry:
         await self._database.write(
             lambda cx: cx.execute("update container set state = ? where id = ?", row) and None, durable=False
         )
+
+    async def keep_state(self, container: Container) -> None:
+        """The same for what has happened, or must, whatever becomes of the row: where it cannot be written (a full disk), that is
+        tried again until it can."""
+        try:
+            await self.save_state(container)
+        except SystemFailure as error:
+            log.error("%s: its state is not stored yet: %s", container.id, error)
+            if container.id not in self._unsaved:
+                self._unsaved[container.id] = asyncio.create_task(self._save_later(container))
+
+    async def _save_later(self, container: Container) -> None:
+        while self._by_id.get(container.id) is container:
+            await asyncio.sleep(_AGAIN_SECONDS)
+            try:
+                await self.save_state(container)
+            except SystemFailure:
+                continue
+            break
+        del self._unsaved[container.id]
 
     async def remove(self, container: Container, together: Callable[[sqlite3.Connection], None]) -> None:
         """Delete the row; afterwards nobody finds the container. `together` writes in the same transaction."""

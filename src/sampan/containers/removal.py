@@ -63,7 +63,7 @@ class Removal:
         """The removal has failed and was reported so: no later start finishes it."""
         container.state.removing = False
         if self._services.registry.by_id(container.id) is container:
-            await self._services.registry.save_state(container)
+            await self._services.registry.keep_state(container)
 
     async def _make_stop(self, container: Container, *, force: bool) -> None:
         if not force:

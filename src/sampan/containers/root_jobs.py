@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sampan.containers.root_view import become_root_of, open_root
-from sampan.errors import Conflict, Forbidden, InvalidParameter, NotFound, SystemFailure
+from sampan.errors import Conflict, Forbidden, InvalidParameter, NotFound, SystemFailure, reason_of
 from sampan.linux import path as paths
 from sampan.runtime.container import users
 
@@ -96,7 +96,7 @@ def _open(root: int, path: str) -> int:
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise SystemFailure(f"evalSymlinksInScope: too many links in {path}") from None
-        raise Conflict(f"{path}: {(error.strerror or '').lower()}") from None
+        raise Conflict(f"{path}: {reason_of(error)}") from None
 
 
 def _open_itself(root: int, path: str) -> int:

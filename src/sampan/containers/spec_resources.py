@@ -7,7 +7,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from sampan.engineapi.container import Resources, ThrottleDevice, Ulimit
-from sampan.errors import InvalidParameter, SystemFailure
+from sampan.errors import InvalidParameter, SystemFailure, reason_of
 from sampan.oci import defaults
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _numbers(path: str) -> tuple[int, int]:
     try:
         status = os.stat(path)
     except OSError as error:
-        raise SystemFailure(f"stat {path}: {(error.strerror or '').lower()}") from None
+        raise SystemFailure(f"stat {path}: {reason_of(error)}") from None
     if not stat.S_ISBLK(status.st_mode) and not stat.S_ISCHR(status.st_mode):
         raise InvalidParameter(f"{path}: not a device node")
     return os.major(status.st_rdev), os.minor(status.st_rdev)

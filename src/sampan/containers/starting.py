@@ -93,7 +93,7 @@ class Starting:
         state.error = str(failure)
         state.reason = failure.reason
         state.pid = 0
-        await self._services.registry.save_state(container)
+        await self._services.registry.keep_state(container)
 
     async def _launch(self, container: Container, *, by_policy: bool) -> None:
         services, record = self._services, container.record
@@ -175,6 +175,8 @@ class Starting:
         container.shim = None
         try:
             await services.networks.leave(container.id)
+        except SampanError:
+            log.exception("%s: a failed start did not leave its networks", container.id)
         finally:
             await self._mounting.unmount(container)
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sampan.errors import SystemFailure
+from sampan.errors import SystemFailure, reason_of
 from sampan.linux import mount as mnt
 from sampan.linux import path as paths
 from sampan.runtime.container.host import open_mount
@@ -75,8 +75,6 @@ def _part(whole: str, record: MountRecord) -> int:
                 f"path concatenation escapes the base directory, base: {record.source}, subpath: {record.subpath}"
             ) from error
         path = os.path.join(record.source, record.subpath)
-        raise SystemFailure(
-            f"cannot access path {path}: lstat {path}: {(error.strerror or '').lower()}"
-        ) from error
+        raise SystemFailure(f"cannot access path {path}: lstat {path}: {reason_of(error)}") from error
     finally:
         os.close(root)

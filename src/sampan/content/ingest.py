@@ -7,7 +7,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Self
 
-from sampan.errors import InvalidParameter, SystemFailure
+from sampan.errors import InvalidParameter, SystemFailure, reason_of
 from sampan.names.digest import Digest, algorithm_of, hasher_for
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class LocalIngest:
                 at += written
                 rest = rest[written:]
         except OSError as error:
-            raise SystemFailure(f"writing content {self.key}: {error.strerror}") from error
+            raise SystemFailure(f"writing content {self.key}: {reason_of(error)}") from error
         if self._hasher is not None:
             self._hasher.update(data)
 
@@ -147,7 +147,7 @@ class LocalIngest:
         try:
             os.fsync(self._fd)
         except OSError as error:
-            raise SystemFailure(f"writing content {self.key}: {error.strerror}") from error
+            raise SystemFailure(f"writing content {self.key}: {reason_of(error)}") from error
         return actual, size
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sampan.content.ingest import LocalIngest, digest_of_file
 from sampan.content.interface import BlobInfo, IngestInfo, Resource, content_resource
 from sampan.content.leases import LocalLeases
-from sampan.errors import Conflict, DataLoss, InvalidParameter, NotFound, SystemFailure
+from sampan.errors import Conflict, DataLoss, InvalidParameter, NotFound, SystemFailure, reason_of
 from sampan.names.digest import HEX_LENGTH, Digest, algorithm_of, digest_of, encoded_of
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class LocalContentStore:
             try:
                 await asyncio.to_thread(self._rename_into_place, ingest.number, digest)
             except OSError as error:
-                raise SystemFailure(f"storing content {digest}: {error.strerror}") from error
+                raise SystemFailure(f"storing content {digest}: {reason_of(error)}") from error
             await self._database.write(insert)
         return await self.info(digest)
 
@@ -353,7 +353,7 @@ class LocalContentStore:
                 (self._blobs / algorithm).mkdir(0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise SystemFailure(
-                f"cannot make the content store in {self._blobs.parent}: {error.strerror}"
+                f"cannot make the content store in {self._blobs.parent}: {reason_of(error)}"
             ) from error
 
     def _open_ingest(self, number: int) -> int:
@@ -361,7 +361,7 @@ class LocalContentStore:
         try:
             return os.open(self._ingests / str(number), flags, 0o600)
         except OSError as error:
-            raise SystemFailure(f"cannot begin an ingest: {error.strerror}") from error
+            raise SystemFailure(f"cannot begin an ingest: {reason_of(error)}") from error
 
     def _rename_into_place(self, number: int, digest: Digest) -> None:
         target = self._path(digest)

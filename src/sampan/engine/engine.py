@@ -145,6 +145,7 @@ class Engine:
         await self.containers.recover()
         await self.builds.recover()
         await self.images.recover({container.id for container in self.containers.registry})
+        await database.settle()
         if await asyncio.to_thread(self._came_from_idleness):
             return  # nothing ran, and nothing waited to: what its user stopped stays so
         self.containers.start_by_policy()

@@ -10,7 +10,7 @@ from sampan.containers.host import host_features
 from sampan.containers.services import ContainerSettings
 from sampan.engine.config import NATIVE_RUNTIMES, EngineConfig, cdi_directories
 from sampan.engineapi.container import Ulimit
-from sampan.errors import InvalidParameter, SampanError
+from sampan.errors import InvalidParameter, SampanError, reason_of
 from sampan.networks.options import NetworkOptions
 from sampan.oci.remapping import Remapping
 from sampan.registry.proxies import ProxySettings, proxies_of_process
@@ -72,7 +72,7 @@ def _seccomp_profile(name: str) -> str:
         text = Path(name).read_text()
         load_profile(text.encode())
     except OSError as error:
-        raise InvalidParameter(f"opening seccomp profile ({name}) failed: {error.strerror}") from error
+        raise InvalidParameter(f"opening seccomp profile ({name}) failed: {reason_of(error)}") from error
     except (SampanError, UnicodeDecodeError) as error:
         raise InvalidParameter(f"decoding seccomp profile ({name}) failed: {error}") from error
     return text

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from sampan.archive.compression import InputStream
 from sampan.archive.tarread import DIRECTORY, LINK, REGULAR, SYMLINK, Entry, TarReader
 from sampan.content.interface import ContentStore, Ingest, Lease
-from sampan.errors import InvalidParameter, SystemFailure
+from sampan.errors import InvalidParameter, SystemFailure, reason_of
 from sampan.images.bodypipe import pipe_to_thread
 from sampan.images.received import Received, StoredFile
 from sampan.images.unpacking import EXPANSION_FREE, EXPANSION_MAX
@@ -154,7 +154,7 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
         while rest:
             rest = rest[os.write(fd, rest) :]
     except OSError as error:
-        raise SystemFailure(f"cannot store the archive: {error.strerror}") from error
+        raise SystemFailure(f"cannot store the archive: {reason_of(error)}") from error
 
 
 def _checked_name(name: str) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 
 from sampan.linux.libc import checked, libc
 
 FICLONE = 0x40049409
+FALLOC_FL_KEEP_SIZE = 1
 
 
 def syncfs(descriptor: int) -> None:
@@ -24,3 +26,11 @@ def clone_file(target: int, source: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def allocate_beyond_end(descriptor: int, end: int) -> None:
+    """Give a file the blocks of its first `end` bytes, while its size stays what it is (fallocate(2)).
+
+    Raises OSError: ENOSPC, or EOPNOTSUPP where the file system does not have it.
+    """
+    checked(libc.fallocate(descriptor, FALLOC_FL_KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(end)))

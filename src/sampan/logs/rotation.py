@@ -18,6 +18,8 @@ from sampan.linux import process
 
 _MODE = 0o640
 _CHUNK = 256 * 1024
+_FRESH = ".next"
+"""The name of a file until the others have moved on."""
 _PATIENCE = 1.0
 """Seconds that a container waits for a reader which opens the files; a stopped reader must not stop containers."""
 
@@ -31,7 +33,7 @@ class RotatingFile:
         self._max_file = max_file
         self._compress = compress
         self._compressor: int | None = None
-        self._descriptor = self._open(0)
+        self._descriptor = self._open()
         self._size = os.fstat(self._descriptor).st_size
 
     @property
@@ -42,30 +44,38 @@ class RotatingFile:
         return self._max_size - self._size if self._size < self._max_size else self._max_size
 
     def append(self, data: bytes) -> None:
-        """Write whole entries, rotating first when the file is full. Raises OSError (a full disk)."""
+        """Write whole entries, rotating first when the file is full. Raises OSError (a full disk); then none was written."""
         if 0 < self._max_size <= self._size:
             self._rotate_unless_read()
         view = memoryview(data)
-        while view:
-            written = os.write(self._descriptor, view)
-            self._size += written
-            view = view[written:]
+        try:
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+        except OSError:
+            if len(view) < len(data):  # a part of an entry would make the next one unreadable
+                os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - (len(data) - len(view)))
+            raise
+        self._size += len(data)
 
     def reopen(self) -> None:
-        """Open the path anew: someone else has renamed or removed the file."""
+        """Open the path anew: someone else has renamed or removed the file. Raises OSError; then the old one stays open."""
+        self._exchange(self._open())
+
+    def _exchange(self, descriptor: int) -> None:
         os.close(self._descriptor)
-        self._descriptor = self._open(0)
-        self._size = os.fstat(self._descriptor).st_size
+        self._descriptor = descriptor
+        self._size = os.fstat(descriptor).st_size
 
     def close(self) -> None:
         os.close(self._descriptor)
         self._await_compressor()
 
-    def _open(self, flags: int) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | flags, _MODE)
+    def _open(self, flags: int = 0, suffix: str = "") -> int:
+        flags |= os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        return os.open(self._path + suffix, flags, _MODE)
 
     def _rotate_unless_read(self) -> None:
-        """Rotate, or put it off for an append when somebody is opening the files."""
+        """Rotate, or put it off for an append when somebody is opening the files, or there is no room for another."""
         self._await_compressor()
         lock = lock_names(self._path, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if lock is None and self._size < 2 * self._max_size:
@@ -75,27 +85,29 @@ class RotatingFile:
             time.sleep(0.001)
             lock = lock_names(self._path, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
-            self._rotate()
+            fresh = self._open(os.O_TRUNC, _FRESH)
+        except OSError:
+            return
+        else:
+            self._rotate(fresh)
         finally:
             if lock is not None:
                 os.close(lock)
         if self._compress and self._max_file > 1:
             self._compressor = _compress_in_child(f"{self._path}.1")
 
-    def _rotate(self) -> None:
-        if self._max_file < 2:
-            # Not truncated: who reads it keeps it to its end.
-            os.unlink(self._path)
-        else:
+    def _rotate(self, fresh: int) -> None:
+        """`fresh` is the file that follows, by its first name."""
+        if self._max_file > 1:
             # A compression that was broken off has left the plain form of a file.
             for suffix in ("", ".gz"):
                 _unlink(f"{self._path}.{self._max_file - 1}{suffix}")
                 for number in range(self._max_file - 2, 0, -1):
                     _rename(f"{self._path}.{number}{suffix}", f"{self._path}.{number + 1}{suffix}")
-            os.rename(self._path, f"{self._path}.1")
-        os.close(self._descriptor)
-        self._descriptor = self._open(os.O_TRUNC)
-        self._size = 0
+            _rename(self._path, f"{self._path}.1")
+        # The old one is not truncated: who reads it keeps it to its end.
+        os.rename(f"{self._path}{_FRESH}", self._path)
+        self._exchange(fresh)
 
     def _await_compressor(self) -> None:
         if self._compressor is not None:
@@ -148,11 +160,24 @@ _EXTRA = b"SP"
 
 
 def compress(path: str) -> None:
-    """Replace `path` by `path.gz`, which appears complete."""
+    """Replace `path` by `path.gz`, which appears complete. Raises OSError (a full disk); then `path` stays as it is."""
     part = f"{path}.gz.part"
+    try:
+        _write_compressed(path, part)
+    except OSError:
+        _unlink(part)
+        raise
+    lock = lock_names(path, fcntl.LOCK_EX)
+    os.rename(part, f"{path}.gz")
+    os.unlink(path)
+    if lock is not None:
+        os.close(lock)
+
+
+def _write_compressed(path: str, part: str) -> None:
     encoder = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
     checksum = size = 0
-    with open(path, "rb", buffering=0) as source, open(part, "wb", buffering=0) as target:
+    with open(path, "rb", buffering=0) as source, open(part, "wb") as target:
         os.fchmod(target.fileno(), _MODE)
         inode = os.fstat(source.fileno()).st_ino
         target.write(_HEADER.pack(b"\x1f\x8b", 8, 4, 0, 0, 3, 12, _EXTRA, 8, inode))
@@ -161,11 +186,6 @@ def compress(path: str) -> None:
             size += len(chunk)
             target.write(encoder.compress(chunk))
         target.write(encoder.flush() + struct.pack("<II", checksum, size & 0xFFFFFFFF))
-    lock = lock_names(path, fcntl.LOCK_EX)
-    os.rename(part, f"{path}.gz")
-    os.unlink(path)
-    if lock is not None:
-        os.close(lock)
 
 
 def inode_of_original(header: bytes) -> int | None:

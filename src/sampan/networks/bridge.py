@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sampan.errors import InvalidParameter, SystemFailure
+from sampan.errors import InvalidParameter, SystemFailure, reason_of
 from sampan.netlink import addresses, links
 from sampan.netlink.addresses import Interface
 from sampan.netlink.socket import NetlinkError, NetlinkSocket
@@ -121,7 +121,7 @@ def enable_forwarding(ipv6: bool) -> bool:
                 changed = True
         except OSError as error:
             raise SystemFailure(
-                f"cannot enable IP forwarding ({path}): {error.strerror}; set it yourself or start with --ip-forward=false"
+                f"cannot enable IP forwarding ({path}): {reason_of(error)}; set it yourself or start with --ip-forward=false"
             ) from error
     return changed
 

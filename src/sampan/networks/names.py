@@ -17,7 +17,7 @@ from sampan.dns.directory import Directory
 from sampan.dns.hosts import hosts_file
 from sampan.dns.resolvconf import Overrides, ResolvConf, direct, internal, ndots_set
 from sampan.dns.sockets import ResolverSockets, adopt, make, redirection
-from sampan.errors import InvalidParameter, SystemFailure
+from sampan.errors import InvalidParameter, SystemFailure, reason_of
 from sampan.firewall.nftables import Nftables
 from sampan.networks.interface import SandboxRequest
 from sampan.networks.kernel import Kernel
@@ -215,4 +215,4 @@ def _write(path: Path, text: str) -> None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise SystemFailure(f"cannot write {path}: {error.strerror}") from error
+        raise SystemFailure(f"cannot write {path}: {reason_of(error)}") from error

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sampan.engineapi.container import PortBinding
-from sampan.errors import InvalidParameter, SystemFailure
+from sampan.errors import InvalidParameter, SystemFailure, reason_of
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -234,7 +234,7 @@ def _bind(protocol: str, address: Address, number: int) -> socket.socket | None:
             sock.listen(_BACKLOG)
     except OSError as error:
         sock.close()
-        words = os.strerror(error.errno or 0).lower()
+        words = reason_of(error)
         host = _bracketed(address)
         kind = PortTaken if error.errno == errno.EADDRINUSE else SystemFailure
         raise kind(f"failed to bind host port {host}:{number}/{protocol}: {words}") from error

@@ -171,10 +171,13 @@ class NetworkService:
             if sandbox is not None and attachment.live is not None:
                 await self._plug(attachment, attachment.live, state, sandbox)
                 point("connect.plugged")
+            await self._store_settings(container.id)
         except BaseException:
             del attachment.settings[state.name]
+            live = attachment.live
+            if live is not None and state.record.id in live.endpoints:
+                await self._take_back(attachment, live, state, sandbox)
             raise
-        await self._store_settings(container.id)
         return self.endpoints(container.id)[state.name]
 
     async def disconnect(
@@ -387,16 +390,19 @@ class NetworkService:
         taken = [endpoint.interface for endpoint in live.endpoints.values()]
         endpoint = ep.allocate(state, container, attachment.settings[state.name], taken)
         live.endpoints[state.record.id] = state.endpoints[container.id] = endpoint
-        try:
-            plans = self._plans([endpoint], bool(live.reservations))
-            await self._kernel.attach(sandbox, plans, [], [], lambda macs: None)
-            await self._rearrange(attachment, live, sandbox)
-        except BaseException:
-            del live.endpoints[state.record.id]
-            state.endpoints.pop(container.id, None)
-            state.release(endpoint)
-            raise
+        plans = self._plans([endpoint], bool(live.reservations))
+        await self._kernel.attach(sandbox, plans, [], [], lambda macs: None)
+        await self._rearrange(attachment, live, sandbox)
         self._publish("connect", state, container=container.id)
+
+    async def _take_back(
+        self, attachment: Attachment, live: Live, state: NetworkState, sandbox: Sandbox | None
+    ) -> None:
+        """A connection that failed, at whatever step; the first error is what counts."""
+        try:
+            await self._unplug(attachment, live, state, sandbox)
+        except (SampanError, OSError):
+            log.exception("%s: taking back its connection to %s", attachment.container.id, state.name)
 
     async def _unplug(
         self, attachment: Attachment, live: Live, state: NetworkState, sandbox: Sandbox | None
@@ -407,11 +413,13 @@ class NetworkService:
         state.endpoints.pop(container, None)
         self._names.directory.unregister(state.record.id, container)
         self._names.directory.link(state.record.id, container, {})
-        if sandbox is not None:
-            if endpoint.interface:
-                await self._kernel.detach(sandbox, [(endpoint.interface, endpoint.host_name)])
-            await self._rearrange(attachment, live, sandbox)
-        state.release(endpoint)
+        try:
+            if sandbox is not None:
+                if endpoint.interface:
+                    await self._kernel.detach(sandbox, [(endpoint.interface, endpoint.host_name)])
+                await self._rearrange(attachment, live, sandbox)
+        finally:
+            state.release(endpoint)
         self._publish("disconnect", state, container=container)
 
     async def _rearrange(self, attachment: Attachment, live: Live, sandbox: Sandbox) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sampan.errors import InvalidParameter
+from sampan.errors import InvalidParameter, reason_of
 from sampan.networks.validate import SYSCTLS
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ async def apply_sysctls(
             try:
                 path.write_text(value)
             except OSError as error:
-                raise InvalidParameter(f"cannot set {path}: {error.strerror}") from error
+                raise InvalidParameter(f"cannot set {path}: {reason_of(error)}") from error
 
     await visitor.run(sandbox.netns_fd, work)
 

@@ -21,7 +21,7 @@ from sampan.engine.config import (
     RuntimeSpec,
     without_effect,
 )
-from sampan.errors import InvalidParameter
+from sampan.errors import InvalidParameter, reason_of
 from sampan.serve import flags, values
 from sampan.serve.validation import validate
 
@@ -100,7 +100,7 @@ def _read_file(file: Path, must_exist: bool) -> dict[str, Any]:
             raise InvalidParameter(f"open {file}: no such file or directory") from None
         return {}
     except OSError as error:
-        raise InvalidParameter(f"open {file}: {(error.strerror or '').lower()}") from error
+        raise InvalidParameter(f"open {file}: {reason_of(error)}") from error
     if not data.strip():
         return {}
     try:

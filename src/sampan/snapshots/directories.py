@@ -8,7 +8,7 @@ import os
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from sampan.errors import InvalidParameter, NotFound, SystemFailure
+from sampan.errors import InvalidParameter, NotFound, SystemFailure, reason_of
 from sampan.linux.files import syncfs
 from sampan.linux.trees import remove_path
 from sampan.snapshots import records
@@ -60,7 +60,7 @@ class DirectorySnapshotter(ABC):
         try:
             strays = await asyncio.to_thread(snapshotter._recover, known)
         except OSError as error:
-            raise SystemFailure(f"cannot keep snapshots in {root}: {error.strerror}") from error
+            raise SystemFailure(f"cannot keep snapshots in {root}: {reason_of(error)}") from error
         snapshotter._delete_later(strays)
         return snapshotter
 
@@ -232,7 +232,7 @@ class DirectorySnapshotter(ABC):
             if kind == "active" or not parents:
                 self._populate(directory, parents)
         except OSError as error:
-            raise SystemFailure(f"cannot prepare a snapshot in {directory}: {error.strerror}") from error
+            raise SystemFailure(f"cannot prepare a snapshot in {directory}: {reason_of(error)}") from error
 
     async def _with_parents(self, key: str) -> tuple[Record, list[Record]]:
         def read(cx: sqlite3.Connection) -> tuple[Record, list[Record]]:
@@ -252,7 +252,7 @@ class DirectorySnapshotter(ABC):
             finally:
                 os.close(fd)
         except OSError as error:
-            raise SystemFailure(f"cannot commit snapshot {record.name}: {error.strerror}") from error
+            raise SystemFailure(f"cannot commit snapshot {record.name}: {reason_of(error)}") from error
         return usage
 
     def _recover(self, known: set[str]) -> list[Path]:
@@ -271,7 +271,9 @@ class DirectorySnapshotter(ABC):
                 os.rename(self.root / str(id), target)
             except OSError as error:
                 if error.errno != errno.ENOENT:
-                    raise SystemFailure(f"cannot remove snapshot directory {id}: {error.strerror}") from error
+                    raise SystemFailure(
+                        f"cannot remove snapshot directory {id}: {reason_of(error)}"
+                    ) from error
             else:
                 discarded.append(target)
         return discarded

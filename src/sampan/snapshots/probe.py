@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from sampan.errors import InvalidParameter, SystemFailure
+from sampan.errors import InvalidParameter, SystemFailure, no_room, reason_of
 from sampan.linux import mount
 from sampan.snapshots.copy import CopySnapshotter
 from sampan.snapshots.overlay import FEATURES, OverlaySnapshotter
@@ -39,6 +39,11 @@ async def start_snapshotter(
     if name == "auto" and (directory / "native").is_dir() and not (directory / "overlayfs").is_dir():
         name = "native"
     reason = "" if name == "native" else await asyncio.to_thread(overlay_obstacle, directory)
+    if reason == NO_ROOM:
+        # Nothing is known then, and another snapshotter would find none of the layers.
+        if not (directory / "overlayfs").is_dir():
+            raise SystemFailure(f"cannot try overlayfs in {directory}: {reason}")
+        reason = ""
     if name == "overlayfs" and reason:
         raise SystemFailure(f"overlayfs does not work in {directory}: {reason}")
     if name == "native" or reason:
@@ -46,16 +51,19 @@ async def start_snapshotter(
     return await OverlaySnapshotter.start(database, directory / "overlayfs")
 
 
+NO_ROOM = "no space left on device"
+
+
 def overlay_obstacle(directory: Path) -> str:
-    """Why overlay can't be used in `directory`; empty when it can. Takes a millisecond or two."""
+    """Why overlay can't be used in `directory`; empty when it can, `NO_ROOM` on a full disk. Takes a millisecond or two."""
     try:
         scratch = Path(tempfile.mkdtemp(prefix="probe-", dir=directory))
     except OSError as error:
-        return f"cannot write there: {error.strerror}"
+        return NO_ROOM if no_room(error) else f"cannot write there: {reason_of(error)}"
     try:
         return _try_overlay(scratch)
     except OSError as error:
-        return error.strerror or str(error)
+        return NO_ROOM if no_room(error) else reason_of(error)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

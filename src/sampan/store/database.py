@@ -11,11 +11,15 @@ only its own function and reaches only its own caller. A write has been committe
 **Durability.** `durable=True` commits with synchronous=FULL: on return the row survives power loss (2-3 ms). `durable=False`
 commits with synchronous=NORMAL: it survives any death of the engine, and after a power loss the database is consistent but may
 lack the last moments (0.03 ms). A batch is durable when one of its writes asks for it.
+
+**A full disk.** The file and its log have room of their own (`reserve`), so that what frees space can be written.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import queue
 import sqlite3
 import threading
@@ -23,7 +27,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sampan.errors import SystemFailure
+from sampan.errors import SystemFailure, reason_of
+from sampan.store.reserve import Reserve
 from sampan.store.schema import Schema, migrate
 
 T = TypeVar("T")
@@ -66,7 +71,8 @@ class _Job:
 class Database:
     """See the module. Make one with `Database.open`; `close` waits for what is queued."""
 
-    def __init__(self, writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
+    def __init__(self, writer: sqlite3.Connection, reader: sqlite3.Connection, reserve: Reserve) -> None:
+        self._reserve = reserve
         self._writes: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._reads: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._threads = [
@@ -87,15 +93,18 @@ class Database:
 
     @classmethod
     def _open(cls, path: Path, schemas: list[Schema]) -> Database:
+        reserve = Reserve(path)
         try:
+            reserve.take_over()
             writer = _connect(path)
             writer.execute("pragma journal_mode = wal")
             migrate(writer, schemas)
             reader = _connect(path)
             reader.execute("pragma query_only = on")
-        except sqlite3.Error as error:
-            raise SystemFailure(f"cannot open the database {path}: {error}") from error
-        return cls(writer, reader)
+            reserve.begin()
+        except (sqlite3.Error, OSError) as error:
+            raise SystemFailure(f"cannot open the database {path}: {_words(error)}") from error
+        return cls(writer, reader, reserve)
 
     async def write(self, function: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
         """Run `function` in the writer's transaction and return its result once it is committed.
@@ -111,6 +120,10 @@ class Database:
         result: T = await self._submit(self._reads, _Job(function, durable=False))
         return result
 
+    async def settle(self) -> None:
+        """The engine's start is over: take back the room on the disk that was kept for it."""
+        await asyncio.to_thread(self._reserve.settle)
+
     async def close(self) -> None:
         """Finish what is queued and close the file. Idempotent."""
         if self._closed:
@@ -120,6 +133,7 @@ class Database:
         self._reads.put(None)
         for thread in self._threads:
             await asyncio.to_thread(thread.join)
+        await asyncio.to_thread(self._reserve.end)
 
     def _submit(self, jobs: queue.SimpleQueue[_Job | None], job: _Job) -> asyncio.Future[Any]:
         if self._closed:
@@ -137,6 +151,7 @@ class Database:
                     connection.execute(f"pragma synchronous = {'full' if durable else 'normal'}")
                     durable_now = durable
                 _commit_batch(connection, batch)
+                self._reserve.committed()
             if last:
                 connection.close()
                 return
@@ -150,7 +165,7 @@ class Database:
                 finally:
                     connection.execute("rollback")
             except sqlite3.Error as error:
-                job.fail(SystemFailure(f"cannot read the database: {error}"))
+                job.fail(SystemFailure(f"cannot read the database: {_words(error)}"))
             except Exception as error:
                 job.fail(error)
         connection.close()
@@ -160,7 +175,20 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
     connection.execute("pragma foreign_keys = on")
     connection.execute("pragma busy_timeout = 5000")
+    connection.execute(
+        "pragma temp_store = memory"
+    )  # what a savepoint undoes goes to no other disk, which may be full
     return connection
+
+
+_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+"""SQLite's words for the second are "disk I/O error": the index of its log has no room."""
+
+
+def _words(error: Exception) -> str:
+    if getattr(error, "sqlite_errorcode", None) in _FULL:
+        return os.strerror(errno.ENOSPC).lower()
+    return reason_of(error) if isinstance(error, OSError) else str(error)
 
 
 def _take_batch(jobs: queue.SimpleQueue[_Job | None]) -> tuple[list[_Job], bool]:
@@ -199,7 +227,7 @@ def _commit_batch(connection: sqlite3.Connection, batch: list[_Job]) -> None:
         if connection.in_transaction:
             connection.execute("rollback")
         if len(batch) == 1:
-            batch[0].fail(SystemFailure(f"cannot write the database: {error}"))
+            batch[0].fail(SystemFailure(f"cannot write the database: {_words(error)}"))
             return
         for job in batch:  # one function's fault must not fail its neighbours: each again, alone
             if not job.future.done():

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Mapping
 from urllib.parse import urlsplit, urlunsplit
 
-from sampan.errors import InvalidParameter, SystemFailure
+from sampan.errors import InvalidParameter, SystemFailure, reason_of
 from sampan.linux import mount as mnt
 from sampan.names.units import parse_memory
 
@@ -111,7 +111,7 @@ def mount_data(options: Mapping[str, str], target: str) -> None:
     except OSError as error:
         shown = f"mount {device}:{target}" + (f", flags: {flags:#x}" if flags else "")
         shown += f", data: {data}" if data else ""
-        reason = f"failed to mount local volume: {shown}: {os.strerror(error.errno or 0).lower()}"
+        reason = f"failed to mount local volume: {shown}: {reason_of(error)}"
         message = f"error while mounting volume '{target}': {reason}"
         raise SystemFailure(_without_password(message, text)) from None
 
@@ -122,7 +122,7 @@ def unmount_data(target: str) -> None:
         mnt.umount(target)
     except OSError as error:
         if os.path.ismount(target):
-            raise SystemFailure(f"unmount {target}: {os.strerror(error.errno or 0).lower()}") from error
+            raise SystemFailure(f"unmount {target}: {reason_of(error)}") from error
 
 
 def _mount(device: str, target: str, kind: str, flags: int, data: str) -> None:

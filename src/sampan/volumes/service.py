@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from sampan.engineapi.filters import Filters
 from sampan.engineapi.volume import UsageData, Volume, VolumesPruned
-from sampan.errors import Conflict, InvalidParameter, NotFound, SampanError, SystemFailure
+from sampan.errors import Conflict, InvalidParameter, NotFound, SampanError, SystemFailure, reason_of
 from sampan.events import EventBus
 from sampan.faults import point
 from sampan.names.names import check_volume_name, new_id
@@ -416,7 +416,7 @@ def _make_directories(directory: Path, owner: tuple[int, int]) -> None:
         os.chown(data, *owner)
         directory.chmod(0o701)
     except OSError as error:
-        raise SystemFailure(f"error while creating volume path '{directory}': {error.strerror}") from error
+        raise SystemFailure(f"error while creating volume path '{directory}': {reason_of(error)}") from error
 
 
 def _move_to_trash(root: Path, name: str) -> None:
@@ -425,7 +425,7 @@ def _move_to_trash(root: Path, name: str) -> None:
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise SystemFailure(f"error removing volume path '{root / name}': {error.strerror}") from error
+        raise SystemFailure(f"error removing volume path '{root / name}': {reason_of(error)}") from error
 
 
 def _list_trash(root: Path) -> list[str]:
@@ -458,7 +458,7 @@ def _prepare(directory: Path, owner: tuple[int, int], mounting: Mapping[str, str
     try:
         finish_copy(data)
     except OSError as error:
-        raise SystemFailure(f"finishing the first copy into {data}: {error.strerror}") from error
+        raise SystemFailure(f"finishing the first copy into {data}: {reason_of(error)}") from error
 
 
 def _mount_unless_mounted(options: Mapping[str, str], data: str) -> None:

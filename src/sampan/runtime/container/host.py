@@ -164,14 +164,26 @@ def open_mount(entry: Mount) -> int:
                 )
             return descriptor
         if entry.get("uidMappings"):
-            return idmapped.open_overlay(options, entry["uidMappings"], entry["gidMappings"])
+            return _writable(
+                idmapped.open_overlay(options, entry["uidMappings"], entry["gidMappings"]), options
+            )
         try:
-            return _new_filesystem(entry.get("type", ""), source, options)
+            return _writable(_new_filesystem(entry.get("type", ""), source, options), options)
         except OSError as error:
             # Linux before 6.7 has no "lowerdir+", and no string of fsconfig's holds many layers.
             if error.errno not in (errno.EINVAL, errno.ENAMETOOLONG):
                 raise
-    return _mounted_elsewhere(entry.get("type", ""), source, options)
+        return _writable(_mounted_elsewhere(entry.get("type", ""), source, options), options)
+
+
+def _writable(descriptor: int, options: MountOptions) -> int:
+    """The mount, unless overlay has made it read-only: it does when there is no room for its work directory, and stays so."""
+    upper = next((option[9:] for option in options.data if option.startswith("upperdir=")), "")
+    if not upper or options.read_only or not os.fstatvfs(descriptor).f_flag & os.ST_RDONLY:
+        return descriptor
+    os.close(descriptor)
+    number = errno.EROFS if os.statvfs(upper).f_flag & os.ST_RDONLY else errno.ENOSPC
+    raise OSError(number, os.strerror(number), upper)
 
 
 def _new_filesystem(fstype: str, source: str, options: MountOptions) -> int:

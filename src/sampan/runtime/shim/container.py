@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from sampan.errors import reason_of
 from sampan.linux import process, sockets
 from sampan.logs.writer import open_writer
 from sampan.runtime.interface import ExitStatus, LaunchError
@@ -45,6 +46,7 @@ class Container:
         self._streams = Streams(head["stdio"])
         self.give_streams(self._streams)
         try:
+            record.reserve(self.bundle)
             self._log = _open_log(head["log"])
         except BaseException:
             self._streams.close()
@@ -89,6 +91,7 @@ class Container:
             # Already now: what the program has made when we are killed is found by its cgroup.
             unfinished = {"cgroup": runtime.cgroup.path, "boot_id": process.boot_id()}
             record.write(self.bundle, record.STATE, unfinished)
+            record.reserve(self.bundle)
             console = runtime.create(self._streams.theirs)
         except BaseException:
             self._streams.close()
@@ -216,4 +219,5 @@ def _open_log(log: LogConfig) -> LogWriter | None:
             attrs=log.get("attrs"),
         )
     except OSError as error:
-        raise LaunchError(f"failed to initialize logging driver: {error}", "other") from error
+        reason = f"open {error.filename}: {reason_of(error)}"
+        raise LaunchError(f"failed to initialize logging driver: {reason}", "other") from error

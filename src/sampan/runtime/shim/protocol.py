@@ -162,6 +162,8 @@ class Listener:
         before = os.umask(0o177)
         try:
             self._socket.bind(f"/proc/self/fd/{directory}/{SOCKET_NAME}")
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, f"{bundle}/{SOCKET_NAME}") from None
         finally:
             os.umask(before)
             os.close(directory)

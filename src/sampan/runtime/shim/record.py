@@ -12,21 +12,32 @@ from typing import Any
 
 STATE = "state.json"
 EXIT = "exit.json"
+_ROOM = 1024
+"""Bytes, more than any record has."""
 
 
 def write(bundle: str, name: str, record: dict[str, Any]) -> None:
     """Replace the record atomically: a reader sees the old one, the new one, never half of one.
 
-    Not synchronously: after a power loss there is no such process any more, and a bundle lies on a tmpfs anyway.
+    Not synchronously: after a power loss there is no such process any more, and a bundle lies on a tmpfs anyway. Raises OSError.
     """
-    path = f"{bundle}/{name}"
-    part = f"{path}.part"
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    _write_part(bundle, name, json.dumps(record).encode())
+    os.rename(f"{bundle}/{name}.part", f"{bundle}/{name}")
+
+
+def reserve(bundle: str) -> None:
+    """Have room for both records to come, however full the file system is by then. Raises OSError."""
+    for name in (STATE, EXIT):
+        _write_part(bundle, name, b"")
+
+
+def _write_part(bundle: str, name: str, data: bytes) -> None:
+    descriptor = os.open(f"{bundle}/{name}.part", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        os.write(descriptor, json.dumps(record).encode())
+        # Written over what was reserved: JSON does not mind the spaces.
+        os.write(descriptor, data.ljust(_ROOM))
     finally:
         os.close(descriptor)
-    os.rename(part, path)
 
 
 def read(bundle: str, name: str) -> dict[str, Any] | None:

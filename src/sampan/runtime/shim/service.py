@@ -8,6 +8,7 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from sampan.cgroups import CgroupError
+from sampan.errors import reason_of
 from sampan.linux import pages, process
 from sampan.runtime.interface import LaunchError
 from sampan.runtime.shim import parking
@@ -143,17 +144,20 @@ class Service:
         self._making = []
 
     def _request(self, connection: Connection, request: Request) -> None:
-        call = self._calls.get(request.message.get("call", ""))
+        message = request.message
+        call = self._calls.get(message.get("call", ""))
         try:
             if call is None:
-                raise Refused("unknown-call", f"unknown call {request.message.get('call')!r}")
-            call(request, request.message)
+                raise Refused("unknown-call", f"unknown call {message.get('call')!r}")
+            call(request, message)
         except Refused as error:
             request.refuse(error.kind, str(error))
         except LaunchError as error:
             request.refuse(f"launch:{error.kind}", str(error))
-        except (CgroupError, OSError) as error:
+        except CgroupError as error:
             request.refuse("failed", str(error))
+        except OSError as error:
+            request.refuse("failed", f"{error.filename or message['call']}: {reason_of(error)}")
         except Exception as error:
             traceback.print_exc()
             request.refuse("failed", f"{type(error).__name__}: {error}")
