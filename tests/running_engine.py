@@ -42,6 +42,8 @@ class RunningEngine:
         self.host = f"unix://{self.socket}"
         self.bridge = f"sp{name}"
         self.bip = f"10.{200 + number % 40}.{number // 40 % 256}.1/24"
+        self.python = sys.executable
+        """The interpreter that runs it; another one's may have another version of the package."""
         self._flags = list(flags)
         self._prefix = list(prefix)
         self._process: subprocess.Popen[bytes] | None = None
@@ -63,7 +65,7 @@ class RunningEngine:
         arguments = [
             *self._prefix,
             *(
-                sys.executable,
+                self.python,
                 "-m",
                 "sampan.serve",
                 "--data-root",

@@ -161,7 +161,9 @@ def _error(error: dict[str, str]) -> Exception:
     if kind in ("wrong-state", "not-running", "no-exec", "no-terminal", "no-sandbox"):
         return Conflict(message)
     if kind == "unknown-call":
-        return NotSupported(f"the container's shim is older than the engine: {message}")
+        return NotSupported(
+            f"the container was started by an older Sampan, and can do this after a restart: {message}"
+        )
     return SystemFailure(message)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import traceback
 from typing import Any
 
@@ -25,6 +26,7 @@ def main(args: dict[str, Any], descriptors: list[int]) -> int:
     """
     os.setsid()
     process.set_name("sampan-shim")
+    sys.meta_path.insert(0, _NoNewerSelf)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     # The machine's shutdown and careless killers mean the containers, which their engine will stop in order.
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -37,6 +39,15 @@ def main(args: dict[str, Any], descriptors: list[int]) -> int:
         service.park(args["park"])
     loop.run()
     return 0
+
+
+class _NoNewerSelf:
+    """Finds nothing of Sampan's, with an error: the files may be those of another version by now, and what a shim needs it has."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        if name.partition(".")[0] == "sampan":
+            raise ImportError(f"{name} was not there when this shim began, and is not imported later")
 
 
 def prepare() -> None:
