@@ -20,6 +20,7 @@ from sampan.api import images as image_routes
 from sampan.api import registries as registry_routes
 from sampan.api.router import Router
 from sampan.api.server import ApiServer
+from sampan.buildkit.door import BuildkitDoors
 from sampan.content.gc import Collector
 from sampan.content.local import LocalContentStore
 from sampan.content.schema import CONTENT_SCHEMA
@@ -104,7 +105,8 @@ class ImageEngine:
         )
         self.images.register_container_uses(self._uses)
         await self.images.recover(set())
-        self.api = ApiServer(SimpleNamespace(images=self.images), _routes())  # type: ignore[arg-type]
+        engine = SimpleNamespace(images=self.images)
+        self.api = ApiServer(engine, _routes(), BuildkitDoors(engine))  # type: ignore[arg-type]
         self._server = await self._loop.create_unix_server(self.api.protocol, str(self.socket))
 
     async def _close(self) -> None:

@@ -13,7 +13,7 @@ import msgspec
 from aiohttp import web
 
 from sampan.api.errors import message_of, status_of
-from sampan.api.frontdoor import Hijacked, HijackedStream, door_of
+from sampan.api.frontdoor import BuilderDoors, Hijacked, HijackedStream, Http2Door, door_of
 from sampan.api.query import Query
 from sampan.api.responses import standard_headers
 from sampan.engineapi.decode import decode
@@ -39,12 +39,18 @@ class Call:
     """One request: where it goes, what it asks, and the ways to answer at length."""
 
     def __init__(
-        self, engine: Engine, request: web.BaseRequest, version: tuple[int, int], fields: Mapping[str, str]
+        self,
+        engine: Engine,
+        request: web.BaseRequest,
+        version: tuple[int, int],
+        fields: Mapping[str, str],
+        builder: BuilderDoors,
     ) -> None:
         self.engine = engine
         self.request = request
         self.version = version
         self.fields = fields
+        self.builder = builder
         self.query = Query(request.rel_url.raw_query_string)
 
     async def body(self, shape: type[T], *, required: bool = False) -> T:
@@ -140,6 +146,12 @@ class Call:
             start = f"200 OK\r\nContent-Type: {RAW_STREAM}"
         await stream.write(f"HTTP/1.1 {start}\r\n\r\n".encode())
         yield stream
+
+    async def upgrade(self, protocol: str, take: Http2Door) -> web.StreamResponse:
+        """Turn the connection over to another protocol; the handler returns what this returns, when it is lost."""
+        head = f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n"
+        await door_of(self.request).hand_over(head.encode(), take)
+        return self.hijacked()
 
     async def refuse_hijack(self, error: Exception) -> web.StreamResponse:
         """An error instead of the stream, as dockerd writes it: plain text, and the end of the connection."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from aiohttp import web
@@ -30,6 +30,26 @@ class Http2Door(Protocol):
     def __call__(self, transport: asyncio.Transport, received: bytes) -> asyncio.Protocol: ...
 
 
+class BuilderDoors(Http2Door, Protocol):
+    """The builder's doors: gRPC in which it serves (the call itself), and in which it asks (`session`)."""
+
+    def session(self, headers: Mapping[str, Sequence[str]]) -> Http2Door:
+        """For a connection on which the client serves; the headers say what (names in lower case).
+
+        Raises `SampanError` for a session that cannot be.
+        """
+        ...
+
+    @property
+    def open_connections(self) -> int:
+        """Clients that are connected."""
+        ...
+
+    async def close(self) -> None:
+        """End every connection."""
+        ...
+
+
 class FrontDoor(asyncio.Protocol):
     """One connection. See the module."""
 
@@ -41,6 +61,7 @@ class FrontDoor(asyncio.Protocol):
         self._first = b""
         self._held: bytes | None = None
         self._hijacked: HijackedStream | None = None
+        self._successor: asyncio.Protocol | None = None
         self._on_lost: set[Callable[[], object]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -48,7 +69,9 @@ class FrontDoor(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        if self._hijacked is not None:
+        if self._successor is not None:
+            self._successor.data_received(data)
+        elif self._hijacked is not None:
             self._hijacked.feed(data)
         elif self._held is not None:
             self._held += data
@@ -108,24 +131,32 @@ class FrontDoor(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """True keeps the transport open: a client that has no more input still wants the output."""
+        if self._successor is not None:
+            return bool(self._successor.eof_received())
         if self._hijacked is not None:
             self._hijacked.feed_eof()
             return True
         return False
 
     def pause_writing(self) -> None:
-        if self._hijacked is not None:
+        if self._successor is not None:
+            self._successor.pause_writing()
+        elif self._hijacked is not None:
             self._hijacked.pause_writing()
         elif self._handler is not None:
             self._handler.pause_writing()
 
     def resume_writing(self) -> None:
-        if self._hijacked is not None:
+        if self._successor is not None:
+            self._successor.resume_writing()
+        elif self._hijacked is not None:
             self._hijacked.resume_writing()
         elif self._handler is not None:
             self._handler.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._successor is not None:
+            self._successor.connection_lost(exc)
         if self._hijacked is not None:
             self._hijacked.connection_lost()
         if self._handler is not None:
@@ -146,6 +177,16 @@ class FrontDoor(asyncio.Protocol):
         if held:
             self._hijacked.feed(held)
         return self._hijacked
+
+    async def hand_over(self, head: bytes, take: Http2Door) -> None:
+        """Answer with `head`, and give the connection to another protocol for the rest of its life; returns when it is lost."""
+        assert self._transport is not None and self._handler is not None
+        lost = asyncio.Event()
+        self.watch_loss(lost.set)
+        held, self._held = self._held, None
+        self._transport.write(head)
+        self._successor = take(self._transport, held or b"")
+        await lost.wait()
 
 
 class HijackedStream:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sampan.api import (
     archive,
     build,
+    buildkit,
     commit,
     containers,
     exec,
@@ -30,6 +31,7 @@ def all_routes() -> Router:
         registries,
         images,
         build,
+        buildkit,
         commit,
         networks,
         volumes,

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from sampan.api.call import Call
 from sampan.api.errors import error_response
-from sampan.api.frontdoor import FrontDoor, Http2Door, door_of
+from sampan.api.frontdoor import BuilderDoors, FrontDoor, door_of
 from sampan.api.http import HttpServer
 from sampan.api.responses import standard_headers
 from sampan.api.router import Router, split_version
@@ -30,25 +30,26 @@ log = logging.getLogger(__name__)
 class ApiServer:
     """The HTTP face of one engine. Listeners call `protocol` for each connection."""
 
-    def __init__(self, engine: Engine, router: Router, http2: Http2Door | None = None) -> None:
+    def __init__(self, engine: Engine, router: Router, builder: BuilderDoors) -> None:
         self._engine = engine
         self._router = router
-        self._http2 = http2
+        self._builder = builder
         self._http = HttpServer(self.handle)
         self._connections = 0
         self.idle_changed = asyncio.Event()
 
     def protocol(self) -> asyncio.Protocol:
         """A new connection's protocol, for `loop.create_server`."""
-        return FrontDoor(self._http, self._http2)
+        return FrontDoor(self._http, self._builder)
 
     @property
     def open_connections(self) -> int:
         """Connections that clients hold now; an engine started on demand stays while there is one."""
-        return len(self._http.connections)
+        return len(self._http.connections) + self._builder.open_connections
 
     async def close(self, timeout: float = 3.0) -> None:
         """Let running requests finish for `timeout` seconds, then drop what is left."""
+        await self._builder.close()
         await self._http.shutdown(timeout)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -75,7 +76,9 @@ class ApiServer:
             if request.method == "OPTIONS" and self._router.has_path(path):
                 return web.Response(status=200)
             raise NotFound("page not found")
-        return await found.handler(Call(self._engine, request, version or API_VERSION, found.fields))
+        return await found.handler(
+            Call(self._engine, request, version or API_VERSION, found.fields, self._builder)
+        )
 
 
 def _check_version(version: tuple[int, int]) -> None:

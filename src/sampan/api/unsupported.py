@@ -65,8 +65,6 @@ for _method, _path, _subject in [
     ("POST", "/swarm/init", "Swarm"),
     ("POST", "/swarm/join", "Swarm"),
     ("POST", "/build/cancel", "BuildKit's builder"),
-    ("POST", "/session", "BuildKit's session"),
-    ("POST", "/grpc", "BuildKit's gRPC"),
     ("POST", "/plugins/pull", "Plugin support"),
     ("POST", "/plugins/create", "Plugin support"),
 ]:

@@ -21,6 +21,7 @@ import msgspec
 
 from sampan.api.routes import all_routes
 from sampan.api.server import ApiServer
+from sampan.buildkit.door import BuildkitDoors
 from sampan.engine.config import EngineConfig
 from sampan.engine.engine import Engine
 from sampan.engine.userns import data_root, remapping
@@ -96,6 +97,16 @@ def _run(loaded: configuration.Loaded, given: dict[str, Any]) -> int:
     return 0
 
 
+async def _open_builders_own(own: Listeners, config: EngineConfig, builder: BuildkitDoors) -> None:
+    """BuildKit's own socket, for `buildctl` and whatever else knows no Docker. Every other socket of the engine takes such
+    clients too, so an engine that cannot have it goes on without."""
+    path = config.exec_path / "buildkit.sock"
+    try:
+        await own.open([f"unix://{path}"], config, builder.listener)
+    except SampanError as error:
+        log.warning("no socket for BuildKit's clients alone: %s", error)
+
+
 def _choose_proxies(config: EngineConfig) -> None:
     """The configured proxies win over those of the environment, for every request that this process makes."""
     for name, value in (
@@ -132,13 +143,15 @@ class Program:
         config = self._config
         lock = await self._take_lock()
         pidfile = PidFile(Path(config.pidfile)) if config.pidfile else None
-        listeners = Listeners()
+        listeners, own = Listeners(), Listeners()
         self._handle_signals()
         try:
             engine = self._engine = await Engine.start(config)
             try:
-                api = ApiServer(engine, all_routes())
+                builder = BuildkitDoors(engine)
+                api = ApiServer(engine, all_routes(), builder)
                 await listeners.open(config.hosts or [default_host(config)], config, api.protocol)
+                await _open_builders_own(own, config, builder)
                 self._say_ready(listeners)
                 watch = (
                     asyncio.create_task(self._leave_when_idle(engine, api))
@@ -150,12 +163,14 @@ class Program:
                     watch.cancel()
                 notify_supervisor("STOPPING=1")
                 await listeners.close()
+                await own.close()
                 await engine.stop_containers()
                 await api.close()
             finally:
                 await engine.close()
         finally:
             await listeners.close()
+            await own.close()
             if pidfile is not None:
                 pidfile.remove()
             lock.release()

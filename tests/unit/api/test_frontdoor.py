@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 from aiohttp import web
 
+from sampan.api import buildkit
 from sampan.api.call import MULTIPLEXED_STREAM, Call
 from sampan.api.frontdoor import HTTP2_PREFACE
 from sampan.api.responses import json as json_response
@@ -22,6 +23,7 @@ from sampan.errors import Conflict, NotModified
 
 Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 router = Router()
+router.merge(buildkit.router)
 seen: dict[str, Any] = {}
 
 
@@ -86,9 +88,27 @@ class Grpc(asyncio.Protocol):
         self.transport.write(data)
 
 
+class Doors:
+    """Stands for the builder's doors."""
+
+    open_connections = 0
+
+    def __init__(self) -> None:
+        self.headers: dict[str, list[str]] = {}
+
+    def __call__(self, transport: asyncio.Transport, received: bytes) -> asyncio.Protocol:
+        return Grpc(transport, received)
+
+    def session(self, headers: Any) -> Any:
+        self.headers = headers
+        return Grpc
+
+    async def close(self) -> None: ...
+
+
 @contextlib.asynccontextmanager
 async def server(tmp_path: Path) -> AsyncIterator[Callable[[], Awaitable[Client]]]:
-    api = ApiServer(cast(Any, SimpleNamespace()), router, Grpc)
+    api = ApiServer(cast(Any, SimpleNamespace()), router, Doors())
     path = str(tmp_path / "s")
     listening = await asyncio.get_running_loop().create_unix_server(api.protocol, path)
     try:
@@ -272,5 +292,33 @@ def test_a_request_that_starts_like_the_preface_is_http1(tmp_path: Path) -> None
             await asyncio.sleep(0.02)
             writer.write(UPGRADE[1:] + b"x")
             assert (await head(reader))[0] == 101
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("path", ["/grpc", "/session", "/v1.47/grpc"])
+def test_a_request_becomes_a_grpc_connection_with_every_byte_behind_it(tmp_path: Path, path: str) -> None:
+    async def run() -> None:
+        async with server(tmp_path) as connect:
+            reader, writer = await connect()
+            writer.write(
+                f"POST {path} HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\nabc".encode()
+            )
+            status, fields = await head(reader)
+            assert (status, fields["connection"], fields["upgrade"]) == (101, "Upgrade", "h2c")
+            assert await reader.readexactly(6) == b"h2:abc"
+            writer.write(b"and on")
+            assert await reader.readexactly(6) == b"and on"
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("upgrade", ["", "Connection: Upgrade\r\nUpgrade: tcp\r\n"])
+def test_a_grpc_request_without_its_upgrade_is_refused(tmp_path: Path, upgrade: str) -> None:
+    async def run() -> None:
+        async with server(tmp_path) as connect:
+            reader, writer = await connect()
+            writer.write(f"POST /grpc HTTP/1.1\r\nHost: d\r\n{upgrade}\r\n".encode())
+            assert (await head(reader))[0] == 400
 
     asyncio.run(run())

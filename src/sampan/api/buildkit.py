@@ -1,0 +1,38 @@
+"""BuildKit's older doors: a request that becomes a gRPC connection. The newer one is HTTP/2 from the first byte (`frontdoor`)."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from sampan.api.call import Call
+from sampan.api.router import Router
+from sampan.errors import InvalidParameter
+
+router = Router()
+
+_PROTOCOL = "h2c"
+
+
+@router.post("/grpc", since=(1, 39))
+async def grpc(call: Call) -> web.StreamResponse:
+    """The client calls the builder."""
+    _check_upgrade(call)
+    return await call.upgrade(_PROTOCOL, call.builder)
+
+
+@router.post("/session", since=(1, 31))
+async def session(call: Call) -> web.StreamResponse:
+    """The builder calls the client, for files, secrets, credentials."""
+    _check_upgrade(call)
+    headers: dict[str, list[str]] = {}
+    for name, value in call.request.headers.items():
+        headers.setdefault(name.lower(), []).append(value)
+    return await call.upgrade(_PROTOCOL, call.builder.session(headers))
+
+
+def _check_upgrade(call: Call) -> None:
+    protocol = call.request.headers.get("Upgrade", "")
+    if not protocol:
+        raise InvalidParameter("no upgrade proto in request")
+    if protocol != _PROTOCOL:
+        raise InvalidParameter(f"protocol {protocol} not supported")

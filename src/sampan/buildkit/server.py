@@ -1,0 +1,58 @@
+"""The builder's services together, and the connections and sessions that reach them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from sampan.buildkit.control import Control
+from sampan.buildkit.protos import control_pb2, trace_pb2
+from sampan.buildkit.session import ClientSession
+from sampan.buildkit.small import Health, Traces
+from sampan.buildkit.waiting import SessionDirectory
+from sampan.grpc import health_pb2
+from sampan.grpc.server import GrpcServer, Service
+
+if TYPE_CHECKING:
+    from sampan.api.frontdoor import Http2Door
+    from sampan.engine.engine import Engine
+
+
+class BuilderServer:
+    """Made at the first connection."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.sessions = SessionDirectory()
+        self._grpc = GrpcServer(
+            [
+                Service(control_pb2.DESCRIPTOR.services_by_name["Control"], Control(engine, self.sessions)),
+                Service(health_pb2.DESCRIPTOR.services_by_name["Health"], Health()),
+                Service(trace_pb2.DESCRIPTOR.services_by_name["TraceService"], Traces()),
+            ]
+        )
+
+    @property
+    def open_connections(self) -> int:
+        """Clients that are connected; those of sessions by HTTP are counted where they came in."""
+        return self._grpc.open_connections
+
+    def accept(self, transport: asyncio.Transport, received: bytes) -> asyncio.Protocol:
+        """Serve a connection."""
+        return self._grpc.accept(transport, received)
+
+    def session(self, headers: Mapping[str, Sequence[str]]) -> Http2Door:
+        """What takes a session's connection. Raises `InvalidParameter`, `Conflict`."""
+        announced = self.sessions.announced(headers)
+
+        def take(transport: asyncio.Transport, received: bytes) -> asyncio.Protocol:
+            session = ClientSession(announced, transport, received)
+            self.sessions.add_while_open(session)
+            return session.protocol
+
+        return take
+
+    async def close(self) -> None:
+        """End every connection and session."""
+        self.sessions.close()
+        await self._grpc.close()
