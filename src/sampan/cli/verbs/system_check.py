@@ -59,6 +59,7 @@ def _verdicts() -> Iterator[Verdict]:
     yield from _namespaces()
     yield _cgroups()
     yield _seccomp()
+    yield _idmapped()
     yield _apparmor()
     yield _selinux()
     yield from _network()
@@ -66,13 +67,16 @@ def _verdicts() -> Iterator[Verdict]:
 
 
 def _kernel() -> Verdict:
-    release = platform.release()
-    numbers = tuple(int(part) for part in release.split("-")[0].split(".")[:2] if part.isdecimal())
     return Verdict(
         "kernel",
-        release,
-        "" if numbers >= (5, 10) else "Linux 5.10 or newer is needed (openat2, pidfds, clone3)",
+        platform.release(),
+        "" if _release() >= (5, 10) else "Linux 5.10 or newer is needed (openat2, pidfds, clone3)",
     )
+
+
+def _release() -> tuple[int, ...]:
+    """(major, minor) of the kernel."""
+    return tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2] if part.isdecimal())
 
 
 def _python() -> Verdict:
@@ -108,13 +112,21 @@ def _namespaces() -> Iterator[Verdict]:
         *((kind, True) for kind in ("mnt", "pid", "net", "ipc", "uts")),
         *((kind, False) for kind in ("cgroup", "user", "time")),
     ):
-        present = os.path.exists(f"/proc/self/ns/{name}")
-        remedy = (
-            ""
-            if present
-            else f"a kernel with CONFIG_{'NAMESPACES' if name == 'mnt' else name.upper() + '_NS'}"
-        )
-        yield Verdict(f"namespace {name}", "present" if present else "absent", remedy, needed)
+        finding, remedy = _namespace(name)
+        yield Verdict(f"namespace {name}", finding, remedy, needed)
+
+
+def _namespace(name: str) -> tuple[str, str]:
+    """Finding and remedy: a kernel may have been built without it, or an administrator have allowed none."""
+    if not os.path.exists(f"/proc/self/ns/{name}"):
+        option = "NAMESPACES" if name == "mnt" else f"{name.upper()}_NS"
+        return "absent", f"a kernel with CONFIG_{option}"
+    try:
+        with open(f"/proc/sys/user/max_{name}_namespaces", encoding="ascii") as file:
+            allowed = int(file.read())
+    except OSError:  # a kernel before 4.9, or none of this kind
+        allowed = 1
+    return ("present", "") if allowed else ("none allowed", f"sysctl -w user.max_{name}_namespaces=10000")
 
 
 def _cgroups() -> Verdict:
@@ -155,6 +167,12 @@ def _seccomp() -> Verdict:
         "present" if present else "absent",
         "" if present else "a kernel with CONFIG_SECCOMP_FILTER",
     )
+
+
+def _idmapped() -> Verdict:
+    found = _release() >= (5, 19)
+    remedy = "" if found else "Linux 5.19 or newer (for --userns-remap)"
+    return Verdict("id-mapped layers", _presence(found), remedy, needed=False)
 
 
 def _apparmor() -> Verdict:
@@ -237,17 +255,11 @@ def _presence(found: bool) -> str:
 
 
 def _tools() -> Iterator[Verdict]:
-    busybox = shutil.which("busybox")
-    yield Verdict(
-        "busybox-static",
-        busybox or "absent",
-        "" if busybox else "apt-get install busybox-static (for `image bootstrap busybox`)",
-        False,
-    )
-    mmdebstrap = shutil.which("mmdebstrap")
-    yield Verdict(
-        "mmdebstrap",
-        mmdebstrap or "absent",
-        "" if mmdebstrap else "apt-get install mmdebstrap (for `image bootstrap debian`)",
-        False,
-    )
+    for program, package, purpose in (
+        ("ps", "procps", "`top`"),
+        ("busybox", "busybox-static", "`image bootstrap busybox`"),
+        ("mmdebstrap", "mmdebstrap", "`image bootstrap debian`"),
+    ):
+        found = shutil.which(program)
+        remedy = "" if found else f"apt-get install {package} (for {purpose})"
+        yield Verdict(package, found or "absent", remedy, needed=False)
