@@ -56,11 +56,26 @@ def test_quickstart_and_again_in_two_seconds(machine: Bare) -> None:
     first, _, second = done.stdout.partition("AGAIN")
     for output in (first, second):
         assert "\nHello from a container.\n" in output and "\nHello over HTTP.\n" in output, done.stdout
+    shown = recorded_terminal()
+    assert shown == [line for line in plain(first) if line in shown], (
+        "the README's terminal is not what it prints"
+    )
     between, end = (float(line) for line in second.splitlines()[-2:])
     assert end - between < 2 * _slowness(), (end - between, time.monotonic() - started)
     assert (
         re.search(r"^\+ .venv/bin/sampan image bootstrap busybox$", first, re.M) and "bootstrap" not in second
     )
+
+
+def recorded_terminal() -> list[str]:
+    """What the README shows of bin/quickstart."""
+    text = (CHECKOUT / "README.md").read_text().partition("$ sudo bin/quickstart\n")[2].partition("\n\n")[0]
+    return plain(text)
+
+
+def plain(text: str) -> list[str]:
+    """Lines without the numbers that each run has of its own."""
+    return re.sub(r"(quickstart-|0\.1:)\d+", r"\1N", text).splitlines()
 
 
 def _slowness() -> float:
