@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from dnslib import AAAA, CLASS, PTR, QTYPE, RCODE, RR, A, DNSError, DNSHeader, DNSRecord
+from dnslib import AAAA, CLASS, EDNS0, PTR, QTYPE, RCODE, RR, A, DNSError, DNSHeader, DNSRecord
 
 from sampan.dns.directory import Address, Directory
 from sampan.dns.forwarder import Forwarder
@@ -28,6 +28,8 @@ from sampan.dns.sockets import ResolverSockets
 
 TTL = 600
 _UDP_SIZE = 512
+"""What a datagram may hold when the query says nothing."""
+_LARGEST_UDP_SIZE = 4096
 _IDLE_TIMEOUT = 30.0
 _MAX_CONNECTIONS = 64
 
@@ -102,7 +104,7 @@ class Resolver:
             return _format_error(data)
         reply = self._local(view, query)
         if reply is not None:
-            return _fit(reply, tcp)
+            return bytes(reply.pack()) if tcp else _datagram(reply, query)
         name = str(query.q.qname).rstrip(".")
         if view.ndots_set and "." not in name:
             return bytes(_reply(query, RCODE.NOERROR).pack())
@@ -233,11 +235,24 @@ def _format_error(data: bytes) -> bytes | None:
     return data[:2] + bytes([0x80 | (data[2] & 0x79), 0x80 | RCODE.FORMERR]) + bytes(8)
 
 
-def _fit(reply: DNSRecord, tcp: bool) -> bytes:
+def _datagram(reply: DNSRecord, query: DNSRecord) -> bytes:
+    """A reply as long as the asker takes; what is too long keeps its question, the answers that fit, and the truncation bit.
+
+    glibc takes no reply without the question, not even to learn that it should ask again over TCP. Source: RFC 2181 section 9,
+    RFC 6891 section 6.2.5.
+    """
+    room = _UDP_SIZE
+    for option in query.ar:
+        if option.rtype == QTYPE.OPT:
+            room = min(max(option.rclass, _UDP_SIZE), _LARGEST_UDP_SIZE)
+            reply.add_ar(EDNS0(udp_len=_LARGEST_UDP_SIZE))
     packed = bytes(reply.pack())
-    if tcp or len(packed) <= _UDP_SIZE:
-        return packed
-    return bytes(reply.truncate().pack())
+    while len(packed) > room and reply.rr:
+        reply.header.tc = 1
+        excess = len(packed) - room
+        del reply.rr[-max(1, excess * len(reply.rr) // len(packed)) :]
+        packed = bytes(reply.pack())
+    return packed
 
 
 def _records(kind: int, addresses: Sequence[Address]) -> list[A | AAAA]:

@@ -6,7 +6,7 @@ import asyncio
 from ipaddress import ip_address
 
 import pytest
-from dnslib import QTYPE, RCODE, RR, A, DNSRecord
+from dnslib import EDNS0, QTYPE, RCODE, RR, A, DNSRecord
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,6 +48,29 @@ def test_reverse_of_both_families() -> None:
     assert str(ask(resolver, view, "2.0.18.172.in-addr.arpa", "PTR").rr[0].rdata) == "web.net."
     name = ".".join(reversed(ip_address("fd00::2").exploded.replace(":", ""))) + ".ip6.arpa"
     assert str(ask(resolver, view, name, "PTR").rr[0].rdata) == "six.net."
+
+
+def test_a_datagram_holds_what_fits_and_always_the_question() -> None:
+    """glibc drops a truncated reply without its question, and never asks over TCP."""
+    directory = Directory()
+    for number in range(100):
+        directory.register("n1", "net", f"c{number}", ["many"], [ip_address(f"172.18.0.{number}")])
+    resolver, view = Resolver(directory, Forwarder(list)), View("c1", ["n1"], [])
+
+    def asked(room: int, tcp: bool = False) -> tuple[int, DNSRecord]:
+        query = DNSRecord.question("many")
+        if room:
+            query.add_ar(EDNS0(udp_len=room))
+        reply = asyncio.run(resolver.answer(view, bytes(query.pack()), tcp=tcp))
+        assert reply is not None
+        return len(reply), DNSRecord.parse(reply)
+
+    for room, fits in ((0, 512), (100, 512), (800, 800), (1232, 1232)):
+        length, reply = asked(room)
+        assert fits - 32 < length <= fits and reply.header.tc and str(reply.q.qname) == "many."
+        assert 0 < len(reply.rr) < 100
+    for reply in (asked(4096)[1], asked(65535)[1], asked(0, tcp=True)[1]):
+        assert len(reply.rr) == 100 and not reply.header.tc
 
 
 def test_nothing_is_forwarded_from_internal_networks() -> None:
