@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from sampan.cli.options import limits, mounts, networks, ports, texts
@@ -11,7 +12,6 @@ from sampan.errors import InvalidParameter, NotSupported
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_STREAMS = ("stdin", "stdout", "stderr")
 _TEXTS = {
     "ipc": "IpcMode",
     "pid": "PidMode",
@@ -25,6 +25,13 @@ _TEXTS = {
     "cpuset_cpus": "CpusetCpus",
     "cpuset_mems": "CpusetMems",
 }
+_NAMESPACES = (
+    ("pid", "PID", ("", "host", "container")),
+    ("uts", "UTS", ("", "host")),
+    ("userns", "USER", ("", "host")),
+    ("cgroupns", "CGROUP", ("", "host", "private")),
+)
+_MAC_ADDRESS = re.compile(r"(?i)[0-9a-f]{2}([:-][0-9a-f]{2}){5}")
 _NUMBERS = {
     "memory": "Memory",
     "memory_reservation": "MemoryReservation",
@@ -49,9 +56,8 @@ _SWITCHES = {
     "oom_kill_disable": "OomKillDisable",
     "init": "Init",
 }
+_CAPABILITIES = {"cap_add": "CapAdd", "cap_drop": "CapDrop"}
 _LISTS = {
-    "cap_add": "CapAdd",
-    "cap_drop": "CapDrop",
     "group_add": "GroupAdd",
     "dns": "Dns",
     "dns_option": "DnsOptions",
@@ -80,8 +86,15 @@ def create_body(
 def _refuse(flags: Mapping[str, Any]) -> None:
     if flags["use_api_socket"]:
         raise NotSupported("--use-api-socket is not supported: bind the socket with -v instead")
-    if flags["rm"] and flags["restart"] not in ("", "no"):
+    policy = limits.restart_policy(flags["restart"])["Name"]
+    if flags["rm"] and policy not in ("", "no"):
         raise InvalidParameter("conflicting options: cannot specify both --restart and --rm")
+    for name, title, modes in _NAMESPACES:
+        kind, separator, rest = flags[name].partition(":")
+        if kind not in modes or (kind == "container" and not rest) or (kind != "container" and separator):
+            raise InvalidParameter(f"--{name}: invalid {title} mode")
+    if flags["mac_address"] and not _MAC_ADDRESS.fullmatch(flags["mac_address"].strip()):
+        raise InvalidParameter(f"{flags['mac_address']} is not a valid mac address")
     swappiness = flags["memory_swappiness"]
     if swappiness != -1 and not 0 <= swappiness <= 100:
         raise InvalidParameter(f"invalid value: {swappiness}. Valid memory swappiness range is 0-100")
@@ -89,16 +102,14 @@ def _refuse(flags: Mapping[str, Any]) -> None:
 
 def attached(flags: Mapping[str, Any], *, detach: bool) -> tuple[bool, bool, bool]:
     """Which of stdin, stdout, stderr the client attaches to: `-a`, else output unless detached, and stdin with `-i`."""
-    wanted = [stream.lower() for stream in flags["attach"]]
-    for stream in wanted:
-        if stream not in _STREAMS:
-            raise InvalidParameter(
-                f'invalid argument "{stream}" for "-a, --attach" flag: valid streams are STDIN, STDOUT and STDERR'
-            )
-    if wanted:
-        stdin, stdout, stderr = (stream in wanted for stream in _STREAMS)
-        return stdin, stdout, stderr
+    if wanted := flags["attach"]:
+        return "stdin" in wanted, "stdout" in wanted, "stderr" in wanted
     return flags["interactive"] and not detach, not detach, not detach
+
+
+def _capability(name: str) -> str:
+    name = name.strip().upper()
+    return name if name == "ALL" or name.startswith("CAP_") else f"CAP_{name}"
 
 
 def _config(flags: Mapping[str, Any], image: str, command: Sequence[str], *, detach: bool) -> dict[str, Any]:
@@ -138,27 +149,30 @@ def _host_config(flags: Mapping[str, Any]) -> dict[str, Any]:
     host |= {key: flags[name] for name, key in _NUMBERS.items() if flags[name]}
     host |= {key: True for name, key in _SWITCHES.items() if flags[name]}
     host |= {key: list(flags[name]) for name, key in _LISTS.items() if flags[name]}
+    host |= {
+        key: [_capability(name) for name in flags[flag]] for flag, key in _CAPABILITIES.items() if flags[flag]
+    }
     if flags["memory_swappiness"] != -1:
         host["MemorySwappiness"] = flags["memory_swappiness"]
     if flags["link"]:
         host["Links"] = list(flags["link"])
     host["RestartPolicy"] = limits.restart_policy(flags["restart"])
     host["LogConfig"] = texts.log_config(flags["log_driver"], flags["log_opt"])
-    host["ExtraHosts"] = texts.extra_hosts(flags["add_host"])
+    host["ExtraHosts"] = list(flags["add_host"])
     host["SecurityOpt"], open_paths = texts.security_options(flags["security_opt"])
     host["Sysctls"] = mapping(flags["sysctl"])
     host["StorageOpt"] = texts.storage_options(flags["storage_opt"])
     host["Annotations"] = mapping(flags["annotation"])
     host["Tmpfs"] = dict(entry.partition(":")[::2] for entry in flags["tmpfs"])
-    host["Mounts"] = [mounts.parse_mount(spec) for spec in flags["mount"]]
-    host["Ulimits"] = [limits.ulimit(spec) for spec in flags["ulimit"]]
+    host["Mounts"] = list(flags["mount"])
+    host["Ulimits"] = list(flags["ulimit"])
     host["Devices"], host["DeviceRequests"] = limits.devices(flags["device"])
-    host["DeviceRequests"] += [limits.gpus(flags["gpus"])] if flags["gpus"] else []
-    host["BlkioWeightDevice"] = limits.weights(flags["blkio_weight_device"])
-    host["BlkioDeviceReadBps"] = limits.rates(flags["device_read_bps"], unit="bytes")
-    host["BlkioDeviceWriteBps"] = limits.rates(flags["device_write_bps"], unit="bytes")
-    host["BlkioDeviceReadIOps"] = limits.rates(flags["device_read_iops"], unit="operations")
-    host["BlkioDeviceWriteIOps"] = limits.rates(flags["device_write_iops"], unit="operations")
+    host["DeviceRequests"] += [flags["gpus"]] if flags["gpus"] else []
+    host["BlkioWeightDevice"] = list(flags["blkio_weight_device"])
+    host["BlkioDeviceReadBps"] = list(flags["device_read_bps"])
+    host["BlkioDeviceWriteBps"] = list(flags["device_write_bps"])
+    host["BlkioDeviceReadIOps"] = list(flags["device_read_iops"])
+    host["BlkioDeviceWriteIOps"] = list(flags["device_write_iops"])
     return {key: value for key, value in host.items() if value not in ({}, [])} | (
         {"MaskedPaths": [], "ReadonlyPaths": []} if open_paths else {}
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from sampan.cli.command import flags
-from sampan.cli.flags import Flag
+from sampan.cli.flags import Flag, Value
+from sampan.cli.options import kinds
 from sampan.cli.values import BYTES, DECIMAL, DURATION, INT, STRING, UINT16
 
 
-def _many(names: str, help: str) -> Flag:
-    return Flag(names.split(), STRING, help, repeated=True)
+def _many(names: str, help: str, kind: Value = STRING) -> Flag:
+    return Flag(names.split(), kind, help, repeated=True)
 
 
 def _text(names: str, help: str, default: str = "") -> Flag:
@@ -32,16 +33,16 @@ def _switch(names: str, help: str) -> Flag:
 
 
 _TABLE = (
-    _many("--add-host", "Add a custom host-to-IP mapping (host:ip)"),
+    _many("--add-host", "Add a custom host-to-IP mapping (host:ip)", kinds.EXTRA_HOST),
     _many("--annotation", "Add an annotation to the container (passed through to the OCI runtime)"),
-    _many("-a --attach", "Attach to STDIN, STDOUT or STDERR"),
+    _many("-a --attach", "Attach to STDIN, STDOUT or STDERR", kinds.STREAM),
     Flag(
         ("--blkio-weight",),
         UINT16,
         "Block IO (relative weight), between 10 and 1000, or 0 to disable",
         default=0,
     ),
-    _many("--blkio-weight-device", "Block IO weight (relative device weight)"),
+    _many("--blkio-weight-device", "Block IO weight (relative device weight)", kinds.DEVICE_WEIGHT),
     _many("--cap-add", "Add Linux capabilities"),
     _many("--cap-drop", "Drop Linux capabilities"),
     _text("--cgroup-parent", "Optional parent cgroup for the container"),
@@ -56,21 +57,21 @@ _TABLE = (
     _text("--cpuset-cpus", "CPUs in which to allow execution (0-3, 0,1)"),
     _text("--cpuset-mems", "MEMs in which to allow execution (0-3, 0,1)"),
     _many("--device", "Add a host device to the container"),
-    _many("--device-cgroup-rule", "Add a rule to the cgroup allowed devices list"),
-    _many("--device-read-bps", "Limit read rate (bytes per second) from a device"),
-    _many("--device-read-iops", "Limit read rate (IO per second) from a device"),
-    _many("--device-write-bps", "Limit write rate (bytes per second) to a device"),
-    _many("--device-write-iops", "Limit write rate (IO per second) to a device"),
+    _many("--device-cgroup-rule", "Add a rule to the cgroup allowed devices list", kinds.DEVICE_RULE),
+    _many("--device-read-bps", "Limit read rate (bytes per second) from a device", kinds.BYTE_RATE),
+    _many("--device-read-iops", "Limit read rate (IO per second) from a device", kinds.OPERATION_RATE),
+    _many("--device-write-bps", "Limit write rate (bytes per second) to a device", kinds.BYTE_RATE),
+    _many("--device-write-iops", "Limit write rate (IO per second) to a device", kinds.OPERATION_RATE),
     _switch("--disable-content-trust", "Skip image verification (always so)"),
-    _many("--dns", "Set custom DNS servers"),
+    _many("--dns", "Set custom DNS servers", kinds.ADDRESS),
     _many("--dns-option", "Set DNS options"),
-    _many("--dns-search", "Set custom DNS search domains"),
+    _many("--dns-search", "Set custom DNS search domains", kinds.SEARCH_DOMAIN),
     _text("--domainname", "Container NIS domain name"),
     Flag(("--entrypoint",), STRING, "Overwrite the default ENTRYPOINT of the image"),
-    _many("-e --env", "Set environment variables"),
+    _many("-e --env", "Set environment variables", kinds.ENVIRONMENT),
     _many("--env-file", "Read in a file of environment variables"),
     _many("--expose", "Expose a port or a range of ports"),
-    _text("--gpus", "GPU devices to add to the container ('all' to pass all GPUs)"),
+    Flag(("--gpus",), kinds.GPUS, "GPU devices to add to the container ('all' to pass all GPUs)"),
     _many("--group-add", "Add additional groups to join"),
     _text("--health-cmd", "Command to run to check health"),
     _time("--health-interval", "Time between running the check (ms|s|m|h)"),
@@ -86,9 +87,9 @@ _TABLE = (
     _text("--ipc", "IPC mode to use"),
     _text("--isolation", "Container isolation technology"),
     _size("--kernel-memory", "Kernel memory limit"),
-    _many("-l --label", "Set meta data on a container"),
+    _many("-l --label", "Set meta data on a container", kinds.LABEL),
     _many("--label-file", "Read in a line delimited file of labels"),
-    _many("--link", "Add link to another container"),
+    _many("--link", "Add link to another container", kinds.LINK),
     _many("--link-local-ip", "Container IPv4/IPv6 link-local addresses"),
     _text("--log-driver", "Logging driver for the container"),
     _many("--log-opt", "Log driver options"),
@@ -97,9 +98,9 @@ _TABLE = (
     _size("--memory-reservation", "Memory soft limit"),
     _size("--memory-swap", "Swap limit equal to memory plus swap: '-1' to enable unlimited swap"),
     _number("--memory-swappiness", "Tune container memory swappiness (0 to 100)", default=-1),
-    _many("--mount", "Attach a filesystem mount to the container"),
+    _many("--mount", "Attach a filesystem mount to the container", kinds.MOUNT),
     _text("--name", "Assign a name to the container"),
-    _many("--network --net", "Connect a container to a network"),
+    _many("--network --net", "Connect a container to a network", kinds.NETWORK),
     _many("--network-alias --net-alias", "Add network-scoped alias for the container"),
     _switch("--no-healthcheck", "Disable any container-specified HEALTHCHECK"),
     _switch("--oom-kill-disable", "Disable OOM Killer"),
@@ -117,14 +118,14 @@ _TABLE = (
     _switch("--rm", "Automatically remove the container and its associated anonymous volumes when it exits"),
     _text("--runtime", "Runtime to use for this container"),
     _many("--security-opt", "Security Options"),
-    _size("--shm-size", "Size of /dev/shm"),
+    Flag(("--shm-size",), kinds.SHM_SIZE, "Size of /dev/shm", default=0),
     _text("--stop-signal", "Signal to stop the container"),
     Flag(("--stop-timeout",), INT, "Timeout (in seconds) to stop a container"),
     _many("--storage-opt", "Storage driver options for the container"),
-    _many("--sysctl", "Sysctl options"),
+    _many("--sysctl", "Sysctl options", kinds.SYSCTL),
     _many("--tmpfs", "Mount a tmpfs directory"),
     _switch("-t --tty", "Allocate a pseudo-TTY"),
-    _many("--ulimit", "Ulimit options"),
+    _many("--ulimit", "Ulimit options", kinds.ULIMIT),
     _switch("--use-api-socket", "Bind the API socket into the container: not supported"),
     _text("-u --user", "Username or UID (format: <name|uid>[:<group|gid>])"),
     _text("--userns", "User namespace to use"),

@@ -11,7 +11,7 @@ from sampan.cli.values import read_memory
 from sampan.errors import InvalidParameter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 _ULIMITS = frozenset(
     [
@@ -48,13 +48,21 @@ def ulimit(spec: str) -> dict[str, Any]:
     if name not in _ULIMITS:
         raise InvalidParameter(f"invalid ulimit type: {name}")
     parts = value.split(":")
-    try:
-        soft, hard = (int(parts[0]), int(parts[-1])) if len(parts) <= 2 else (0, int("x"))
-    except ValueError:
-        raise InvalidParameter(f"invalid ulimit value: {spec}") from None
+    if len(parts) > 2:
+        raise InvalidParameter(
+            f"too many limit value arguments - {value}, can only have up to two, `soft[:hard]`"
+        )
+    soft, hard = _limit(parts[0]), _limit(parts[-1])
     if hard != -1 and (soft > hard or soft == -1):
         raise InvalidParameter(f"ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}")
     return {"Name": name, "Soft": soft, "Hard": hard}
+
+
+def _limit(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InvalidParameter(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
 
 
 def devices(specs: Iterable[str]) -> tuple[list[dict[str, str]], list[dict[str, Any]]]:
@@ -117,7 +125,7 @@ def _device(spec: str) -> dict[str, str]:
     elif len(rest) == 1:
         container = rest[0] or host
     elif rest:
-        raise InvalidParameter(f"invalid device specification: {spec}")
+        raise InvalidParameter(f"bad format for path: {spec}")
     if not re.fullmatch(_PERMISSIONS, permissions):
         raise InvalidParameter(f"bad mode specified: {permissions}")
     if not os.path.isabs(host):
@@ -125,40 +133,48 @@ def _device(spec: str) -> dict[str, str]:
     return {"PathOnHost": host, "PathInContainer": container, "CgroupPermissions": permissions}
 
 
-def rates(specs: Iterable[str], *, unit: str) -> list[dict[str, Any]]:
-    """`--device-read-bps /dev/sda:1mb` and its kin; unit is "bytes" or "operations"."""
-    found = []
-    for spec in specs:
-        path, separator, rate = spec.partition(":")
-        if not separator:
-            raise InvalidParameter(f"bad format: {spec}")
-        if not path.startswith("/dev/"):
-            raise InvalidParameter(f"bad format for device path: {spec}")
-        try:
-            number = read_memory(rate) if unit == "bytes" else int(rate)
-        except ValueError:
-            number = -1
-        if number < 0:
-            example = "<number>[<unit>]. Number must be a positive integer. Unit is optional and can be kb, mb, or gb"
-            wanted = example if unit == "bytes" else "<number>. Number must be a positive integer"
-            raise InvalidParameter(
-                f"invalid rate for device: {spec}. The correct format is <device-path>:{wanted}"
-            )
-        found.append({"Path": path, "Rate": number})
-    return found
+def byte_rate(spec: str) -> dict[str, Any]:
+    """`--device-read-bps /dev/sda:1mb` and its kin."""
+    return _rate(
+        spec,
+        read_memory,
+        "<number>[<unit>]. Number must be a positive integer. Unit is optional and can be kb, mb, or gb",
+    )
 
 
-def weights(specs: Iterable[str]) -> list[dict[str, Any]]:
+def operation_rate(spec: str) -> dict[str, Any]:
+    """`--device-read-iops /dev/sda:1000` and its kin."""
+    return _rate(spec, int, "<number>. Number must be a positive integer")
+
+
+def _rate(spec: str, read: Callable[[str], int], wanted: str) -> dict[str, Any]:
+    path, text = _device_value(spec)
+    try:
+        number = read(text)
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise InvalidParameter(
+            f"invalid rate for device: {spec}. The correct format is <device-path>:{wanted}"
+        )
+    return {"Path": path, "Rate": number}
+
+
+def weight(spec: str) -> dict[str, Any]:
     """`--blkio-weight-device /dev/sda:500`."""
-    found = []
-    for spec in specs:
-        path, _, weight = spec.partition(":")
-        if not path.startswith("/dev/"):
-            raise InvalidParameter(f"bad format for device path: {spec}")
-        if not weight.isdecimal() or not (weight == "0" or 10 <= int(weight) <= 1000):
-            raise InvalidParameter(f"invalid weight for device: {spec}")
-        found.append({"Path": path, "Weight": int(weight)})
-    return found
+    path, text = _device_value(spec)
+    if not text.isdecimal() or not (text == "0" or 10 <= int(text) <= 1000):
+        raise InvalidParameter(f"invalid weight for device: {spec}")
+    return {"Path": path, "Weight": int(text)}
+
+
+def _device_value(spec: str) -> tuple[str, str]:
+    path, separator, text = spec.partition(":")
+    if not separator:
+        raise InvalidParameter(f"bad format: {spec}")
+    if not path.startswith("/dev/"):
+        raise InvalidParameter(f"bad format for device path: {spec}")
+    return path, text
 
 
 def restart_policy(text: str) -> dict[str, Any]:

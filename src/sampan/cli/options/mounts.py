@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _FLAGS = {"true": True, "1": True, "": True, "false": False, "0": False}
-_TYPES = ("bind", "volume", "tmpfs", "npipe", "cluster", "image")
 
 
 def split_volumes(specs: Iterable[str]) -> tuple[list[str], dict[str, dict[str, Any]]]:
@@ -26,22 +25,18 @@ def split_volumes(specs: Iterable[str]) -> tuple[list[str], dict[str, dict[str, 
     for spec in specs:
         source, separator, rest = spec.partition(":")
         if not separator:
-            anonymous[_anonymous(spec)] = {}
+            if not spec:
+                raise InvalidParameter("invalid empty volume spec")
+            anonymous[spec] = {}
             continue
-        if not source or not rest:
+        if not source or rest.startswith(":"):
             raise InvalidParameter(f"invalid spec: {spec}: empty section between colons")
+        if rest.count(":") > 1:
+            raise InvalidParameter(f"invalid spec: {spec}: too many colons")
         if source.startswith("."):
             source = os.path.abspath(source)
         binds.append(f"{source}:{rest}")
     return binds, anonymous
-
-
-def _anonymous(target: str) -> str:
-    if not target:
-        raise InvalidParameter("invalid empty volume spec")
-    if os.path.normpath(target) == "/":
-        raise InvalidParameter("invalid volume specification: destination can't be '/'")
-    return target
 
 
 def parse_mount(spec: str) -> dict[str, Any]:
@@ -137,8 +132,6 @@ def _set_volume(volume: dict[str, Any], key: str, value: str) -> None:
 
 def _check(mount: dict[str, Any], options: dict[str, dict[str, Any]]) -> None:
     kind = mount["Type"]
-    if kind not in _TYPES:
-        raise InvalidParameter(f"mount type unknown: {kind!r}; known are: {', '.join(_TYPES)}")
     if not mount.get("Target"):
         raise InvalidParameter("target is required")
     for name, allowed in (("VolumeOptions", "volume"), ("BindOptions", "bind"), ("TmpfsOptions", "tmpfs")):

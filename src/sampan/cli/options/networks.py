@@ -9,32 +9,37 @@ from sampan.errors import InvalidParameter
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+Attachment = tuple[str, "dict[str, Any]"]
 _PREDEFINED = ("default", "bridge", "host", "none")
 
 
 def networking(flags: Mapping[str, Any]) -> tuple[str, dict[str, dict[str, Any]]]:
     """(NetworkMode, EndpointsConfig). The endpoint flags (`--ip`, `--network-alias`, …) belong to the first network."""
-    attachments = [_attachment(spec) for spec in flags["network"] or ["default"]]
+    attachments: Sequence[Attachment] = flags["network"] or [("default", {})]
     mode, first = attachments[0]
     _apply_flags(first, mode, flags)
-    if len(attachments) > 1:
-        for name, _ in attachments:
-            if name in ("host", "none") or name.startswith("container:"):
-                raise InvalidParameter(
-                    f'conflicting options: cannot attach both user-defined and non-user-defined network-modes: "{name}"'
-                )
     endpoints: dict[str, dict[str, Any]] = {}
     for name, endpoint in attachments:
+        if not name:
+            raise InvalidParameter("no name set for network")
         if name in endpoints:
-            raise InvalidParameter(f'conflicting options: network "{name}" is specified more than once')
+            raise InvalidParameter(f'network "{name}" is specified multiple times')
         endpoints[name] = endpoint
+    if len({_user_defined(name) for name in endpoints}) == 2:
+        raise InvalidParameter(
+            "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
+        )
     if mode.startswith("container:"):
         endpoints = {}
     return mode, endpoints
 
 
-def _attachment(spec: str) -> tuple[str, dict[str, Any]]:
-    """`NAME`, or `name=NAME,alias=…,ip=…,driver-opt=…`."""
+def _user_defined(name: str) -> bool:
+    return name not in _PREDEFINED and not name.startswith("container:")
+
+
+def attachment(spec: str) -> Attachment:
+    """`NAME`, or `name=NAME,alias=…,ip=…,driver-opt=…`: the name, and the API's EndpointSettings."""
     if "=" not in spec:
         return spec, {}
     import csv

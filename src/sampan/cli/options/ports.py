@@ -123,6 +123,11 @@ def _exposed(spec: str) -> list[str]:
     port, protocol = _protocol(spec)
     try:
         first, last = _range(port, "port")
-    except InvalidParameter as error:
-        raise InvalidParameter(f"invalid range format for --expose: {port}, error: {error}") from None
+    except InvalidParameter:
+        reason = f"invalid range specified for port: {port}"
+        for number in port.split("-", 1):
+            if not number.isdecimal():
+                reason = f'strconv.ParseUint: parsing "{number}": invalid syntax'
+                break
+        raise InvalidParameter(f"invalid range format for --expose: {port}, error: {reason}") from None
     return [f"{number}/{protocol}" for number in range(first, last + 1)]

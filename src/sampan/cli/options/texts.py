@@ -24,25 +24,33 @@ def environment(files: Iterable[str], variables: Iterable[str]) -> list[str]:
                 entries.append(line)
             elif name in os.environ:
                 entries.append(f"{name}={os.environ[name]}")
-    for variable in variables:
-        name, separator, _ = variable.partition("=")
-        if not name:
-            raise InvalidParameter(f"invalid environment variable: {variable}")
-        if not separator and name in os.environ:
-            variable = f"{name}={os.environ[name]}"
-        entries.append(variable)
-    return entries
+    return entries + list(variables)
+
+
+def variable(text: str) -> str:
+    """`-e NAME=VALUE`; a name alone takes the caller's value, where there is one."""
+    name, separator, _ = text.partition("=")
+    if not name:
+        raise InvalidParameter(f"invalid environment variable: {text}")
+    if not separator and name in os.environ:
+        return f"{name}={os.environ[name]}"
+    return text
 
 
 def labels(files: Iterable[str], given: Iterable[str]) -> dict[str, str]:
     """Files first, then `--label`."""
     found = {}
     for entry in [line for path in files for line in _lines(path)] + list(given):
-        name, _, value = entry.partition("=")
-        if not name:
-            raise InvalidParameter(f"invalid label '{entry}': empty name")
+        name, _, value = label(entry).partition("=")
         found[name] = value
     return found
+
+
+def label(text: str) -> str:
+    """`--label NAME[=VALUE]`."""
+    if not text.partition("=")[0]:
+        raise InvalidParameter(f"invalid label '{text}': empty name")
+    return text
 
 
 def _lines(path: str) -> list[str]:
@@ -72,25 +80,22 @@ def _lines(path: str) -> list[str]:
     return lines
 
 
-def extra_hosts(given: Iterable[str]) -> list[str]:
-    """`NAME:ADDRESS` or `NAME=ADDRESS`, as the API has it."""
-    hosts = []
-    for entry in given:
-        separator = "=" if "=" in entry else ":"
-        name, found, address = entry.partition(separator)
-        if not found or not name:
-            raise InvalidParameter(f'bad format for add-host: "{entry}"')
-        if address.startswith("[") and address.endswith("]"):
-            address = address[1:-1]
-        if address != "host-gateway":
-            import ipaddress
+def extra_host(entry: str) -> str:
+    """`--add-host NAME:ADDRESS` or `NAME=ADDRESS`, as the API has it."""
+    separator = "=" if "=" in entry else ":"
+    name, found, address = entry.partition(separator)
+    if not found or not name:
+        raise InvalidParameter(f'bad format for add-host: "{entry}"')
+    if address.startswith("[") and address.endswith("]"):
+        address = address[1:-1]
+    if address != "host-gateway":
+        import ipaddress
 
-            try:
-                ipaddress.ip_address(address)
-            except ValueError:
-                raise InvalidParameter(f'invalid IP address in add-host: "{address}"') from None
-        hosts.append(f"{name}:{address}")
-    return hosts
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            raise InvalidParameter(f'invalid IP address in add-host: "{address}"') from None
+    return f"{name}:{address}"
 
 
 def security_options(given: Iterable[str]) -> tuple[list[str], bool]:
@@ -101,10 +106,8 @@ def security_options(given: Iterable[str]) -> tuple[list[str], bool]:
         if not separator and name != "no-new-privileges":
             name, separator, value = option.partition(":")
             if not separator:
-                raise InvalidParameter(f'invalid --security-opt: "{option}"')
-        if name == "systempaths":
-            if value != "unconfined":
-                raise InvalidParameter(f"invalid --security-opt: {option!r}")
+                raise InvalidParameter(f'Invalid --security-opt: "{option}"')
+        if name == "systempaths" and value == "unconfined":
             open_paths = True
         elif name == "seccomp" and value not in ("unconfined", "builtin"):
             options.append("seccomp=" + _profile(value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from sampan.client.http import quote
 from sampan.errors import InvalidParameter, NotFound, NotModified, SampanError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from sampan.cli.session import Session
     from sampan.client.http import Response
     from sampan.client.streams import RawStream
@@ -44,8 +47,9 @@ $ sampan run --rm -v "$PWD":/src -w /src busybox ls
 @container_flags
 def create(session: Session, args: tuple[str, ...], **flags: Any) -> None:
     """Print the id of the new container."""
+    body = _body(args, flags, "create", detach=not flags["attach"] and not flags["interactive"])
     try:
-        container = _create(session, args, flags, detach=not flags["attach"] and not flags["interactive"])
+        container = _create(session, args[0], body, flags)
     except SampanError as error:
         raise _failed(error, "create") from error
     print(container)
@@ -67,12 +71,13 @@ def run(
     session: Session, args: tuple[str, ...], detach: bool, detach_keys: str, sig_proxy: bool, **flags: Any
 ) -> None:
     """Exit code: the container's, or 125 to 127 when it could not be started."""
+    body = _body(args, flags, "run", detach=detach)
+    if detach and flags["attach"]:
+        raise InvalidParameter("conflicting options: cannot specify both --attach and --detach")
+    streams = attached(flags, detach=detach)
+    _check_tty(flags["tty"], streams[0])
     try:
-        if detach and flags["attach"]:
-            raise InvalidParameter("conflicting options: cannot specify both --attach and --detach")
-        streams = attached(flags, detach=detach)
-        _check_tty(flags["tty"], streams[0])
-        container = _create(session, args, flags, detach=detach)
+        container = _create(session, args[0], body, flags)
     except SampanError as error:
         raise _failed(error, "run") from error
     if not any(streams):
@@ -88,41 +93,67 @@ def _check_tty(tty: bool, stdin: bool) -> None:
         raise ExitStatus(1, "the input device is not a TTY")
 
 
+def _body(args: tuple[str, ...], flags: dict[str, Any], command: str, *, detach: bool) -> dict[str, Any]:
+    """The request's body. A mistake in the flags ends with 125, whatever it says: 127 and 126 speak of the container's program."""
+    try:
+        if flags["pull"] not in _PULLS:
+            raise InvalidParameter(
+                f'invalid pull option: \'{flags["pull"]}\': must be one of "always", "missing" or "never"'
+            )
+        return create_body(flags, args[0], args[1:], detach=detach)
+    except SampanError as error:
+        raise ExitStatus(125, _see_help(describe(error), command)) from error
+
+
+def _see_help(message: str, command: str) -> str:
+    return f"{PROGRAM}: {message}\n\nRun '{PROGRAM} {command} --help' for more information"
+
+
 def _failed(error: SampanError, command: str) -> ExitStatus:
     message = describe(error)
     if command == "run":
-        message = f"{PROGRAM}: {message}\n\nRun '{PROGRAM} run --help' for more information"
+        message = _see_help(message, command)
     reason = error.__cause__.reason if isinstance(error.__cause__, EngineAnswer) else ""
     if reason and reason not in str(error):
         message += f"\n{PROGRAM}: {reason}"
     return ExitStatus(start_status(error) if command == "run" else 1, message)
 
 
-def _create(session: Session, args: tuple[str, ...], flags: dict[str, Any], *, detach: bool) -> str:
+def _create(session: Session, image: str, body: dict[str, Any], flags: dict[str, Any]) -> str:
     """Create the container, pulling its image if need be; its id."""
-    if flags["pull"] not in _PULLS:
-        raise InvalidParameter(
-            f'invalid pull option: \'{flags["pull"]}\': must be one of "always", "missing" or "never"'
-        )
-    image, *command = args
-    body = create_body(flags, image, command, detach=detach)
     if flags["tty"]:
         from sampan.cli.terminal import size
 
         body["HostConfig"]["ConsoleSize"] = list(size())
-    cidfile = flags["cidfile"]
-    if cidfile and os.path.exists(cidfile):
-        raise InvalidParameter(
-            f"container ID file found, make sure the other container isn't running or delete {cidfile}"
-        )
-    answer = _create_or_pull(session, image, body, flags)
+    with _cidfile(flags["cidfile"]) as write_id:
+        answer = _create_or_pull(session, image, body, flags)
+        write_id(str(answer["Id"]))
     for warning in answer.get("Warnings") or []:
         print(f"WARNING: {warning}", file=sys.stderr)
-    container = str(answer["Id"])
-    if cidfile:
-        with open(cidfile, "w", encoding="ascii") as file:
-            file.write(container)
-    return container
+    return str(answer["Id"])
+
+
+@contextlib.contextmanager
+def _cidfile(path: str) -> Iterator[Callable[[str], object]]:
+    """The file for the new container's id, made before the container is; empty it goes again."""
+    if not path:
+        yield str
+        return
+    if os.path.exists(path):
+        raise InvalidParameter(
+            f"container ID file found, make sure the other container isn't running or delete {path}"
+        )
+    try:
+        file = open(path, "w", encoding="ascii")  # noqa: SIM115  # closed below
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        raise InvalidParameter(f"failed to create the container ID file: open {path}: {reason}") from None
+    with file:
+        try:
+            yield file.write
+        finally:
+            if not file.tell():
+                os.unlink(path)
 
 
 def _create_or_pull(
@@ -222,8 +253,6 @@ class Foreground:
             raise _failed(error, "run") from error
 
     def _converse(self, stream: RawStream) -> bool:
-        import contextlib
-
         from sampan.cli.streaming import Conversation, proxied_signals, window_size
 
         with contextlib.ExitStack() as stack:
