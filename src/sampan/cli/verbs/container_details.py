@@ -49,28 +49,32 @@ def logs(
         "stderr": True,
         "details": details or None,
         "follow": follow or None,
-        "since": moment("since", since),
+        "since": _log_moment("since", since),
         "tail": tail,
         "timestamps": timestamps or None,
-        "until": moment("until", until),
+        "until": _log_moment("until", until),
     }
     response = session.api.request("GET", f"/containers/{container['Id']}/logs", query)
     for stream, payload in demultiplex(response.blocks(), tty=bool(container["Config"]["Tty"])):
         write_all(2 if stream == STDERR else 1, payload)
 
 
-def moment(flag: str, text: str | None) -> str | None:
-    """A time flag as the API takes it: seconds since the epoch with nanoseconds."""
+def _log_moment(flag: str, text: str | None) -> str | None:
+    try:
+        return moment(text)
+    except InvalidParameter as error:
+        raise InvalidParameter(f'invalid value for "{flag}": {error}') from None
+
+
+def moment(text: str | None) -> str | None:
+    """A time as the API takes it: seconds since the epoch with nanoseconds. Raises `InvalidParameter`."""
     if not text:
         return None
     import time
 
     from sampan.names.times import parse_timestamp
 
-    try:
-        nanoseconds = parse_timestamp(text, time.time_ns())
-    except InvalidParameter as error:
-        raise InvalidParameter(f'invalid value for "{flag}": {error}') from None
+    nanoseconds = parse_timestamp(text, time.time_ns())
     return f"{nanoseconds // 10**9}.{nanoseconds % 10**9:09d}"
 
 

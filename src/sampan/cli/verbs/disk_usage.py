@@ -98,10 +98,12 @@ def _details(usage: dict[str, Any]) -> None:
     print("Images space usage:\n")
     records = []
     for row in usage.get("Images") or []:
-        for record in image_list.image_records(row, full=False, digests=False):
-            unique = row["Size"] - max(row.get("SharedSize", 0), 0)
-            shared = human_size(max(row.get("SharedSize", 0), 0))
-            records.append(record | {"UniqueSize": human_size(unique), "SharedSize": shared})
+        record = next(
+            image_list.image_records(row, full=False, digests=False)
+        )  # an image counts once, by its first name
+        unique = row["Size"] - max(row.get("SharedSize", 0), 0)
+        shared = human_size(max(row.get("SharedSize", 0), 0))
+        records.append(record | {"UniqueSize": human_size(unique), "SharedSize": shared})
     columns = "Repository Tag ID CreatedSince Size SharedSize UniqueSize Containers"
     show("", _columns(columns), image_list.HEADERS, "imageContext", records)
     print("\nContainers space usage:\n")

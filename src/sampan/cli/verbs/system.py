@@ -38,8 +38,8 @@ def events(
 ) -> None:
     template = None if format in ("", "json", "{{json .}}") else Template(format)
     query = {
-        "since": moment("since", since),
-        "until": moment("until", until),
+        "since": moment(since),
+        "until": moment(until),
         "filters": filters(filter) or None,
     }
     response = session.api.request("GET", "/events", query)
@@ -100,6 +100,8 @@ def _info_lines(facts: dict[str, Any]) -> list[str]:
     for name in ("Volume", "Network", "Authorization", "Log"):
         plugins = (facts.get("Plugins") or {}).get(name)
         lines += [f"  {name}: {' '.join(plugins)}"] if plugins else []
+    if directories := facts.get("CDISpecDirs"):
+        lines += [" CDI spec directories:", *(f"  {directory}" for directory in directories)]
     lines.append(f" Swarm: {(facts.get('Swarm') or {}).get('LocalNodeState', 'inactive')}")
     lines.append(f" Runtimes: {' '.join(sorted(facts.get('Runtimes') or {}))}")
     lines += _simple(facts, ("Default Runtime", "DefaultRuntime"), ("Init Binary", "InitBinary"))
