@@ -82,8 +82,10 @@ class _Transfer:
     async def run(self) -> None:
         reading = asyncio.create_task(self._read())
         try:
-            while not await self._work_off(await self._batch()):
-                pass
+            while not await self._work_off(batch := await self._batch()):
+                if batch[-1] is None:
+                    await reading  # fails with what the client said
+                    raise Unavailable("the client ended the transfer of its files before they were complete")
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
@@ -103,14 +105,12 @@ class _Transfer:
 
     async def _work_off(self, batch: list[Packet | None]) -> bool:
         """Deal with what has come; True when the transfer is over."""
-        ended = batch[-1] is None
         over = await self.in_thread(lambda: self._handle([packet for packet in batch if packet is not None]))
         self._sent(self.receiver.files, self.receiver.bytes)
         if over:
             return True
-        if ended:
-            raise Unavailable("the client ended the transfer of its files before they were complete")
-        await self._ask()
+        if batch[-1] is not None:
+            await self._ask()
         return False
 
     async def _ask(self) -> None:

@@ -1,14 +1,54 @@
-"""A client's session: the connection on which the builder asks."""
+"""A client's session: the connection on which the builder asks for files, secrets, an ssh agent, credentials, and gives results."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote_plus, urlsplit
 
+from sampan.buildkit import filesync, sending
+from sampan.buildkit.protos import auth_pb2, filesync_pb2, fsutil_pb2, secrets_pb2, ssh_pb2, upload_pb2
+from sampan.errors import InvalidParameter, NotFound, NotSupported, SampanError, Unavailable
 from sampan.grpc.client import GrpcClient
+from sampan.registry.credentials import ANONYMOUS, Credentials
 
 if TYPE_CHECKING:
+    from google.protobuf.descriptor import MethodDescriptor
+
     from sampan.buildkit.waiting import Announced
+
+_FILES = filesync_pb2.DESCRIPTOR.services_by_name["FileSync"].methods_by_name["DiffCopy"]
+_RESULTS = filesync_pb2.DESCRIPTOR.services_by_name["FileSend"].methods_by_name["DiffCopy"]
+_SECRET = secrets_pb2.DESCRIPTOR.services_by_name["Secrets"].methods_by_name["GetSecret"]
+_CREDENTIALS = auth_pb2.DESCRIPTOR.services_by_name["Auth"].methods_by_name["Credentials"]
+_CHECK_AGENT = ssh_pb2.DESCRIPTOR.services_by_name["SSH"].methods_by_name["CheckAgent"]
+_FORWARD_AGENT = ssh_pb2.DESCRIPTOR.services_by_name["SSH"].methods_by_name["ForwardAgent"]
+_UPLOAD = upload_pb2.DESCRIPTOR.services_by_name["Upload"].methods_by_name["Pull"]
+
+_CHUNK = 1 << 20
+_ASK_SECONDS = 30.0
+"""For a secret or credentials: a client that does not answer must not hold a build for ever."""
+
+
+class LocalRequest(Protocol):
+    """Which files of the client's are wanted."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def include(self) -> Sequence[str]: ...
+    @property
+    def exclude(self) -> Sequence[str]: ...
+    @property
+    def follow(self) -> Sequence[str]: ...
+    @property
+    def differ(self) -> str:
+        """`none`: send all."""
+        ...
 
 
 class ClientSession:
@@ -40,3 +80,169 @@ class ClientSession:
     def close(self) -> None:
         """End it."""
         self._client.close()
+
+    # -- what builds ask
+
+    async def local(
+        self, request: LocalRequest, place: Callable[[], Awaitable[Path]], sent: filesync.Sent
+    ) -> Path:
+        """The client's directory as it is now, brought up to date in the place's directory."""
+        self._need(_FILES, "no local sources enabled")
+        wishes: dict[str, Sequence[str]] = {
+            "dir-name": [request.name],
+            "include-patterns": request.include,
+            "exclude-patterns": request.exclude,
+            "followpaths": request.follow,
+        }
+        directory = await place()
+        async with self._client.stream(_FILES, encoded(wishes)) as stream:
+            await stream.send_request()
+            await filesync.receive(stream, directory, sent, compare=request.differ != "none")
+        return directory
+
+    async def secret(self, id: str) -> bytes | None:
+        """None when the client has none of that id."""
+        if not self._supports(_SECRET):
+            return None
+        try:
+            answer = await self._client.call(
+                _SECRET, secrets_pb2.GetSecretRequest(ID=id), timeout=_ASK_SECONDS
+            )
+        except NotFound:
+            return None
+        data: bytes = answer.data
+        return data
+
+    async def credentials(self, host: str) -> Credentials:
+        """For a registry; anonymous where the client has none."""
+        if not self._supports(_CREDENTIALS):
+            return ANONYMOUS
+        answer = await self._client.call(
+            _CREDENTIALS, auth_pb2.CredentialsRequest(Host=host), timeout=_ASK_SECONDS
+        )
+        if answer.Secret and not answer.Username:
+            return Credentials(identity_token=answer.Secret)
+        return Credentials(username=answer.Username, password=answer.Secret)
+
+    @asynccontextmanager
+    async def ssh(self, id: str, socket: Path) -> AsyncIterator[bool]:
+        """While the block lasts, what connects to `socket` talks to the client's agent. False: the client has none of that id."""
+        if not await self._has_agent(id):
+            yield False
+            return
+        talking: set[asyncio.Task[None]] = set()
+
+        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.create_task(self._forward(id, reader, writer))
+            talking.add(task)
+            task.add_done_callback(talking.discard)
+
+        server = await asyncio.start_unix_server(connected, str(socket))
+        try:
+            os.chmod(socket, 0o600)
+            yield True
+        finally:
+            server.close()
+            for task in talking:
+                task.cancel()
+            await asyncio.gather(*talking, return_exceptions=True)
+            socket.unlink(missing_ok=True)
+
+    async def _has_agent(self, id: str) -> bool:
+        if not self._supports(_FORWARD_AGENT):
+            return False
+        try:
+            await self._client.call(_CHECK_AGENT, ssh_pb2.CheckAgentRequest(ID=id), timeout=_ASK_SECONDS)
+        except Unavailable:
+            raise
+        except SampanError:
+            return False  # its way to say that it has none
+        return True
+
+    async def _forward(self, id: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with self._client.stream(_FORWARD_AGENT, [("buildkit.ssh.id", id or "default")]) as stream:
+                await stream.send_request()
+                answering = asyncio.create_task(_copy_back(stream, writer))
+                try:
+                    while data := await reader.read(_CHUNK):
+                        await stream.send_message(ssh_pb2.BytesMessage(data=data))
+                    await stream.end()
+                    await answering
+                finally:
+                    answering.cancel()
+                    await asyncio.gather(answering, return_exceptions=True)
+        except (SampanError, ConnectionError):
+            pass  # the program in the build sees its connection end
+        finally:
+            writer.close()
+
+    # -- what builds give
+
+    async def send_directory(self, root: Path, exporter: int = 0) -> None:
+        """Give the client a directory, which it puts where its exporter number `exporter` says."""
+        self._need(_RESULTS, "the client takes no files")
+        metadata = [(_EXPORTER, str(exporter))]
+        types = (fsutil_pb2.Packet, fsutil_pb2.Packet)
+        async with self._client.stream(_RESULTS, metadata, types=types) as stream:
+            await stream.send_request()
+            await sending.send(stream, root)
+
+    async def send_file(
+        self, chunks: AsyncIterator[bytes], described: Mapping[str, str], exporter: int = 0
+    ) -> None:
+        """Give the client a file; `described` is what its name may be made of."""
+        self._need(_RESULTS, "the client takes no files")
+        metadata = [(f"exporter-md-{key}", value) for key, value in described.items() if value]
+        async with self._client.stream(_RESULTS, [*metadata, (_EXPORTER, str(exporter))]) as stream:
+            await stream.send_request()
+            async for chunk in chunks:
+                for start in range(0, len(chunk), _CHUNK):
+                    await stream.send_message(filesync_pb2.BytesMessage(data=chunk[start : start + _CHUNK]))
+            await stream.end()
+            while await stream.recv_message() is not None:
+                pass
+
+    async def upload(self, url: str) -> AsyncIterator[bytes]:
+        """What the client offers under a URL: a context that it has from its own standard input."""
+        self._need(_UPLOAD, "the client offers no uploads")
+        parts = urlsplit(url)
+        metadata = [("urlpath", parts.path or "/"), ("urlhost", parts.netloc)]
+        async with self._client.stream(_UPLOAD, metadata) as stream:
+            await stream.send_request()
+            while (message := await stream.recv_message()) is not None:
+                yield message.data
+
+    def _supports(self, method: MethodDescriptor) -> bool:
+        service = method.containing_service
+        assert service is not None
+        return f"/{service.full_name}/{method.name}".lower() in self._announced.methods
+
+    def _need(self, method: MethodDescriptor, otherwise: str) -> None:
+        if not self._supports(method):
+            raise NotSupported(otherwise)
+
+
+_EXPORTER = "buildkit-attachable-exporter-id"
+
+
+def encoded(wishes: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
+    """Lists of words as a call's metadata, which is printable ASCII: others are escaped, and that is said beside them."""
+    metadata: list[tuple[str, str]] = []
+    for key, words in wishes.items():
+        if any("\0" in word for word in words):
+            raise InvalidParameter(f"{key}: a path with a null byte")
+        given = [word for word in words if word]
+        if not all(word.isascii() and word.isprintable() for word in given):
+            given = [quote_plus(word) for word in given]
+            metadata.append((f"{key}-encoded", "1"))
+        metadata += [(key, word) for word in given]
+    return metadata
+
+
+async def _copy_back(stream: Any, writer: asyncio.StreamWriter) -> None:
+    while (message := await stream.recv_message()) is not None:
+        writer.write(message.data)
+        await writer.drain()
+    if writer.can_write_eof():
+        writer.write_eof()

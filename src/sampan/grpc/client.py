@@ -52,10 +52,16 @@ class GrpcClient:
 
     @asynccontextmanager
     async def stream(
-        self, method: MethodDescriptor, metadata: Metadata = (), *, timeout: float | None = None
+        self,
+        method: MethodDescriptor,
+        metadata: Metadata = (),
+        *,
+        timeout: float | None = None,
+        types: tuple[type[Message], type[Message]] | None = None,
     ) -> AsyncIterator[Stream[Any, Any]]:
         """A call as a conversation. The block's end is the end of what is sent; the other side's end is waited for then, except
-        when the block fails, which cancels the call."""
+        when the block fails, which cancels the call. `types`: of what is sent and received, where they are others than the
+        service says."""
         service = method.containing_service
         assert service is not None
         opened = self._channel.request(
@@ -63,8 +69,7 @@ class GrpcClient:
             Cardinality[
                 f"{'STREAM' if method.client_streaming else 'UNARY'}_{'STREAM' if method.server_streaming else 'UNARY'}"
             ],
-            GetMessageClass(method.input_type),
-            GetMessageClass(method.output_type),
+            *(types or (GetMessageClass(method.input_type), GetMessageClass(method.output_type))),
             timeout=timeout,
             metadata=list(metadata),
         )
