@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
 
-from sampan.errors import InvalidParameter, NotFound
-from sampan.names.digest import Digest, algorithm_of, digest_of, encoded_of, hasher_for
+from sampan.errors import NotFound
+from sampan.names.digest import Digest, algorithm_of, digest_of, encoded_of
 from sampan.oci.image import (
     ANNOTATION_IMAGE_NAME,
     ANNOTATION_REF_NAME,
@@ -21,10 +19,9 @@ from sampan.oci.image import (
     parse_index,
     parse_layout,
 )
+from sampan.registry.blobfiles import read_document, stored, write_document, written
 from sampan.registry.copying import Source
 from sampan.registry.failures import WrongContent
-
-_CHUNK = 1 << 20
 
 
 class Layout:
@@ -38,7 +35,7 @@ class Layout:
     # -- reading
 
     async def target(self) -> Descriptor:
-        parse_layout(self._read(self._directory / "oci-layout"), "oci-layout")
+        parse_layout(read_document(self._directory / "oci-layout", DOCUMENT_LIMIT), "oci-layout")
         entries = self._index().manifests
         if self._name:
             entries = [each for each in entries if self._name in _names(each)]
@@ -54,59 +51,30 @@ class Layout:
         return next(iter(distinct.values()))
 
     async def document(self, descriptor: Descriptor) -> bytes:
-        data = self._read(self._path(descriptor.checked_digest))
+        data = read_document(self._path(descriptor.checked_digest), DOCUMENT_LIMIT)
         if digest_of(data, algorithm_of(descriptor.checked_digest)) != descriptor.digest:
             raise WrongContent(f"{self._directory}: {descriptor.digest} is damaged")
         return data
 
-    async def blob(self, descriptor: Descriptor, offset: int, length: int) -> AsyncIterator[bytes]:
-        try:
-            file = self._path(descriptor.checked_digest).open("rb")
-        except FileNotFoundError:
-            raise NotFound(f"{self._directory}: {descriptor.digest} is not there") from None
-        with file:
-            file.seek(offset)
-            while length and (data := file.read(min(_CHUNK, length))):
-                length -= len(data)
-                yield data
+    def blob(self, descriptor: Descriptor, offset: int, length: int) -> AsyncIterator[bytes]:
+        path = self._path(descriptor.checked_digest)
+        return stored(path, offset, length, f"{self._directory}: {descriptor.digest} is not there")
 
     # -- writing
 
     async def put_blob(self, descriptor: Descriptor, source: Source) -> bool:
-        path = self._path(descriptor.checked_digest)
-        if path.exists():
-            return False
-        path.parent.mkdir(parents=True, exist_ok=True)
-        hasher, size = hasher_for(descriptor.checked_digest), 0
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
-        try:
-            with open(handle, "wb") as file:
-                async for chunk in source.blob(descriptor, 0, descriptor.size):
-                    hasher.update(chunk)
-                    size += len(chunk)
-                    file.write(chunk)
-            actual = f"{hasher.name}:{hasher.hexdigest()}"
-            if actual != descriptor.digest or size != descriptor.size:
-                raise WrongContent(
-                    f"verification failed for digest {descriptor.digest}: what came is {actual}, {size} bytes"
-                )
-            os.chmod(partial, 0o644)
-            os.replace(partial, path)
-        except BaseException:
-            os.unlink(partial)
-            raise
-        return True
+        return await written(self._path(descriptor.checked_digest), descriptor, source)
 
     async def put_manifest(self, descriptor: Descriptor, data: bytes, *, named: bool) -> None:
-        self._write(self._path(descriptor.checked_digest), data)
+        write_document(self._path(descriptor.checked_digest), data)
         if not named:
             return
-        self._write(self._directory / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+        write_document(self._directory / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
         kept = [each for each in self._index().manifests if not self._replaces(each, descriptor)]
         annotations = dict(descriptor.annotations) | self._annotations()
         entry = msgspec.structs.replace(descriptor, annotations=annotations, platform=None, data="")
         index = Index(schema_version=2, manifests=[*kept, entry])
-        self._write(self._directory / "index.json", encode(index))
+        write_document(self._directory / "index.json", encode(index))
 
     def _replaces(self, old: Descriptor, new: Descriptor) -> bool:
         return self._name in _names(old) if self._name else old.digest == new.digest
@@ -118,28 +86,14 @@ class Layout:
 
     def _index(self) -> Index:
         path = self._directory / "index.json"
-        return parse_index(self._read(path), "index.json") if path.exists() else Index(schema_version=2)
+        return (
+            parse_index(read_document(path, DOCUMENT_LIMIT), "index.json")
+            if path.exists()
+            else Index(schema_version=2)
+        )
 
     def _path(self, digest: Digest) -> Path:
         return self._directory / "blobs" / algorithm_of(digest) / encoded_of(digest)
-
-    def _read(self, path: Path) -> bytes:
-        try:
-            with path.open("rb") as file:
-                data = file.read(DOCUMENT_LIMIT + 1)
-        except FileNotFoundError:
-            raise NotFound(f"{path}: not found") from None
-        if len(data) > DOCUMENT_LIMIT:
-            raise InvalidParameter(f"{path}: more than the {DOCUMENT_LIMIT} bytes allowed for a document")
-        return data
-
-    def _write(self, path: Path, data: bytes) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
-        with open(handle, "wb") as file:
-            file.write(data)
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
 
 
 def _names(entry: Descriptor) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ from hostile_registry import BackgroundRegistry, digest
 from image_archives import tar
 from image_engine import ImageEngine
 from registry_peer import DockerRegistry
+from sampan.oci.image import OCI_CONFIG, OCI_LAYER_GZIP, OCI_MANIFEST
 
 pytestmark = pytest.mark.root
 
@@ -181,5 +183,49 @@ def test_copies_are_verified(sampan: Command, tmp_path: Path) -> None:
         assert "verification failed" in failed
         assert not (tmp_path / "layout" / "index.json").exists()
         assert "no place that images are copied" in sampan(
-            "image", "copy", "dir:x", f"oci:{tmp_path}/y", ok=False
+            "image", "copy", "containers-storage:x", f"oci:{tmp_path}/y", ok=False
         )
+
+
+def test_copies_to_and_from_skopeos_and_dockers_forms(sampan: Command, tmp_path: Path) -> None:
+    """`dir:` and `docker-archive:` as skopeo reads and writes them, and any engine's store."""
+
+    def skopeo(*words: str) -> bytes:
+        return subprocess.run(["skopeo", *words], capture_output=True, check=True).stdout
+
+    with BackgroundRegistry() as origin:
+        plain = tar({"x": b"y"})
+        zipped = gzip.compress(plain)
+        config = {"architecture": "amd64", "os": "linux", "rootfs": {"diff_ids": [digest(plain)] * 2}}
+        document = {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": origin.blob(json.dumps(config).encode(), OCI_CONFIG),
+            "layers": [origin.blob(zipped, OCI_LAYER_GZIP), origin.blob(plain)],
+        }
+        part = origin.manifest(json.dumps(document).encode(), OCI_MANIFEST)
+        other = origin.image([tar({"arm64": b"x"})], "arm", architecture="arm64")
+        platform = {"os": "linux", "architecture": "amd64"}
+        index = origin.index(
+            [{**part, "platform": platform}, {**other, "platform": {**platform, "architecture": "arm64"}}]
+        )
+        name = f"{origin.host}/app"
+        sampan("image", "copy", name, f"dir:{tmp_path}/dir")
+        assert digest(skopeo("inspect", "--raw", f"dir:{tmp_path}/dir")) == index["digest"]
+        skopeo("copy", "--all", f"dir:{tmp_path}/dir", f"dir:{tmp_path}/again")
+        assert (
+            sampan("image", "copy", "-q", f"dir:{tmp_path}/again", f"oci:{tmp_path}/oci").strip()
+            == index["digest"]
+        )
+        sampan("image", "copy", name, f"docker-archive:{tmp_path}/one.tar:name.example/app:1")
+    read = json.loads(skopeo("inspect", "--config", f"docker-archive:{tmp_path}/one.tar"))
+    assert read["rootfs"]["diff_ids"] == [digest(plain)] * 2
+    skopeo(
+        "copy", f"docker-archive:{tmp_path}/one.tar", f"docker-archive:{tmp_path}/two.tar:name.example/app:2"
+    )
+    sampan("image", "copy", f"docker-archive:{tmp_path}/two.tar", "docker-daemon:copied:1")
+    found = json.loads(sampan("image", "inspect", "copied:1"))[0]
+    assert found["RootFS"]["Layers"] == [digest(plain)] * 2
+    assert "names: name.example/app:2" in sampan(
+        "image", "copy", f"docker-archive:{tmp_path}/two.tar:absent", "store:x", ok=False
+    )
