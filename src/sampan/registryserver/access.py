@@ -15,25 +15,18 @@ import secrets
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import bcrypt
 
 from sampan.errors import InvalidParameter
 from sampan.registryserver.failures import Refused
+from sampan.registryserver.rights import Rights, Scope
 
 _VERDICT_SECONDS = 60.0
 _VERDICTS_MAX = 10_000
 _NOBODY = b"$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a"
 """A hash to compare with when there is no such user, so that the time taken does not tell."""
-
-
-class Scope(NamedTuple):
-    """One right: `repository`, a name, and `pull`, `push` or `delete`; or `registry`, `catalog`, `*`."""
-
-    kind: str
-    name: str
-    action: str
 
 
 class Access(Protocol):
@@ -49,10 +42,13 @@ class Access(Protocol):
 
 
 class Passwords:
-    """Checks names and passwords: who has one may everything; without a file everybody may."""
+    """Checks names and passwords: who has one may everything, or what his rights say; without a file everybody may."""
 
-    def __init__(self, file: str, realm: str) -> None:
-        """Raises `InvalidParameter` when the file cannot be read."""
+    def __init__(self, file: str, realm: str, rights: Rights | None = None) -> None:
+        """Raises `InvalidParameter` when the file cannot be read, or rights are given and no file is."""
+        if rights is not None and not file:
+            raise InvalidParameter("configuration: auth.htpasswd.rights needs auth.htpasswd.path")
+        self._rights = rights
         self._file = Path(file) if file else None
         self._realm = realm or "registry"
         self._users: dict[str, bytes] = {}
@@ -63,15 +59,17 @@ class Passwords:
             self._read(self._file)
 
     async def allows(self, header: str, scope: Scope) -> bool:
-        """Who was let in may everything."""
-        return True
+        """Whether the user of a request, who was let in, has a further right."""
+        return self._rights is None or self._rights.allow(_basic(header)[0], scope)
 
     async def check(self, header: str, needed: Sequence[Scope] = ()) -> str:
-        """The user's name; "" where there are no users. Raises `Refused` UNAUTHORIZED with the challenge."""
+        """The user's name; "" where there are no users. Raises `Refused` UNAUTHORIZED with the challenge, or DENIED."""
         if self._file is None:
             return ""
         user, password = _basic(header)
         if user and await self._knows(user, password):
+            if self._rights is not None and not all(self._rights.allow(user, scope) for scope in needed):
+                raise Refused("DENIED")
             return user
         # A realm in a header is quoted: nothing in it may end the quotes.
         realm = self._realm.replace("\\", "").replace('"', "")

@@ -15,11 +15,12 @@ from aiohttp import web
 
 from sampan.names.digest import Digest
 from sampan.oci.image import OCI_INDEX, Index, encode
-from sampan.registryserver.access import Access, Scope
+from sampan.registryserver.access import Access
 from sampan.registryserver.configuration import ServerConfig
 from sampan.registryserver.failures import Refused
 from sampan.registryserver.paths import checked_digest, checked_name, checked_tag, checked_upload
 from sampan.registryserver.repositories import MANIFEST_MAX, Repositories, StoredManifest
+from sampan.registryserver.rights import Scope
 from sampan.registryserver.sending import is_known, send_blob
 from sampan.registryserver.slowness import unsilent
 from sampan.registryserver.uploads import UploadSession
@@ -46,6 +47,10 @@ class Observer(Protocol):
 
 class Upstream(Protocol):
     """Where a pull-through cache gets what it does not have."""
+
+    def name(self, asked: str, namespace: str) -> str:
+        """The repository here that a client means. Raises `Refused`."""
+        ...
 
     async def manifest(self, name: str, reference: str) -> StoredManifest: ...
 
@@ -83,6 +88,9 @@ class RegistryApp:
             response = _refusal(error, request.method)
         except (ConnectionError, asyncio.CancelledError):
             raise
+        except OSError as error:
+            log.error("storage: %s %s: %s", request.method, request.path, error)
+            response = _refusal(Refused("UNAVAILABLE", "the storage fails"), request.method)
         except Exception:
             log.exception("unforeseen error: %s %s", request.method, request.path)
             response = _refusal(Refused("UNKNOWN"), request.method)
@@ -103,17 +111,17 @@ class RegistryApp:
         path = request.path
         if path in ("/", "/v1/_ping"):
             return web.json_response({}, headers={"X-Docker-Registry-Standalone": "true"})
-        user = await self._access.check(request.headers.get("Authorization", ""), _needed(request, path))
+        found = _PATH.fullmatch(path)
+        name = self._name(request, found["name"]) if found is not None else ""
+        user = await self._access.check(request.headers.get("Authorization", ""), _needed(request, name))
         if path in ("/v2", "/v2/"):
             return web.json_response({})
         if path == "/v2/_catalog":
             return await self._catalog(request)
         if path == "/v1/search":
             return await self._search(request)
-        found = _PATH.fullmatch(path)
         if found is None:
             raise Refused("UNSUPPORTED" if path.startswith("/v2/") else "NAME_UNKNOWN", status=404)
-        name = checked_name(found["name"])
         if request.method in _WRITES and (self._config.read_only or self._upstream is not None):
             raise Refused("UNSUPPORTED", "the registry is read-only")
         if found["uploads"]:
@@ -132,6 +140,10 @@ class RegistryApp:
             "referrers": {"GET": self._referrers},
         }
         return await self._route(request, handlers[kind], name, reference)
+
+    def _name(self, request: web.BaseRequest, asked: str) -> str:
+        name = checked_name(asked)
+        return name if self._upstream is None else self._upstream.name(name, request.query.get("ns", ""))
 
     async def _route(
         self, request: web.BaseRequest, handlers: Mapping[str, Handler], name: str, reference: str
@@ -163,7 +175,7 @@ class RegistryApp:
             path, size = await self._repositories.blob(name, digest)
         if request.method == "GET":
             self._tell("pull", name, digest, size)
-        return await send_blob(request, path, size, digest, self._headers())
+        return await send_blob(request, self._repositories.storage, path, size, digest, self._headers())
 
     async def _delete_blob(self, request: web.BaseRequest, name: str, reference: str) -> web.StreamResponse:
         self._check_delete()
@@ -188,11 +200,15 @@ class RegistryApp:
             raise Refused("BLOB_UPLOAD_INVALID", "another request writes to this upload", status=409)
         session.busy = True
         try:
+            if not await session.reload():
+                self._repositories.uploads.forget(session)
+                raise Refused("BLOB_UPLOAD_UNKNOWN")
             match request.method:
                 case "GET" | "HEAD":
                     return self._progress(session, 204)
                 case "PATCH":
                     await self._receive(request, session)
+                    await session.keep()
                     return self._progress(session, 202)
                 case "PUT":
                     return await self._finish_upload(request, session)
@@ -235,6 +251,7 @@ class RegistryApp:
         before = session.size
         await session.write(unsilent(request.content.iter_any(), self._config.silence), limit)
         if limit is not None and session.size - before != limit:
+            await session.keep()
             raise Refused("SIZE_INVALID", {"announced": limit, "received": session.size - before})
 
     async def _finish_upload(self, request: web.BaseRequest, session: UploadSession) -> web.StreamResponse:
@@ -371,17 +388,16 @@ class RegistryApp:
         return web.json_response(document)
 
 
-def _needed(request: web.BaseRequest, path: str) -> list[Scope]:
-    """The rights that a request takes, as distribution has them."""
-    if path in ("/v2/_catalog", "/v1/search"):
+def _needed(request: web.BaseRequest, name: str) -> list[Scope]:
+    """The rights that a request to a repository (or to none) takes, as distribution has them."""
+    if request.path in ("/v2/_catalog", "/v1/search"):
         return [Scope("registry", "catalog", "*")]
-    found = _PATH.fullmatch(path)
-    if found is None:
+    if not name:
         return []
     actions = {"GET": ("pull",), "HEAD": ("pull",), "DELETE": ("delete",)}.get(
         request.method, ("pull", "push")
     )
-    return [Scope("repository", checked_name(found["name"]), action) for action in actions]
+    return [Scope("repository", name, action) for action in actions]
 
 
 async def _small_body(body: AsyncIterator[bytes], limit: int) -> bytes:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sampan.errors import InvalidParameter
-from sampan.registryserver.access import Scope
 from sampan.registryserver.failures import Refused
+from sampan.registryserver.rights import Scope
 
 if TYPE_CHECKING:
     from joserfc.jwk import Key

@@ -7,16 +7,15 @@ instead. Content goes to whoever may use the cache, with the credentials of the 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from yarl import URL
 
 from sampan.errors import Forbidden, InvalidParameter, NotFound, SampanError, Unauthorized
 from sampan.names.digest import Digest
-from sampan.names.reference import DEFAULT_DOMAIN, Reference
+from sampan.names.reference import DEFAULT_DOMAIN, LEGACY_DEFAULT_DOMAIN, Reference
 from sampan.registry.client import RegistryClient
 from sampan.registry.credentials import Credentials
 from sampan.registry.endpoints import HUB_HOST
@@ -24,29 +23,60 @@ from sampan.registry.failures import RETRIED
 from sampan.registry.repository import Repository
 from sampan.registry.retrying import Patience
 from sampan.registry.settings import RegistrySettings
-from sampan.registryserver.configuration import ServerConfig
+from sampan.registryserver.configuration import ServerConfig, seconds
 from sampan.registryserver.failures import Refused
 from sampan.registryserver.repositories import Repositories, StoredManifest
 
 T = TypeVar("T")
 
 
+class Origin(NamedTuple):
+    """One registry that is cached."""
+
+    domain: str
+    """What its images' names begin with."""
+    credentials: Credentials
+    ttl: float
+    """Seconds for which a tag is not asked for again."""
+
+
 class PullThrough:
-    """What `app.Upstream` asks of a cache."""
+    """What `app.Upstream` asks of a cache.
+
+    With one upstream a repository has its name there; with several it is kept under `DOMAIN/NAME`. A client says which one it
+    means by the query `ns=DOMAIN` (containerd's, and Sampan's own for mirrors) or by such a name; else the first one is meant.
+    """
 
     def __init__(self, config: ServerConfig, repositories: Repositories, client: RegistryClient) -> None:
-        """Raises `InvalidParameter` when `proxy.remoteurl` is no address."""
-        url = URL(config.upstream if "://" in config.upstream else f"https://{config.upstream}")
-        if url.scheme not in ("http", "https") or not url.host:
-            raise InvalidParameter(f"configuration: proxy.remoteurl {config.upstream!r} is no address")
-        self._domain = DEFAULT_DOMAIN if url.host == HUB_HOST else url.authority
-        self._credentials = Credentials(
-            username=config.upstream_username, password=config.upstream_password, server=self._domain
-        )
+        """Raises `InvalidParameter` when an upstream is no address."""
+        origins = [_origin(settings) for settings in config.upstreams]
+        self._origins = {_component(origin.domain): origin for origin in origins}
+        if len(self._origins) != len(origins):
+            raise InvalidParameter("configuration: proxy: two upstreams are one registry")
+        self._default = _component(origins[0].domain)
         self._repositories = repositories
         self._client = client
-        self._ttl = config.upstream_ttl
         self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
+
+    def name(self, asked: str, namespace: str) -> str:
+        """The repository here that a client's name and `ns` mean. Raises `Refused` for a registry that is not cached."""
+        if namespace:
+            wanted = _component(
+                DEFAULT_DOMAIN if namespace in (HUB_HOST, LEGACY_DEFAULT_DOMAIN) else namespace
+            )
+            if wanted not in self._origins:
+                raise Refused("NAME_UNKNOWN", f"{namespace[:200]} is not cached here")
+            return asked if len(self._origins) == 1 else f"{wanted}/{asked}"
+        if len(self._origins) == 1 or asked.partition("/")[0] in self._origins:
+            return asked
+        return f"{self._default}/{asked}"
+
+    def _origin(self, name: str) -> tuple[Origin, str]:
+        """Where a repository is from, and its name there."""
+        if len(self._origins) == 1:
+            return self._origins[self._default], name
+        first, _, rest = name.partition("/")
+        return self._origins[first], rest
 
     async def manifest(self, name: str, reference: str) -> StoredManifest:
         """A manifest, fresh enough. Raises `Refused`."""
@@ -80,11 +110,8 @@ class PullThrough:
 
     async def _is_fresh(self, name: str, tag: str) -> bool:
         link = self._repositories.paths.tag_link(name, tag)
-        try:
-            status = await asyncio.to_thread(link.stat)
-        except FileNotFoundError:
-            return False
-        return time.time() - status.st_mtime < self._ttl
+        status = await asyncio.to_thread(self._repositories.storage.status, link)
+        return status is not None and time.time() - status.modified < self._origin(name)[0].ttl
 
     async def _once(self, name: str, what: str, work: Callable[[], Awaitable[None]]) -> None:
         """Do it, or wait for who is doing it already. A client that goes away does not end it for the others."""
@@ -97,7 +124,8 @@ class PullThrough:
         await asyncio.shield(task)
 
     def _upstream(self, name: str) -> Repository:
-        return self._client.repository(Reference(self._domain, name), self._credentials)
+        origin, path = self._origin(name)
+        return self._client.repository(Reference(origin.domain, path), origin.credentials)
 
     async def _fetch_manifest(self, name: str, reference: str, known: StoredManifest | None) -> None:
         upstream = self._upstream(name)
@@ -105,7 +133,7 @@ class PullThrough:
         tag = "" if ":" in reference else reference
         if known is not None and known.digest == target.digest:
             link = self._repositories.paths.tag_link(name, tag)
-            await asyncio.to_thread(os.utime, link)
+            await asyncio.to_thread(self._repositories.write_link, link, known.digest)  # fresh from now on
             return
         data = await upstream.manifest(target)
         await self._repositories.keep_manifest(name, target.checked_digest, data, tag)
@@ -129,6 +157,26 @@ class PullThrough:
             await session.commit(digest)
         finally:
             await self._repositories.uploads.cancel(session)
+
+
+def _origin(settings: dict[str, Any]) -> Origin:
+    """An entry of the configuration, in the form of distribution's `proxy`."""
+    text = str(settings.get("remoteurl") or "")
+    try:
+        url = URL(text if "://" in text else f"https://{text}")
+    except ValueError:
+        url = URL()
+    if url.scheme not in ("http", "https") or not url.host:
+        raise InvalidParameter(f"configuration: proxy.remoteurl {text!r} is no address")
+    domain = DEFAULT_DOMAIN if url.host in (HUB_HOST, DEFAULT_DOMAIN) else url.authority
+    username, password = str(settings.get("username") or ""), str(settings.get("password") or "")
+    credentials = Credentials(username=username, password=password, server=domain)
+    return Origin(domain, credentials, seconds(settings.get("ttl") or "168h"))
+
+
+def _component(domain: str) -> str:
+    """A registry as the first part of a repository's name, where there can be no colon and no capital."""
+    return domain.lower().replace(":", "-").replace("[", "").replace("]", "")
 
 
 def cache_settings() -> RegistrySettings:

@@ -2,20 +2,17 @@
 
 A blob is garbage when nothing names it and nobody has asked for it for the grace period. Whoever uploads, mounts, asks for or
 refers to a blob makes it fresh first (its time of change), and the sweep looks at that time once more under the lock that
-they hold, so a push that is under way never loses a blob. Of several programs on one
-directory only the holder of a file lock collects.
+they hold (or by the storage's own conditions), so a push that is under way never loses a blob. Of several programs on one
+storage only the holder of its lease collects.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
 import time
 from typing import NamedTuple
 
 from sampan.names.digest import Digest, encoded_of
 from sampan.registryserver.failures import Refused
-from sampan.registryserver.files import names_in, read_link, remove_link
 from sampan.registryserver.paths import checked_digest
 from sampan.registryserver.repositories import Repositories, parse
 
@@ -40,19 +37,10 @@ class Collector:
     def collect(self, *, untagged: bool = False, dry_run: bool = False) -> Collected | None:
         """Free what nothing needs; `untagged` takes manifests too that neither a tag, an index nor a subject leads to.
 
-        None: another program is collecting on this directory.
+        None: another program is collecting on this storage.
         """
-        root = self._repositories.paths.root
-        root.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return None
-            return self._collect(untagged, dry_run)
-        finally:
-            os.close(descriptor)
+        with self._repositories.storage.lease(self._repositories.paths.root) as mine:
+            return self._collect(untagged, dry_run) if mine else None
 
     def _collect(self, untagged: bool, dry_run: bool) -> Collected:
         needed: set[str] = set()
@@ -81,22 +69,23 @@ class Collector:
         """The manifests of a repository, each with the digests that it names."""
         found: dict[str, list[str]] = {}
         directory = self._repositories.paths.revisions(name)
-        for algorithm in names_in(directory):
-            for encoded in names_in(directory / algorithm):
-                digest = read_link(directory / algorithm / encoded / "link")
+        for algorithm in self._repositories.storage.names(directory):
+            for encoded in self._repositories.storage.names(directory / algorithm):
+                digest = self._repositories.link(directory / algorithm / encoded / "link")
                 if digest is not None:
                     found[digest] = self._parts(digest)
         return found
 
     def _parts(self, digest: str) -> list[str]:
+        blob = self._repositories.paths.blob(checked_digest(digest))
         try:
-            parsed = parse(self._repositories.paths.blob(checked_digest(digest)).read_bytes(), "")
-        except (Refused, FileNotFoundError):
+            parsed = parse(self._repositories.storage.read(blob) or b"", "")
+        except Refused:
             return []
         return [part.digest for part in parsed.parts]
 
     def _reachable(self, name: str, revisions: dict[str, list[str]]) -> set[str]:
-        tags = names_in(self._repositories.paths.tags(name))
+        tags = self._repositories.storage.names(self._repositories.paths.tags(name))
         waiting = [digest for tag in tags if (digest := self._repositories.resolve(name, tag))]
         found: set[str] = set()
         while waiting:
@@ -113,47 +102,31 @@ class Collector:
     def _sweep(self, needed: set[str], dry_run: bool) -> tuple[int, int]:
         count = size = 0
         blobs = self._repositories.paths.blobs
-        for algorithm in names_in(blobs):
-            for prefix in names_in(blobs / algorithm):
-                for encoded in names_in(blobs / algorithm / prefix):
+        for algorithm in self._repositories.storage.names(blobs):
+            for prefix in self._repositories.storage.names(blobs / algorithm):
+                for encoded in self._repositories.storage.names(blobs / algorithm / prefix):
                     digest = f"{algorithm}:{encoded}"
                     if digest not in needed:
-                        freed = self._remove(checked_digest(digest), dry_run)
+                        blob = self._repositories.paths.blob(checked_digest(digest))
+                        freed = self._repositories.storage.remove_stale(blob, self._grace, dry_run=dry_run)
                         count += freed >= 0
                         size += max(0, freed)
         return count, size
 
-    def _remove(self, digest: Digest, dry_run: bool) -> int:
-        """Remove a blob unless it is fresh; its size, or -1."""
-        path = self._repositories.paths.blob(digest)
-        with self._repositories.blob_lock:
-            try:
-                status = path.stat()
-            except FileNotFoundError:
-                return -1
-            if time.time() - status.st_mtime < self._grace:
-                return -1
-            if not dry_run:
-                path.unlink()
-                try:
-                    path.parent.rmdir()
-                except OSError:
-                    pass  # a partial file of a killed program is in it
-        return status.st_size
-
     def _is_old(self, digest: Digest) -> bool:
-        try:
-            return time.time() - self._repositories.paths.blob(digest).stat().st_mtime >= self._grace
-        except FileNotFoundError:
-            return True
+        found = self._repositories.storage.status(self._repositories.paths.blob(digest))
+        return found is None or time.time() - found.modified >= self._grace
 
     def _drop_links(self, name: str) -> None:
         """Links of a repository to blobs that are gone: without them the next push uploads the blob again."""
-        paths = self._repositories.paths
+        paths, storage = self._repositories.paths, self._repositories.storage
         layers = paths.repository(name) / "_layers"
-        for algorithm in names_in(layers):
-            for encoded in names_in(layers / algorithm):
+        for algorithm in self._repositories.storage.names(layers):
+            for encoded in self._repositories.storage.names(layers / algorithm):
                 digest = checked_digest(f"{algorithm}:{encoded}")
-                with self._repositories.blob_lock:
-                    if not paths.blob(digest).exists() and encoded == encoded_of(digest):
-                        remove_link(paths.layer_link(name, digest), paths.repository(name))
+                link = paths.layer_link(name, digest)
+                if storage.status(paths.blob(digest)) is not None or encoded != encoded_of(digest):
+                    continue
+                storage.remove(link, paths.repository(name))
+                if storage.status(paths.blob(digest)) is not None:  # it was uploaded in this very moment
+                    self._repositories.write_link(link, digest)

@@ -18,7 +18,7 @@ from sampan.errors import InvalidParameter
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DRIVERS = ("filesystem",)
+_DRIVERS = ("filesystem", "s3", "s3aws")
 _BESIDE_DRIVERS = ("delete", "maintenance", "cache", "redirect", "tag")
 _WITHOUT_EFFECT = {
     "redis": "nothing is cached outside the process",
@@ -32,6 +32,11 @@ class ServerConfig(msgspec.Struct, kw_only=True):
     """The configuration, checked. Times in seconds."""
 
     root: str
+    """A directory; in a bucket the prefix of all keys."""
+    s3: dict[str, Any] = {}
+    """`storage.s3`, as written; empty: content is in a local directory."""
+    redirect: bool = True
+    """Whether clients may be sent to the object storage for a blob."""
     address: str = ":5000"
     host: str = ""
     """Address that Location headers begin with; empty: they are relative."""
@@ -51,10 +56,10 @@ class ServerConfig(msgspec.Struct, kw_only=True):
     headers: dict[str, list[str]] = {}
     log_level: str = "info"
     log_format: str = "text"
-    upstream: str = ""
-    upstream_username: str = ""
-    upstream_password: str = ""
-    upstream_ttl: float = 168 * 3600
+    upstreams: list[dict[str, Any]] = []
+    """Registries that are cached, each as distribution's `proxy`: remoteurl, username, password, ttl."""
+    rights: list[dict[str, Any]] = []
+    """`auth.htpasswd.rights`, as written."""
     endpoints: list[dict[str, Any]] = []
     """`notifications.endpoints`, as written."""
     metrics: bool = False
@@ -138,8 +143,11 @@ def _configuration(document: dict[str, Any]) -> ServerConfig:
     debug = _section(http, "debug")
     auth = _auth(document)
     htpasswd = _section(auth, "htpasswd")
+    root, s3 = _storage(storage)
     config = ServerConfig(
-        root=_root(storage),
+        root=root,
+        s3=s3,
+        redirect=not _section(storage, "redirect").get("disable"),
         address=str(http.get("addr") or ":5000"),
         host="" if http.get("relativeurls") else str(http.get("host") or ""),
         certificate=str(tls.get("certificate") or ""),
@@ -158,10 +166,8 @@ def _configuration(document: dict[str, Any]) -> ServerConfig:
         headers={str(key): [str(each) for each in value] for key, value in _section(http, "headers").items()},
         log_level=str(log.get("level") or "info"),
         log_format=str(log.get("formatter") or "text"),
-        upstream=str(proxy.get("remoteurl") or ""),
-        upstream_username=str(proxy.get("username") or ""),
-        upstream_password=str(proxy.get("password") or ""),
-        upstream_ttl=seconds(proxy.get("ttl") or "168h"),
+        upstreams=_upstreams(proxy),
+        rights=_entries(htpasswd, "rights"),
         endpoints=list(_section(document, "notifications").get("endpoints") or []),
     )
     if bool(config.certificate) != bool(config.key):
@@ -194,15 +200,34 @@ def _auth(document: dict[str, Any]) -> dict[str, Any]:
     return dict(auth)
 
 
-def _root(storage: dict[str, Any]) -> str:
+def _storage(storage: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The root, and the settings of a bucket when there is one."""
     drivers = [key for key in storage if key not in _BESIDE_DRIVERS]
     if len(drivers) != 1:
         raise InvalidParameter(f"configuration: storage needs one driver, there are {drivers or 'none'}")
-    if drivers[0] not in _DRIVERS:
+    driver = drivers[0]
+    if driver not in _DRIVERS:
         raise InvalidParameter(
-            f"configuration: storage.{drivers[0]} is not supported yet: there is filesystem"
+            f"configuration: storage.{driver} is not supported: there are filesystem and s3"
         )
-    return str(_section(storage, drivers[0]).get("rootdirectory") or "/var/lib/registry")
+    settings = _section(storage, driver)
+    if driver == "filesystem":
+        return str(settings.get("rootdirectory") or "/var/lib/registry"), {}
+    if not settings.get("bucket"):
+        raise InvalidParameter(f"configuration: storage.{driver} needs a bucket")
+    return str(settings.get("rootdirectory") or "").strip("/"), settings
+
+
+def _upstreams(proxy: dict[str, Any]) -> list[dict[str, Any]]:
+    """The one of distribution's form, then those of `proxy.upstreams`."""
+    return [*([proxy] if proxy.get("remoteurl") else []), *_entries(proxy, "upstreams")]
+
+
+def _entries(section: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    value = section.get(key) or []
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        raise InvalidParameter(f"configuration: {key} must be a list of mappings, not {value!r}")
+    return value
 
 
 def _section(document: Mapping[str, Any], key: str) -> dict[str, Any]:

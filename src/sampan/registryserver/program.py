@@ -28,6 +28,7 @@ from sampan.registryserver.configuration import ServerConfig, load, seconds
 from sampan.registryserver.enginecontent import EngineContent
 from sampan.registryserver.observing import Metrics, Webhook
 from sampan.registryserver.repositories import Repositories
+from sampan.registryserver.rights import rights_of
 from sampan.registryserver.slowness import PatientServer
 
 log = logging.getLogger("sampan.registry")
@@ -63,15 +64,25 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _collect_now(config: ServerConfig, *, untagged: bool, dry_run: bool) -> int:
     """`garbage-collect`: once, also beside a registry that serves the same directory."""
-    done = Collector(Repositories(Path(config.root)), config.grace).collect(
-        untagged=untagged, dry_run=dry_run
-    )
+    done = Collector(_repositories(config), config.grace).collect(untagged=untagged, dry_run=dry_run)
     if done is None:
-        print("another program is collecting garbage in this directory", file=sys.stderr)  # noqa: T201
+        print("another program is collecting garbage there", file=sys.stderr)  # noqa: T201
         return 1
     would = "would remove" if dry_run else "removed"
     print(f"{would} {done.manifests} manifests and {done.blobs} blobs, {done.bytes} bytes")  # noqa: T201
     return 0
+
+
+def _repositories(config: ServerConfig) -> Repositories:
+    """The content, where the configuration has it. Raises `InvalidParameter`."""
+    if not config.s3:
+        return Repositories(Path(config.root), config.grace)
+    from sampan.registryserver.objectstorage import (
+        ObjectStorage,
+    )  # its library is only loaded where it is needed
+
+    storage = ObjectStorage(config.s3, redirect=config.redirect)
+    return Repositories(Path(config.root), config.grace, storage)
 
 
 def default_root() -> Path:
@@ -127,7 +138,7 @@ async def _serve(config: ServerConfig, ready: int) -> None:
             "listening on %s%s, content in %s",
             config.address,
             ", tls" if config.certificate else "",
-            config.root,
+            f"s3://{config.s3['bucket']}/{config.root}" if config.s3 else config.root,
         )
         if ready >= 0:
             os.write(ready, b"1")
@@ -145,13 +156,13 @@ class Listening(NamedTuple):
 
 async def start(config: ServerConfig, closing: AsyncExitStack) -> Listening:
     """Open a registry whose end is `closing`'s. Raises `SampanError`, `OSError`."""
-    repositories = Repositories(Path(config.root), config.grace)
+    repositories = _repositories(config)
     if config.from_engine:
         repositories, config.read_only = EngineContent(Path(config.from_engine)), True
     closing.callback(repositories.uploads.close)
     if not config.read_only:
-        for directory in (repositories.paths.blobs, repositories.paths.repositories):
-            await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
+        directories = [repositories.paths.blobs, repositories.paths.repositories]
+        await asyncio.to_thread(repositories.storage.prepare, directories)
     metrics = Metrics()
     observers: list[Observer] = [metrics]
     for settings in config.endpoints:
@@ -160,11 +171,11 @@ async def start(config: ServerConfig, closing: AsyncExitStack) -> Listening:
             observers.append(hook)
             _beside(closing, hook.run(), "notifications")
     upstream = None
-    if config.upstream:
+    if config.upstreams:
         client = RegistryClient(cache_settings())
         closing.push_async_callback(client.close)
         upstream = PullThrough(config, repositories, client)
-    access: Access = Passwords(config.htpasswd, config.realm)
+    access: Access = Passwords(config.htpasswd, config.realm, rights_of(config.rights))
     if config.token:
         from sampan.registryserver.bearer import TokenAccess  # cryptography is only loaded where it is needed
 
@@ -196,9 +207,8 @@ async def _serve_debug(
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         if request.path == "/debug/health":
-            healthy = await asyncio.to_thread(repositories.paths.blobs.is_dir)
-            problem = {} if healthy else {"storage": f"{repositories.paths.blobs}: not there"}
-            return web.json_response(problem, status=200 if healthy else 503)
+            found = await asyncio.to_thread(repositories.storage.healthy, repositories.paths.blobs)
+            return web.json_response({"storage": found} if found else {}, status=503 if found else 200)
         if request.path == "/metrics" and config.metrics:
             return web.Response(text=metrics.text())
         return web.Response(status=404)

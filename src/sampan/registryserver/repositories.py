@@ -1,4 +1,4 @@
-"""The registry's content: blobs, manifests, tags, referrers of repositories. The directory is the truth.
+"""The registry's content: blobs, manifests, tags, referrers of repositories. The storage is the truth.
 
 A link is written after what it names is durable, and a tag after the manifest, so a reader finds everything that he is told of.
 """
@@ -6,9 +6,6 @@ A link is written after what it names is durable, and a tag after the manifest, 
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,8 +24,9 @@ from sampan.oci.image import (
     parse_manifest,
 )
 from sampan.registryserver.failures import Refused
-from sampan.registryserver.files import names_in, read_link, remove_link, sync_directory, write_link
+from sampan.registryserver.localstorage import LocalStorage
 from sampan.registryserver.paths import Paths, checked_digest
+from sampan.registryserver.storage import Storage
 from sampan.registryserver.uploads import Uploads
 
 MANIFEST_MAX = 4 << 20
@@ -56,13 +54,12 @@ class Parsed(NamedTuple):
 class Repositories:
     """See the module."""
 
-    def __init__(self, root: Path, grace: float = 3600) -> None:
-        """`grace` is the collector's: what is asked for is made fresh well before it ends."""
+    def __init__(self, root: Path, grace: float = 3600, storage: Storage | None = None) -> None:
+        """`grace` is the collector's: what is asked for is made fresh well before it ends. Without a `storage` it is local."""
         self._fresh_for = min(600.0, grace / 4)
         self.paths = Paths(root)
-        self.blob_lock = threading.Lock()
-        """Held while a blob is found and made fresh, and while the collector looks at it once more and removes it."""
-        self.uploads = Uploads(self.paths, self.blob_lock)
+        self.storage = storage or LocalStorage()
+        self.uploads = Uploads(self.paths, self.storage)
         self._tag_lock = asyncio.Lock()
 
     # -- blobs
@@ -74,19 +71,21 @@ class Repositories:
     def _blob(self, name: str, digest: Digest) -> tuple[Path, int]:
         path = self.paths.blob(digest)
         links = (self.paths.layer_link(name, digest), self.paths.revision_link(name, digest))
-        if not any(read_link(link) == digest for link in links):
+        if not any(self.link(link) == digest for link in links):
             raise Refused("BLOB_UNKNOWN", {"digest": digest})
-        with self.blob_lock:
-            try:
-                status = path.stat()
-            except FileNotFoundError:
-                raise Refused("BLOB_UNKNOWN", {"digest": digest}) from None
-            if time.time() - status.st_mtime > self._fresh_for:
-                try:
-                    os.utime(path)
-                except OSError:
-                    pass  # a read-only disk has no collector either
-        return path, status.st_size
+        found = self.storage.fresh(path, self._fresh_for)
+        if found is None:
+            raise Refused("BLOB_UNKNOWN", {"digest": digest})
+        return path, found.size
+
+    def link(self, path: Path) -> str | None:
+        """The digest in a link, which is a file that holds one; None when there is none. Blocks."""
+        data = self.storage.read(path)
+        return data[:256].decode(errors="replace").strip() if data is not None else None
+
+    def write_link(self, path: Path, digest: Digest) -> None:
+        """Make or replace a link. Blocks."""
+        self.storage.write(path, digest.encode())
 
     async def mount(self, name: str, source: str, digest: Digest) -> bool:
         """Give a repository a blob that another one has; False when that has not."""
@@ -96,7 +95,7 @@ class Repositories:
                 self._blob(source, digest)
             except Refused:
                 return False
-            write_link(self.paths.layer_link(name, digest), digest)
+            self.write_link(self.paths.layer_link(name, digest), digest)
             return True
 
         return await asyncio.to_thread(link)
@@ -104,7 +103,7 @@ class Repositories:
     async def delete_blob(self, name: str, digest: Digest) -> None:
         """Take a blob from a repository; its bytes are left to the collector."""
         link = self.paths.layer_link(name, digest)
-        if not await asyncio.to_thread(remove_link, link, self.paths.repository(name)):
+        if not await asyncio.to_thread(self.storage.remove, link, self.paths.repository(name)):
             raise Refused("BLOB_UNKNOWN", {"digest": digest})
 
     # -- manifests
@@ -115,20 +114,19 @@ class Repositories:
 
     def _manifest(self, name: str, reference: str) -> StoredManifest:
         digest = self.resolve(name, reference)
-        if digest is None or read_link(self.paths.revision_link(name, digest)) != digest:
+        if digest is None or self.link(self.paths.revision_link(name, digest)) != digest:
             self._check_exists(name)
             raise Refused("MANIFEST_UNKNOWN", {"Tag" if ":" not in reference else "Digest": reference})
-        try:
-            data = self.paths.blob(digest).read_bytes()
-        except FileNotFoundError:
-            raise Refused("MANIFEST_UNKNOWN", {"Digest": digest}) from None
+        data = self.storage.read(self.paths.blob(digest))
+        if data is None:
+            raise Refused("MANIFEST_UNKNOWN", {"Digest": digest})
         return StoredManifest(digest, media_type_of(data), data)
 
     def resolve(self, name: str, reference: str) -> Digest | None:
         """The digest that a tag or digest means; None when the tag is not there. Blocks."""
         if ":" in reference:
             return checked_digest(reference)
-        found = read_link(self.paths.tag_link(name, reference))
+        found = self.link(self.paths.tag_link(name, reference))
         return checked_digest(found) if found else None
 
     async def put_manifest(
@@ -153,7 +151,7 @@ class Repositories:
         for part in parsed.parts:
             digest = checked_digest(part.digest)
             if parsed.is_index:
-                if read_link(self.paths.revision_link(name, digest)) != digest:
+                if self.link(self.paths.revision_link(name, digest)) != digest:
                     raise Refused("MANIFEST_BLOB_UNKNOWN", {"digest": digest})
                 continue
             if part.urls:
@@ -166,30 +164,15 @@ class Repositories:
                 raise Refused("SIZE_INVALID", {"digest": digest, "size": part.size, "stored": size})
 
     def _store_manifest(self, name: str, digest: Digest, data: bytes, parsed: Parsed) -> None:
-        self._write_blob(digest, data)
+        self.storage.put_blob(self.paths.blob(digest), data)
         if parsed.subject is not None:
             subject = checked_digest(parsed.subject.digest)
-            write_link(self.paths.referrer_link(name, subject, digest), digest)
-        write_link(self.paths.revision_link(name, digest), digest)
-
-    def _write_blob(self, digest: Digest, data: bytes) -> None:
-        path = self.paths.blob(digest)
-        with self.blob_lock:
-            if path.exists():
-                os.utime(path)
-                return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".data.{os.getpid()}.{time.monotonic_ns()}")
-        with partial.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        sync_directory(path.parent)
+            self.write_link(self.paths.referrer_link(name, subject, digest), digest)
+        self.write_link(self.paths.revision_link(name, digest), digest)
 
     def _tag(self, name: str, tag: str, digest: Digest) -> None:
-        write_link(self.paths.tag_index_link(name, tag, digest), digest)
-        write_link(self.paths.tag_link(name, tag), digest)
+        self.write_link(self.paths.tag_index_link(name, tag, digest), digest)
+        self.write_link(self.paths.tag_link(name, tag), digest)
 
     async def keep_manifest(self, name: str, digest: Digest, data: bytes, tag: str) -> None:
         """Store what an upstream sent, whether or not its parts are here yet; verified by the caller."""
@@ -206,23 +189,23 @@ class Repositories:
 
     def _delete_manifest(self, name: str, reference: str) -> list[str]:
         if ":" not in reference:
-            if read_link(self.paths.tag_link(name, reference)) is None:
+            if self.link(self.paths.tag_link(name, reference)) is None:
                 self._check_exists(name)
                 raise Refused("MANIFEST_UNKNOWN", {"Tag": reference})
             self._remove_tag(name, reference)
             return [reference]
         digest = checked_digest(reference)
         link = self.paths.revision_link(name, digest)
-        if read_link(link) is None:
+        if self.link(link) is None:
             self._check_exists(name)
             raise Refused("MANIFEST_UNKNOWN", {"Digest": digest})
-        gone = [tag for tag in names_in(self.paths.tags(name)) if self.resolve(name, tag) == digest]
+        gone = [tag for tag in self.storage.names(self.paths.tags(name)) if self.resolve(name, tag) == digest]
         for tag in gone:
             self._remove_tag(name, tag)
         subject = self._subject_of(digest)
-        link.unlink(missing_ok=True)
+        self.storage.remove(link, link.parent)
         if subject is not None:
-            remove_link(self.paths.referrer_link(name, subject, digest), self.paths.repository(name))
+            self.storage.remove(self.paths.referrer_link(name, subject, digest), self.paths.repository(name))
         return gone
 
     def delete_manifest_now(self, name: str, digest: Digest) -> None:
@@ -233,23 +216,22 @@ class Repositories:
             return
 
     def _remove_tag(self, name: str, tag: str) -> None:
-        import shutil
-
         # The current link goes first: without it there is no such tag, whatever else is left.
-        self.paths.tag_link(name, tag).unlink(missing_ok=True)
-        shutil.rmtree(self.paths.tags(name) / tag, ignore_errors=True)
+        link = self.paths.tag_link(name, tag)
+        self.storage.remove(link, link.parent)
+        self.storage.remove_tree(self.paths.tags(name) / tag)
 
     def _subject_of(self, digest: Digest) -> Digest | None:
         try:
-            parsed = parse(self.paths.blob(digest).read_bytes(), "")
-        except (FileNotFoundError, Refused):
+            parsed = parse(self.storage.read(self.paths.blob(digest)) or b"", "")
+        except Refused:
             return None
         return checked_digest(parsed.subject.digest) if parsed.subject else None
 
     # -- lists
 
     def _check_exists(self, name: str) -> None:
-        if not self.paths.repository(name).is_dir():
+        if not self.storage.names(self.paths.repository(name)):
             raise Refused("NAME_UNKNOWN", {"name": name})
 
     async def tags(self, name: str) -> list[str]:
@@ -257,8 +239,8 @@ class Repositories:
 
         def found() -> list[str]:
             self._check_exists(name)
-            tags = names_in(self.paths.tags(name))
-            return [tag for tag in tags if self.paths.tag_link(name, tag).exists()]
+            tags = self.storage.names(self.paths.tags(name))
+            return [tag for tag in tags if self.storage.status(self.paths.tag_link(name, tag))]
 
         return await asyncio.to_thread(found)
 
@@ -271,7 +253,7 @@ class Repositories:
         found: list[str] = []
 
         def walk(directory: Path, prefix: str) -> None:
-            for name in names_in(directory):
+            for name in self.storage.names(directory):
                 if name == "_manifests":
                     found.append(prefix)
                 elif not name.startswith("_"):
@@ -285,7 +267,7 @@ class Repositories:
         found: list[str] = []
 
         def walk(directory: Path, prefix: str) -> None:
-            children = names_in(directory)
+            children = self.storage.names(directory)
             if any(name.startswith("_") for name in children):
                 found.append(prefix)
             for name in children:
@@ -303,27 +285,27 @@ class Repositories:
         """The same, blocking."""
         found: dict[str, Descriptor] = {}
         directory = self.paths.referrers(name, subject)
-        for algorithm in names_in(directory):
-            for encoded in names_in(directory / algorithm):
+        for algorithm in self.storage.names(directory):
+            for encoded in self.storage.names(directory / algorithm):
                 digest = checked_digest(f"{algorithm}:{encoded}")
-                if read_link(self.paths.revision_link(name, digest)) == digest:
+                if self.link(self.paths.revision_link(name, digest)) == digest:
                     described = self._describe(digest)
                     if described is not None:
                         found[digest] = described
         fallback = self.resolve(name, subject.replace(":", "-")[:128])
         if fallback is not None:
             try:
-                for each in parse_index(self.paths.blob(fallback).read_bytes()).manifests:
+                for each in parse_index(self.storage.read(self.paths.blob(fallback)) or b"").manifests:
                     found.setdefault(each.digest, each)
-            except (FileNotFoundError, InvalidParameter):
+            except InvalidParameter:
                 pass
         return list(found.values())
 
     def _describe(self, digest: Digest) -> Descriptor | None:
         try:
-            data = self.paths.blob(digest).read_bytes()
+            data = self.storage.read(self.paths.blob(digest)) or b""
             parsed = parse(data, "")
-        except (FileNotFoundError, Refused):
+        except Refused:
             return None
         return Descriptor(
             media_type=parsed.media_type,

@@ -1,4 +1,4 @@
-"""Sending a stored blob: whole or a range of it, conditionally, by sendfile where there is no TLS between."""
+"""Sending a stored blob: whole or a range of it, conditionally, by sendfile where no TLS is between."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import BinaryIO
 from aiohttp import web
 
 from sampan.registryserver.failures import Refused
+from sampan.registryserver.storage import Storage
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _CHUNK = 1 << 20
@@ -24,7 +25,7 @@ def is_known(request: web.BaseRequest, digest: str) -> bool:
 
 
 async def send_blob(
-    request: web.BaseRequest, path: Path, size: int, digest: str, headers: Mapping[str, str]
+    request: web.BaseRequest, storage: Storage, path: Path, size: int, digest: str, headers: Mapping[str, str]
 ) -> web.StreamResponse:
     """Answer GET or HEAD. Raises `Refused` RANGE_INVALID for a range outside the blob."""
     described = {
@@ -37,6 +38,10 @@ async def send_blob(
     }
     if is_known(request, digest):
         return web.Response(status=304, headers={"ETag": described["ETag"], "Docker-Content-Digest": digest})
+    if request.method == "GET" and (address := await asyncio.to_thread(storage.address, path)):
+        return web.Response(
+            status=307, headers={**headers, "Location": address, "Docker-Content-Digest": digest}
+        )
     start, end, partial = _wanted(request, size, digest)
     if partial:
         described["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
@@ -45,7 +50,14 @@ async def send_blob(
         return web.Response(status=status, headers={**described, "Content-Length": str(end - start)})
     response = web.StreamResponse(status=status, headers=described)
     response.content_length = end - start
-    file = await asyncio.to_thread(path.open, "rb")
+    local = storage.local(path)
+    if local is None:
+        await response.prepare(request)
+        async for chunk in storage.chunks(path, start, end - start):
+            await response.write(chunk)
+        await response.write_eof()
+        return response
+    file = await asyncio.to_thread(local.open, "rb")
     try:
         await response.prepare(request)
         await _send(request, response, file, start, end - start)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import time
 from pathlib import Path
 from typing import Any
 
+import bcrypt
+import pytest
 from aiohttp import web
 
 from hostile_registry import HostileRegistry
 from registry_requests import code_of, digest, registry
+from sampan.errors import InvalidParameter
 from sampan.oci.image import OCI_EMPTY, OCI_INDEX, OCI_MANIFEST
 from sampan.registryserver.collection import Collector
 from sampan.registryserver.repositories import Repositories
+from sampan.registryserver.rights import rights_of
 
 
 def collect(root: Path, **options: Any) -> tuple[int, int, int]:
@@ -110,7 +115,7 @@ async def test_a_cache_fetches_once_and_serves_when_upstream_is_down(tmp_path: P
     layer = os.urandom(300_000)
     async with HostileRegistry() as upstream:
         target = upstream.image([layer], "1")
-        async with registry(tmp_path, upstream=upstream.url, upstream_ttl=3600) as ask:
+        async with registry(tmp_path, upstreams=[{"remoteurl": upstream.url, "ttl": "1h"}]) as ask:
             answers = await asyncio.gather(*(ask("GET", "/v2/app/manifests/1") for _ in range(5)))
             assert {digest(body) for _, _, body in answers} == {target["digest"]}
             assert len(upstream.requests("GET", "/manifests/")) == 1
@@ -120,7 +125,7 @@ async def test_a_cache_fetches_once_and_serves_when_upstream_is_down(tmp_path: P
             assert (await ask("GET", "/v2/app/manifests/absent"))[0] == 404
             assert code_of((await ask("POST", "/v2/app/blobs/uploads/"))[2]) == "UNSUPPORTED"
         address = upstream.url
-    async with registry(tmp_path, upstream=address, upstream_ttl=0) as ask:
+    async with registry(tmp_path, upstreams=[{"remoteurl": address, "ttl": "0.000001s"}]) as ask:
         status, _, body = await ask("GET", "/v2/app/manifests/1")
         assert (status, digest(body)) == (200, target["digest"])
         assert (await ask("GET", f"/v2/app/blobs/{digest(layer)}"))[2] == layer
@@ -130,11 +135,11 @@ async def test_a_cache_fetches_once_and_serves_when_upstream_is_down(tmp_path: P
 async def test_a_cache_asks_again_after_its_time(tmp_path: Path) -> None:
     async with HostileRegistry() as upstream:
         upstream.image([b"one"], "1")
-        async with registry(tmp_path, upstream=upstream.url, upstream_ttl=0) as ask:
+        async with registry(tmp_path, upstreams=[{"remoteurl": upstream.url, "ttl": "0s"}]) as ask:
             await ask("GET", "/v2/app/manifests/1")
             newer = upstream.image([b"two"], "1")
             assert digest((await ask("GET", "/v2/app/manifests/1"))[2]) == newer["digest"]
-        async with registry(tmp_path, upstream=upstream.url, upstream_ttl=3600) as ask:
+        async with registry(tmp_path, upstreams=[{"remoteurl": upstream.url, "ttl": "1h"}]) as ask:
             upstream.image([b"three"], "1")
             assert digest((await ask("GET", "/v2/app/manifests/1"))[2]) == newer["digest"]
 
@@ -143,7 +148,7 @@ async def test_a_cache_keeps_nothing_wrong(tmp_path: Path) -> None:
     async with HostileRegistry() as upstream:
         upstream.image([b"right"], "1")
         upstream.blobs[digest(b"right")] = b"wrong"
-        async with registry(tmp_path, upstream=upstream.url) as ask:
+        async with registry(tmp_path, upstreams=[{"remoteurl": upstream.url}]) as ask:
             assert (await ask("GET", f"/v2/app/blobs/{digest(b'right')}"))[0] >= 400
             assert (await ask("GET", f"/v2/app/blobs/{digest(b'right')}"))[0] >= 400
             upstream.blobs[digest(b"right")] = b"right"
@@ -195,3 +200,73 @@ async def test_metrics_and_health(tmp_path: Path) -> None:
         assert 'registry_actions_total{action="pull"} 1' in text
         assert (await ask("GET", f"{ask.debug}/debug/health"))[0] == 200
         assert (await ask("GET", f"{ask.debug}/other"))[0] == 404
+
+
+async def test_a_cache_of_several_registries(tmp_path: Path) -> None:
+    """`ns` says which one is meant, as containerd does; so does a name that begins with it; else it is the first."""
+    async with HostileRegistry() as one, HostileRegistry() as two, HostileRegistry() as other:
+        first, second = one.image([b"one"], "1"), two.image([b"two"], "1")
+        entries = [{"remoteurl": one.url}, {"remoteurl": two.url, "username": "me", "password": "secret"}]
+        async with registry(tmp_path, upstreams=entries) as ask:
+            for path, target in (
+                (f"/v2/app/manifests/1?ns={one.host}", first),
+                (f"/v2/app/manifests/1?ns={two.host}", second),
+                ("/v2/app/manifests/1", first),
+                (f"/v2/{two.host.replace(':', '-')}/app/manifests/1", second),
+            ):
+                status, _, body = await ask("GET", path)
+                assert (status, digest(body)) == (200, target["digest"]), path
+            assert (await ask("GET", f"/v2/app/blobs/{digest(b'two')}?ns={two.host}"))[2] == b"two"
+            # What one registry has is not in the other's repository of that name.
+            assert (await ask("GET", f"/v2/app/blobs/{digest(b'two')}?ns={one.host}"))[0] == 404
+            status, _, body = await ask("GET", f"/v2/app/manifests/1?ns={other.host}")
+            assert (status, code_of(body), other.seen) == (404, "NAME_UNKNOWN", [])
+            assert len(one.requests("GET", "/manifests/")) == len(two.requests("GET", "/manifests/")) == 1
+
+
+async def test_rights(tmp_path: Path) -> None:
+    rights = [
+        {"users": ["ci"], "repositories": ["team/*"], "actions": ["pull", "push"]},
+        {"users": ["*"], "repositories": ["public/*"], "actions": ["pull"]},
+        {"users": ["admin"], "repositories": ["*"], "actions": ["pull", "push", "delete", "catalog"]},
+    ]
+    passwords = tmp_path / "htpasswd"
+    stored = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
+    passwords.write_text("".join(f"{user}:{stored}\n" for user in ("ci", "admin", "guest")))
+
+    def auth(user: str) -> str:
+        return "Basic " + base64.b64encode(f"{user}:secret".encode()).decode()
+
+    async with registry(tmp_path / "root", htpasswd=str(passwords), rights=rights) as ask:
+
+        async def may(user: str, method: str, path: str) -> bool:
+            status, _, body = await ask(method, path, Authorization=auth(user))
+            assert status != 401
+            assert (status == 403) is (b"DENIED" in body) or method == "HEAD"
+            return status != 403
+
+        assert (await ask("GET", "/v2/"))[0] == 401
+        assert all([await may(user, "GET", "/v2/") for user in ("ci", "admin", "guest")])
+        uploads = "/v2/{}/blobs/uploads/"
+        assert await may("ci", "POST", uploads.format("team/app"))
+        assert not await may("ci", "POST", uploads.format("public/app"))
+        assert not await may("ci", "POST", uploads.format("team"))
+        assert not await may("guest", "POST", uploads.format("public/app"))
+        assert await may("guest", "GET", "/v2/public/app/manifests/1")
+        assert not await may("guest", "HEAD", "/v2/team/app/manifests/1")
+        assert not await may("ci", "DELETE", "/v2/team/app/manifests/1")
+        assert await may("admin", "DELETE", "/v2/team/app/manifests/1")
+        assert [await may(user, "GET", "/v2/_catalog") for user in ("admin", "ci")] == [True, False]
+        # A mount takes what is elsewhere: the right to pull there is needed, an upload begins instead.
+        data = f"/v2/private/blobs/uploads/?digest={digest(b's')}"
+        assert (await ask("POST", data, b"s", Authorization=auth("admin")))[0] == 201
+        mount = f"/v2/team/app/blobs/uploads/?mount={digest(b's')}&from=private"
+        assert (await ask("POST", mount, Authorization=auth("ci")))[0] == 202
+        assert (await ask("POST", mount, Authorization=auth("admin")))[0] == 201
+
+
+def test_mistakes_in_rights_are_named() -> None:
+    good = {"users": ["a"], "repositories": ["*"], "actions": ["pull"]}
+    for wrong in ({"users": "a"}, {"actions": ["fly"]}, {"groups": ["x"]}, {"repositories": []}):
+        with pytest.raises(InvalidParameter, match=r"auth\.htpasswd\.rights"):
+            rights_of([{**good, **wrong}])
