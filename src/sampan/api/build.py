@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import msgspec
@@ -20,6 +23,7 @@ from sampan.images.importing import fetched
 from sampan.names import platform as platforms
 from sampan.names.reference import parse_normalized
 from sampan.registry.credentials import all_credentials_of
+from sampan.solver.progress import Event, described
 
 router = Router()
 
@@ -27,11 +31,11 @@ router = Router()
 @router.post("/build")
 async def build(call: Call) -> web.StreamResponse:
     query = call.query
-    if query.text("version") == "2" or query.text("outputs") not in ("", "null", "[]"):
-        raise NotSupported(
-            "BuildKit's builder is not in this version of Sampan: use the classic one (DOCKER_BUILDKIT=0)"
-        )
+    if query.text("outputs") not in ("", "null", "[]"):
+        raise NotSupported("builds with other outputs than an image are not in this version of Sampan")
     request = _request(call)
+    if query.text("version") == "2":
+        return await _build_graph(call, request)
     quiet = query.boolean("q")
 
     async def work(send: Send) -> None:
@@ -43,6 +47,31 @@ async def build(call: Call) -> web.StreamResponse:
                 image = await call.engine.builds.build(request, body, output)
         if quiet:
             send(StreamMessage(stream=image + "\n"))
+
+    return await streamed(call, work)
+
+
+async def _build_graph(call: Call, request: BuildRequest) -> web.StreamResponse:
+    """`version=2`: BuildKit's messages, or (`trace=json`, for the engine's own clients) the same events as JSON."""
+    if request.remote == "client-session":
+        raise NotSupported(
+            "BuildKit's sessions are not in this version of Sampan: use the classic builder (DOCKER_BUILDKIT=0)"
+        )
+    as_json = call.query.text("trace") == "json"
+
+    async def work(send: Send) -> None:
+        def follow(events: Sequence[Event]) -> None:
+            if as_json:
+                for event in events:
+                    send(StreamMessage(id="sampan.build.trace", aux=described(event)))
+            else:
+                data = base64.b64encode(call.builder.status(events)).decode()
+                send(StreamMessage(id="moby.buildkit.trace", aux=data))
+
+        body = call.upload()
+        async with fetched(request.remote) if request.remote else nullcontext(body) as archive:
+            image = await call.engine.builds.build_graph(request, archive, follow)
+        send(StreamMessage(id="moby.image.id", aux={"ID": image}))
 
     return await streamed(call, work)
 

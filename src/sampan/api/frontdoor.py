@@ -11,12 +11,15 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from sampan.api.http import LONGEST_LINE
+
+if TYPE_CHECKING:
+    from sampan.solver.progress import Event
 
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _HIGH_WATER = 256 * 1024
@@ -38,6 +41,10 @@ class BuilderDoors(Http2Door, Protocol):
 
         Raises `SampanError` for a session that cannot be.
         """
+        ...
+
+    def status(self, events: Sequence[Event]) -> bytes:
+        """What a build told, as BuildKit's clients read it (`StatusResponse`)."""
         ...
 
     @property

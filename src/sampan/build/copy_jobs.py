@@ -14,11 +14,12 @@ from sampan.archive.compression import InputStream, OutputStream
 from sampan.archive.tarread import TarReader
 from sampan.archive.tarwrite import TarWriter
 from sampan.archive.unpack import Unpacker
-from sampan.build.sources import Attributes, Found, SourceReader, choose, inline, open_source, with_attributes
+from sampan.build.sources import Attributes, SourceReader, inline, with_attributes
 from sampan.containers.root_view import open_root
 from sampan.dockerfile.ignore import Ignore
 from sampan.errors import InvalidParameter, SampanError
 from sampan.linux import path as paths
+from sampan.ops.choosing import Found, choose, open_source
 from sampan.runtime.container import users
 from sampan.runtime.interface import LaunchError
 

@@ -5,22 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from sampan.build.cache import StepCache
 from sampan.build.context import Context, received, remove_leftovers
 from sampan.build.copying import Copier
+from sampan.build.graphs import Graphs, Surroundings
 from sampan.build.interface import BuildRequest, Output
 from sampan.build.running import Runner
 from sampan.build.steps import Counter, StageBuilder, Tools
-from sampan.build.variables import Variables, platform_arguments
+from sampan.build.uploads import UploadSession
 from sampan.containers.service import ContainerService
-from sampan.dockerfile import Dockerfile, Stage, read
 from sampan.dockerfile.expand import expand
 from sampan.dockerfile.instructions import Label
+from sampan.dockerfile.stages import Dockerfile, Stage, read
 from sampan.errors import NotFound
+from sampan.frontend.variables import Variables, platform_arguments
 from sampan.images.interface import ResolvedImage
+from sampan.images.parts import Collection
 from sampan.images.service import ImageService
 from sampan.names import platform as platforms
 from sampan.names.platform import Platform
@@ -28,6 +32,9 @@ from sampan.names.reference import parse_normalized
 from sampan.registry.credentials import Credentials
 from sampan.store import Database
 from sampan.zygote.workers import Workers
+
+if TYPE_CHECKING:
+    from sampan.build.solving import Follow
 
 
 class BuildService:
@@ -40,7 +47,9 @@ class BuildService:
         workers: Workers,
         cache: StepCache,
         directory: Path,
+        graphs: Graphs,
     ) -> None:
+        self.graphs = graphs
         self._images = images
         self._workers = workers
         self._cache = cache
@@ -57,15 +66,23 @@ class BuildService:
         containers: ContainerService,
         workers: Workers,
         directory: Path,
+        exec_directory: Path,
+        collection: Collection,
     ) -> BuildService:
-        """`directory` takes the contexts."""
-        await asyncio.to_thread(directory.mkdir, 0o700, True, True)
-        return cls(images, containers, workers, StepCache(database, images.resolve), directory)
+        """`directory` is the data root, `exec_directory` for what programs need while they run."""
+        contexts = directory / "build"
+        await asyncio.to_thread(contexts.mkdir, 0o700, True, True)
+        surroundings = Surroundings(
+            database, images, containers, workers, directory / "solver", exec_directory
+        )
+        graphs = await Graphs.open(surroundings, collection)
+        return cls(images, containers, workers, StepCache(database, images.resolve), contexts, graphs)
 
     async def recover(self) -> None:
         """Remove what a killed engine's builds have left."""
         await asyncio.to_thread(remove_leftovers, self._directory)
         await self._runner.remove_leftovers()
+        await self.graphs.recover()
 
     @property
     def running(self) -> int:
@@ -89,6 +106,19 @@ class BuildService:
                 await self._images.tag(image.id, named.familiar_name(), named.tag)
                 output.stream(f"Successfully tagged {named.familiar()}\n")
             return image.id
+        finally:
+            self._running -= 1
+
+    async def build_graph(self, request: BuildRequest, body: AsyncIterator[bytes], follow: Follow) -> str:
+        """The same through the solver: steps at the same time where they can be, `follow` is told what happens. Names no step.
+
+        Raises as `build`, and `solver.failures.VertexFailed` for a step that fails.
+        """
+        self._running += 1
+        try:
+            async with received(body, self._directory, self._workers) as context:
+                session = UploadSession(context.directory, request.credentials)
+                return await self.graphs.solving.build(request, context, session, follow)
         finally:
             self._running -= 1
 

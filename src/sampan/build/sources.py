@@ -1,39 +1,25 @@
-"""Files to copy: chosen by pattern, walked beneath their root, written as an archive with the attributes that they get.
+"""Files as an archive with the attributes that a copy gives them. Runs in a worker process.
 
-Runs in a worker process. The same walk serves twice: for the digest that identifies a step (`mtime` left out, so that a
-touched file is
-the same file) and for the copy itself.
+The same walk serves twice: for the digest that identifies a step (`mtime` left out, so that a touched file is the same file) and
+for the copy itself.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import posixpath
-import re
 import stat
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sampan.archive.read_entry import EntryReader
 from sampan.archive.tarread import REGULAR, SYMLINK, Entry
-from sampan.dockerfile.ignore import Ignore, expression_of
-from sampan.errors import InvalidParameter, NotFound
-from sampan.linux import path as paths
+from sampan.dockerfile.ignore import Ignore
+from sampan.ops.choosing import Found
 
 if TYPE_CHECKING:
     from sampan.archive.tarwrite import TarWriter
 
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_WILD = re.compile(r"[*?\[\\]")
-
-
-class Found(NamedTuple):
-    """A source: an open descriptor (O_PATH, links followed), and the name that it was found by."""
-
-    fd: int
-    path: str
-    is_directory: bool
 
 
 class Attributes(NamedTuple):
@@ -42,59 +28,6 @@ class Attributes(NamedTuple):
     owner: tuple[int, int] | None
     mode: int | None
     dated: bool
-
-
-def choose(root: int, patterns: list[str], what: str) -> list[Found]:
-    """The sources that the patterns name, each pattern's in order of name. Raises `NotFound`/`InvalidParameter` for none."""
-    found = []
-    for pattern in patterns:
-        clean = posixpath.normpath("/" + pattern).lstrip("/")
-        matches = list(_matches(root, clean)) if _WILD.search(clean) else [clean]
-        if not matches:
-            raise InvalidParameter(f"{what} failed: no source files were specified")
-        for path in matches:
-            found.append(_open(root, path, what))
-    return found
-
-
-def _open(root: int, path: str, what: str) -> Found:
-    try:
-        fd = paths.open_in_root(root, path or "/", os.O_PATH)
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-            raise
-        raise NotFound(
-            f"{what} failed: file not found in build context or excluded by .dockerignore:"
-            f" stat {path}: file does not exist"
-        ) from None
-    return Found(fd, path, stat.S_ISDIR(os.fstat(fd).st_mode))
-
-
-def _matches(root: int, pattern: str) -> Iterator[str]:
-    """Paths below the root that a pattern of Go's `filepath.Match` fits, part by part."""
-    parts = pattern.split("/")
-
-    def below(prefix: str, depth: int) -> Iterator[str]:
-        if depth == len(parts):
-            yield prefix
-            return
-        if not _WILD.search(parts[depth]):
-            yield from below(posixpath.join(prefix, parts[depth]), depth + 1)
-            return
-        wanted = re.compile(expression_of(parts[depth]), re.DOTALL)
-        try:
-            fd = paths.open_in_root(root, prefix or "/", os.O_RDONLY | os.O_DIRECTORY)
-        except OSError:
-            return
-        try:
-            names = sorted(os.listdir(fd), key=os.fsencode)
-        finally:
-            os.close(fd)
-        for name in names:
-            if wanted.match(name):
-                yield from below(posixpath.join(prefix, name), depth + 1)
-
-    yield from below("", 0)
 
 
 class SourceReader(EntryReader):
@@ -165,15 +98,3 @@ def inline(name: str, data: bytes) -> tuple[Entry, int]:
     fd = os.memfd_create(name or "heredoc", os.MFD_CLOEXEC)
     os.write(fd, data)
     return entry, fd
-
-
-def open_source(source: dict[str, Any]) -> int:
-    """The root that sources are chosen in: `{"directory": path}`, or `{"rootfs": mounts}` of an image."""
-    if "directory" in source:
-        return os.open(source["directory"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    from sampan.runtime.container.host import open_mount
-
-    root = -1
-    for entry in source["rootfs"]:
-        root = open_mount(entry)
-    return root

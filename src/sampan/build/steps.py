@@ -23,7 +23,6 @@ from sampan.build.copying import Copier, CopyStep
 from sampan.build.fetching import fetched_file, is_remote
 from sampan.build.interface import BuildRequest, Output
 from sampan.build.running import Runner
-from sampan.build.variables import Variables
 from sampan.dockerfile.configure import DEFAULT_SHELL, configure, joined
 from sampan.dockerfile.expand import Lookup, expand
 from sampan.dockerfile.instructions import (
@@ -42,6 +41,7 @@ from sampan.dockerfile.source import DockerfileError, source_of
 from sampan.dockerfile.stages import Dockerfile, Stage
 from sampan.dockerfile.typed import typed
 from sampan.errors import InvalidParameter, NotSupported
+from sampan.frontend.variables import Variables
 from sampan.images.committing import NewImage
 from sampan.images.interface import CommitRequest, ResolvedImage
 from sampan.images.service import ImageService

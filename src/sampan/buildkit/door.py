@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from sampan.api.frontdoor import Http2Door
     from sampan.buildkit.server import BuilderServer
     from sampan.engine.engine import Engine
+    from sampan.solver.progress import Event
 
 
 class BuildkitDoors:
@@ -29,6 +30,12 @@ class BuildkitDoors:
     def listener(self) -> asyncio.Protocol:
         """A protocol for a socket that speaks nothing else."""
         return _Listener(self)
+
+    def status(self, events: Sequence[Event]) -> bytes:
+        """Events as a `StatusResponse`."""
+        from sampan.buildkit.status import status_response
+
+        return status_response(events).SerializeToString()
 
     @property
     def open_connections(self) -> int:

@@ -89,7 +89,7 @@ class Creation:
         validate_config(config)
         container_id = new_id()
         mounts = self._mounting.plan(config, host)
-        endpoints = _endpoints(config, host, request.endpoints)
+        endpoints = endpoints_of(config, host, request.endpoints)
         name = self._reserve(request.name, container_id)
         try:
             record = self._record(container_id, name, config, host, image)
@@ -101,6 +101,11 @@ class Creation:
             raise
         services.publish(container, "create")
         return Created(container_id, warnings)
+
+    def confined(self, id: str, config: ContainerConfig, host: HostConfig) -> ContainerRecord:
+        """The record of what runs once under `id` and is no container: checked and completed as one, and not kept."""
+        self._check(config, host)
+        return self._record(id, id[:12], config, host, None)
 
     def _check(self, config: ContainerConfig, host: HostConfig) -> list[str]:
         settings = self._services.settings
@@ -285,7 +290,7 @@ def _manifest(image: ResolvedImage) -> dict[str, Any]:
     return {**descriptor, "platform": platform}
 
 
-def _endpoints(
+def endpoints_of(
     config: ContainerConfig, host: HostConfig, requested: Mapping[str, EndpointSettings]
 ) -> dict[str, EndpointSettings]:
     """The networks to connect: those of the request and the one of the network mode."""

@@ -27,6 +27,7 @@ from sampan.containers.log_shipping import LogShipping
 from sampan.containers.logs import Logs
 from sampan.containers.monitoring import Monitoring
 from sampan.containers.mounts import Mounting
+from sampan.containers.programs import Programs
 from sampan.containers.recovery import Recovery
 from sampan.containers.registry import CONTAINERS_SCHEMA, ContainerRegistry
 from sampan.containers.removal import Removal
@@ -89,6 +90,7 @@ class ContainerService:
         exits = Exits(services, mounting, health, self._shipping)
         self._starting = Starting(services, mounting, exits, health, self._shipping)
         self.creation = Creation(services, mounting)
+        self.programs = Programs(services, self.creation)
         self.lifecycle = Lifecycle(services, self._starting, exits)
         self.listing = Listing(services)
         self.inspection = Inspection(services, self.listing)
@@ -113,6 +115,7 @@ class ContainerService:
 
     async def recover(self) -> None:
         """Load, adopt and repair; see `recovery`."""
+        await self.programs.recover()
         await self._recovery.recover()
 
     def start_by_policy(self) -> None:

@@ -32,7 +32,7 @@ def pin_view(entries: Sequence[Mount], record: MountRecord, place: str) -> None:
         try:
             mnt.mount_setattr(view, set_attributes=mnt.MOUNT_ATTR_RDONLY)
             whole = place + ".image" if record.subpath else place
-            _attach(view, view, whole)
+            attach(view, view, whole)
         finally:
             os.close(view)
         if record.subpath:
@@ -41,7 +41,7 @@ def pin_view(entries: Sequence[Mount], record: MountRecord, place: str) -> None:
                 # Of an attached mount: what is detached could not be copied before Linux 6.15.
                 copy = mnt.clone_mount(f"/proc/self/fd/{part}", recursive=True)
                 try:
-                    _attach(copy, part, place)
+                    attach(copy, part, place)
                 finally:
                     os.close(copy)
             finally:
@@ -50,7 +50,7 @@ def pin_view(entries: Sequence[Mount], record: MountRecord, place: str) -> None:
         raise SystemFailure(f"mounting the image {record.name}: {error}") from error
 
 
-def _attach(mount: int, what: int, place: str) -> None:
+def attach(mount: int, what: int, place: str) -> None:
     """Attach a detached mount at `place`, made as a directory or a file after the kind of `what`."""
     if paths.is_directory(what):
         os.makedirs(place, mode=0o700, exist_ok=True)

@@ -13,20 +13,16 @@
 | `health` | `HEALTHCHECK` |
 | `stages` | a whole file: arguments before the first `FROM`, stages, which of them a target needs |
 | `ignore` | `.dockerignore` |
+| `modes` | `--chmod=u=rwX,go=rX` |
 | `nearest` | "did you mean" |
 
 The reference is Docker's Dockerfile reference; where that is silent, BuildKit's behaviour. Everything here is pure, so the same
 text gives the same instructions, and a property test can throw anything at it.
 
-    >>> from sampan.dockerfile import read
+    >>> from sampan.dockerfile.stages import read
     >>> file = read("FROM busybox AS base\\nRUN echo hi\\n")
     >>> [type(each).__name__ for each in file.stages[0].instructions]
     ['Run']
+
+Workers import `ignore` and `modes`; so nothing is imported here, and those two import nothing heavy.
 """
-
-from __future__ import annotations
-
-from sampan.dockerfile.source import DockerfileError
-from sampan.dockerfile.stages import Dockerfile, Stage, read
-
-__all__ = ["Dockerfile", "DockerfileError", "Stage", "read"]

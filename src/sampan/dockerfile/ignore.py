@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sampan.dockerfile.source import DockerfileError
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
+class _Rule(NamedTuple):
     expression: re.Pattern[str]
     takes_back: bool
     literal_parent: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sampan.errors import InvalidParameter
 
@@ -12,16 +12,14 @@ MAX_BYTES = 16 * 1024 * 1024
 _CONTEXT_LINES = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Lines of a file, the first is 1; `last` belongs to it."""
 
     first: int
     last: int
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """One file's name and lines (line ends removed, also those of Windows)."""
 
     name: str

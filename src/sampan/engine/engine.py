@@ -41,6 +41,7 @@ from sampan.runtime.launcher import PRELOAD, Launcher
 from sampan.snapshots.directories import DirectorySnapshotter
 from sampan.snapshots.probe import start_snapshotter
 from sampan.snapshots.records import SNAPSHOT_SCHEMA
+from sampan.solver.records import SOLVER_SCHEMA
 from sampan.store import Database
 from sampan.volumes.records import VOLUMES_SCHEMA
 from sampan.volumes.service import VolumeService
@@ -57,6 +58,7 @@ _SCHEMAS = (
     VOLUMES_SCHEMA,
     CONTAINERS_SCHEMA,
     BUILD_SCHEMA,
+    SOLVER_SCHEMA,
 )
 
 
@@ -140,7 +142,13 @@ class Engine:
             workers=workers,
         )
         self.builds = await BuildService.open(
-            database, self.images, self.containers, workers, config.data_path / "build"
+            database,
+            self.images,
+            self.containers,
+            workers,
+            config.data_path,
+            config.exec_path / "builds",
+            collector,
         )
         await self.containers.recover()
         await self.builds.recover()

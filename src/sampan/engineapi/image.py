@@ -199,5 +199,5 @@ class StreamMessage(msgspec.Struct, omit_defaults=True, rename="camel"):
     id: str = ""
     error: str = ""
     error_detail: ErrorDetail | None = None
-    aux: dict[str, Any] | None = None
+    aux: dict[str, Any] | str | None = None
     """Facts for programs, beside the text."""

@@ -82,14 +82,24 @@ class DirectorySnapshotter(ABC):
         await asyncio.to_thread(self._before_mount, record)
         return self._mounts(record, parents)
 
+    async def read_mounts(self, name: str) -> list[Mount]:
+        record, parents = await self._with_parents(name)
+        if record.kind != "committed":
+            raise InvalidParameter(f"snapshot {name} is not committed: failed precondition")
+        return self._mounts(record._replace(kind="view"), [record, *parents])
+
     async def apply_target(self, key: str) -> ApplyTarget:
         return self._target(*await self._with_parents(key))
 
-    async def commit(self, name: str, key: str, *, labels: Mapping[str, str] | None = None) -> SnapshotInfo:
+    async def commit(
+        self, name: str, key: str, *, labels: Mapping[str, str] | None = None, durable: bool = True
+    ) -> SnapshotInfo:
         record = await self._database.read(lambda cx: records.check_commit(cx, name, key))
         self._unmounted.pop(key, None)
-        usage = await asyncio.to_thread(self._settle, record)
-        frozen = await self._database.write(lambda cx: records.freeze(cx, name, key, usage, labels or {}))
+        usage = await asyncio.to_thread(self._settle if durable else self._measure, record)
+        frozen = await self._database.write(
+            lambda cx: records.freeze(cx, name, key, usage, labels or {}), durable=durable
+        )
         await asyncio.to_thread(self._after_commit, frozen)
         return await self.stat(name)
 
@@ -157,6 +167,9 @@ class DirectorySnapshotter(ABC):
         removed = await self._database.write(remove)
         self._delete_later(await asyncio.to_thread(self._discard, [record.id for record in removed]))
         return {record.name: record.size or 0 for record in removed}
+
+    async def sync(self) -> None:
+        await asyncio.to_thread(self._sync)
 
     async def close(self) -> None:
         while self._deletions:
@@ -241,19 +254,27 @@ class DirectorySnapshotter(ABC):
 
         return await self._database.read(read)
 
+    def _measure(self, record: Record) -> Usage:
+        try:
+            return measure(self._tree(record.id))
+        except OSError as error:
+            raise SystemFailure(f"cannot commit snapshot {record.name}: {reason_of(error)}") from error
+
     def _settle(self, record: Record) -> Usage:
         """Measure an active snapshot and make it durable: one syncfs, whatever the number of files."""
-        tree = self._tree(record.id)
+        usage = self._measure(record)
+        self._sync()
+        return usage
+
+    def _sync(self) -> None:
         try:
-            usage = measure(tree)
-            fd = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 syncfs(fd)
             finally:
                 os.close(fd)
         except OSError as error:
-            raise SystemFailure(f"cannot commit snapshot {record.name}: {reason_of(error)}") from error
-        return usage
+            raise SystemFailure(f"cannot write snapshots to {self.root}: {reason_of(error)}") from error
 
     def _recover(self, known: set[str]) -> list[Path]:
         trash = self.root / _TRASH

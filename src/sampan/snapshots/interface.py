@@ -124,12 +124,18 @@ class Snapshotter(Protocol):
         """The mounts of an active snapshot or view again (after a restart). Raises NotFound."""
         ...
 
+    async def read_mounts(self, name: str) -> list[Mount]:
+        """A committed snapshot, read-only, without a view of one's own: for as long as a lease keeps it. Raises NotFound."""
+        ...
+
     async def apply_target(self, key: str) -> ApplyTarget:
         """The directories behind an active or committed snapshot, for workers. Raises NotFound."""
         ...
 
-    async def commit(self, name: str, key: str, *, labels: Mapping[str, str] | None = None) -> SnapshotInfo:
-        """Freeze the active snapshot under a name, durably.
+    async def commit(
+        self, name: str, key: str, *, labels: Mapping[str, str] | None = None, durable: bool = True
+    ) -> SnapshotInfo:
+        """Freeze the active snapshot under a name, durably; else only for as long as the machine does not crash.
 
         Raises Conflict when the name is taken, NotFound, InvalidParameter for a view, and "max depth
         exceeded" when it would be the 129th in its chain.
@@ -170,6 +176,10 @@ class Snapshotter(Protocol):
         self, ids: Iterable[str], needed: Callable[[sqlite3.Connection, Any], bool]
     ) -> dict[str, int]:
         """For `content.gc`: remove those that nothing needs and that have no children; bytes freed of each."""
+        ...
+
+    async def sync(self) -> None:
+        """Make everything committed so far durable."""
         ...
 
     async def close(self) -> None:

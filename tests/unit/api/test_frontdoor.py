@@ -103,6 +103,9 @@ class Doors:
         self.headers = headers
         return Grpc
 
+    def status(self, events: Any) -> bytes:
+        return b""
+
     async def close(self) -> None: ...
 
 

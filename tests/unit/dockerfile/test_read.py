@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sampan.dockerfile import Dockerfile, DockerfileError, read
 from sampan.dockerfile.instructions import (
     Add,
     Cmd,
@@ -25,6 +24,8 @@ from sampan.dockerfile.instructions import (
     Volume,
 )
 from sampan.dockerfile.mounts import Mount, read_mount
+from sampan.dockerfile.source import DockerfileError
+from sampan.dockerfile.stages import Dockerfile, read
 
 
 def file(text: str) -> Dockerfile:

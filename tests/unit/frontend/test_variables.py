@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sampan.build.variables import Variables, platform_arguments
+from sampan.frontend.variables import Variables, platform_arguments
 from sampan.names.platform import Platform
 
 

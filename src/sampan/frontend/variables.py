@@ -1,8 +1,7 @@
 """The variables of a stage: its environment, and the build arguments that it has declared.
 
-An argument counts from its `ARG` on, within its stage; the environment's variable of the same name wins. Some arguments need
-no `ARG`
-and are never part of a step's identity: proxies, which differ from place to place.
+An argument counts from its `ARG` on, within its stage; the environment's variable of the same name wins. Some arguments need no
+`ARG` and are never part of a step's identity: proxies, which differ from place to place.
 """
 
 from __future__ import annotations
@@ -51,6 +50,14 @@ class Variables:
             self._declared[name] = default
         else:
             self._declared[name] = self._known.get(name)
+
+    def value(self, name: str) -> str | None:
+        """Of a declared argument."""
+        return self._declared.get(name)
+
+    def inherit(self, other: Variables) -> None:
+        """What a stage declares counts in those that stand on it."""
+        self._declared.update(other._declared)
 
     def lookup(self, env: list[str] | None) -> Mapping[str, str]:
         """What `$name` means with this environment."""

@@ -1,0 +1,157 @@
+"""The solver put together, and a Dockerfile built through it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from sampan.build.context import IGNORE_FILE, Context
+from sampan.build.graphs import Surroundings
+from sampan.build.interface import BuildRequest
+from sampan.dockerfile.ignore import patterns_of
+from sampan.dockerfile.stages import read
+from sampan.engineapi.container import HostConfig
+from sampan.errors import SampanError
+from sampan.exporters.images import ImageExporter
+from sampan.exporters.layering import Layering
+from sampan.frontend.interface import Base, Lowered, Options
+from sampan.frontend.lower import lower
+from sampan.llb.graph import load
+from sampan.llb.state import Text, definition
+from sampan.names import platform as platforms
+from sampan.names.platform import Platform
+from sampan.names.reference import is_identifier, parse_normalized
+from sampan.ops.caches import Caches
+from sampan.ops.digests import TreeDigester
+from sampan.ops.directories import Directories
+from sampan.ops.operations import Tools, VertexOperations
+from sampan.ops.run import RunTools
+from sampan.ops.trees import Trees
+from sampan.solver.build import Build
+from sampan.solver.keeping import Keeping
+from sampan.solver.progress import Event, WarningEvent
+from sampan.solver.sessions import Session
+from sampan.solver.solver import Solver
+
+Follow = Callable[[Sequence[Event]], None]
+"""Told what a build tells."""
+
+
+class Solving:
+    """One per engine."""
+
+    def __init__(self, surroundings: Surroundings, keeping: Keeping, directories: Directories) -> None:
+        images, containers = surroundings.images, surroundings.containers
+        content, snapshots = images.parts.content, images.parts.snapshots
+        self._images = images
+        self._workers = surroundings.workers
+        # Nothing that is copied from may lie below what is mounted on.
+        anchor = surroundings.directory / "anchor"
+        anchor.mkdir(mode=0o700, exist_ok=True)
+        self.trees = Trees(snapshots, content.leases, surroundings.workers, anchor)
+        run = RunTools(
+            self.trees,
+            Caches(directories, self.trees),
+            containers.programs,
+            surroundings.exec_directory,
+        )
+        self.operations = VertexOperations(Tools(self.trees, images, keeping.layers, directories, run))
+        self.solver = Solver(keeping, content, snapshots, self.operations, TreeDigester(self.trees))
+        self.layering = Layering(self.trees, content, keeping.layers)
+        self.exporter = ImageExporter(images, self.layering, keeping.records)
+
+    async def build(self, request: BuildRequest, context: Context, session: Session, follow: Follow) -> str:
+        """Build an image of a context's Dockerfile and name it; its id. Raises `VertexFailed`, `DockerfileError`, `SampanError`."""
+        async with self.solver.build(session) as build:
+            build.settings["host_config"] = lambda: _copy(request.host_config)
+            following = asyncio.create_task(_follow(build, follow))
+            try:
+                lowered, text = await self._lowered(request, context, build)
+                tree = await build.solve(load(definition(lowered.state, text)))
+                return await self.exporter.export(
+                    tree,
+                    lowered.image,
+                    [tag.with_default_tag() for tag in request.tags],
+                    build.lease,
+                    epoch=_epoch(request),
+                )
+            finally:
+                build.progress.close()
+                await following
+
+    async def _lowered(self, request: BuildRequest, context: Context, build: Build) -> tuple[Lowered, Text]:
+        data = await context.read(request.dockerfile)
+        ignored = await self._ignored(context, request.dockerfile)
+        options = _options(request, ignored)
+        lowered = await lower(
+            read(data, Path(request.dockerfile).name), options, _Resolver(self, build, request)
+        )
+        if lowered.unused:
+            short = f"One or more build-args [{' '.join(lowered.unused)}] were not consumed"
+            build.progress.publish(WarningEvent(vertex="", short=short))
+        return lowered, Text(Path(request.dockerfile).name, data)
+
+    async def _ignored(self, context: Context, dockerfile: str) -> list[str]:
+        """The patterns of the context's ignore file; what they exclude is removed from it."""
+        for name in (f"{dockerfile}.dockerignore", IGNORE_FILE):
+            try:
+                patterns = patterns_of((await context.read(name)).decode(errors="surrogateescape"))
+            except SampanError:
+                continue
+            if patterns:
+                arguments = {"directory": str(context.directory), "patterns": patterns}
+                await self._workers.run("sampan.build.ignore_jobs:forget_job", arguments)
+            return patterns
+        return []
+
+
+class _Resolver:
+    """`frontend.interface.Resolver` for one build."""
+
+    def __init__(self, solving: Solving, build: Build, request: BuildRequest) -> None:
+        self._solving = solving
+        self._build = build
+        self._fresh = request.pull
+
+    async def image(self, name: str, platform: Platform) -> Base:
+        finder = self._solving.operations.finder
+        image = await finder.find(name, platform, self._build, fresh=self._fresh)
+        if name in image.id or is_identifier(name):
+            return Base(image.id, image.config, image.platform)
+        reference = parse_normalized(name).with_default_tag()
+        pinned = reference if reference.digest else reference._replace(digest=image.target.digest)
+        return Base(str(pinned), image.config, image.platform)
+
+
+async def _follow(build: Build, follow: Follow) -> None:
+    async for events in build.progress.follow():
+        follow(events)
+
+
+def _options(request: BuildRequest, ignored: Sequence[str]) -> Options:
+    host = platforms.local()
+    config = request.host_config
+    return Options(
+        platform=request.platform or host,
+        build_platform=host,
+        target=request.target,
+        arguments=request.arguments,
+        labels=request.labels,
+        no_cache=not request.use_cache,
+        network=config.network_mode if config.network_mode in ("host", "none") else "",
+        shm_size=config.shm_size,
+        resolve="pull" if request.pull else "default",
+        ignored=tuple(ignored),
+    )
+
+
+def _copy(host: HostConfig) -> HostConfig:
+    return msgspec.convert(msgspec.to_builtins(host), HostConfig)
+
+
+def _epoch(request: BuildRequest) -> int | None:
+    text = request.arguments.get("SOURCE_DATE_EPOCH") or ""
+    return int(text) if text.isdecimal() else None

@@ -1,0 +1,77 @@
+"""What the Dockerfile frontend takes and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from sampan.names.platform import Platform
+
+if TYPE_CHECKING:
+    from sampan.llb.state import State
+    from sampan.oci.image import ImageConfig
+
+CONTEXT = "context"
+"""The name that the frontend asks a client's files by."""
+DOCKERFILE = "dockerfile"
+"""The name of the directory that the Dockerfile is in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a Dockerfile is built, beside what it says."""
+
+    platform: Platform
+    build_platform: Platform
+    target: str = ""
+    arguments: Mapping[str, str | None] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    no_cache: bool = False
+    no_cache_stages: frozenset[str] = frozenset()
+    """`--no-cache-filter`: only these stages are built anew."""
+    network: str = ""
+    """Of `RUN`s that do not say: `host`, `none`, or the sandbox."""
+    extra_hosts: tuple[tuple[str, str], ...] = ()
+    shm_size: int = 0
+    ulimits: tuple[tuple[str, int, int], ...] = ()
+    cgroup_parent: str = ""
+    resolve: str = "default"
+    """How images are found: `default`, `pull` (always ask the registry), `local`."""
+    contexts: Mapping[str, str] = field(default_factory=dict)
+    """Named contexts: `docker-image://…`, `https://…`, `git://…`, `local:name`, `oci-layout://…`."""
+    ignored: tuple[str, ...] = ()
+    """Patterns of `.dockerignore`."""
+    show_platform: bool = False
+    """Names of steps say the platform: there are several."""
+    cache_namespace: str = ""
+    context: str = ""
+    """Where the context is when it is not the client's directory: a URL."""
+
+
+class Base(NamedTuple):
+    """An image that a stage begins with."""
+
+    reference: str
+    """With the digest that its name means now."""
+    config: ImageConfig
+    platform: Platform
+
+
+class Resolver(Protocol):
+    """Asks what names mean."""
+
+    async def image(self, name: str, platform: Platform) -> Base:
+        """An image by name. Raises `NotFound`, `SampanError` of the registry."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """A Dockerfile's target: its files, and the image's configuration without layers and times."""
+
+    state: State | None
+    image: ImageConfig
+    platform: Platform
+    unused: tuple[str, ...]
+    """Build arguments that nothing declared."""

@@ -1,0 +1,234 @@
+"""A whole Dockerfile: its stages become LLB as the target needs them; the others are never looked at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from sampan.dockerfile.expand import expand
+from sampan.dockerfile.instructions import Copy, Instruction, Run
+from sampan.dockerfile.parse import parse
+from sampan.dockerfile.source import DockerfileError, source_of
+from sampan.dockerfile.stages import Dockerfile, Stage
+from sampan.dockerfile.typed import typed
+from sampan.errors import NotFound
+from sampan.frontend.copying import INTERNAL, copy, git_source
+from sampan.frontend.interface import CONTEXT, Base, Lowered, Options, Resolver
+from sampan.frontend.remote import git_reference
+from sampan.frontend.running import run_instruction
+from sampan.frontend.stage import StageState, llb_platform
+from sampan.frontend.variables import PROXIES, Variables, platform_arguments
+from sampan.llb.state import Meta, State, image, local, source
+from sampan.names import platform as platforms
+from sampan.names.platform import Platform
+
+SCRATCH = "scratch"
+
+
+async def lower(file: Dockerfile, options: Options, resolver: Resolver) -> Lowered:
+    """The target of a Dockerfile as LLB. Raises `DockerfileError` with its place, and what the resolver raises.
+
+    Done twice: which files of the context are wanted is known at the end, and said where the context is asked for.
+    """
+    remembering = _Remembering(resolver)
+    first = _Lowering(file, options, remembering, ())
+    lowered = await first.target()
+    wanted = tuple(sorted(first.context_paths))
+    if not wanted or "/" in wanted:
+        return lowered
+    return await _Lowering(file, options, remembering, wanted).target()
+
+
+class _Remembering:
+    """Asks for an image once."""
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+        self._found: dict[tuple[str, Platform], Base] = {}
+
+    async def image(self, name: str, platform: Platform) -> Base:
+        key = (name, platform)
+        if key not in self._found:
+            self._found[key] = await self._resolver.image(name, platform)
+        return self._found[key]
+
+
+class _Lowering:
+    """One pass."""
+
+    def __init__(self, file: Dockerfile, options: Options, resolver: Resolver, wanted: Sequence[str]) -> None:
+        self._file = file
+        self._options = options
+        self._resolver = resolver
+        self._wanted = wanted
+        self._stages: dict[int, StageState] = {}
+        self._consumed: set[str] = set()
+        self._outer = self._outer_arguments()
+        self.context_paths: set[str] = set()
+
+    async def target(self) -> Lowered:
+        """The file's target, with the labels that were asked for."""
+        stage = self._file.stage(self._options.target)
+        done = await self._stage(stage)
+        if self._options.labels:
+            done.config.labels = {**(done.config.labels or {}), **dict(sorted(self._options.labels.items()))}
+        given = self._options.arguments.keys()
+        known = platform_arguments(self._options.build_platform, self._options.platform, "").keys()
+        unused = sorted(given - self._consumed - PROXIES - known - {"SOURCE_DATE_EPOCH"})
+        unused = [each for each in unused if not each.startswith("BUILDKIT_")]
+        return Lowered(done.state, done.image, done.platform, tuple(unused))
+
+    async def _stage(self, stage: Stage) -> StageState:
+        if stage.index not in self._stages:
+            self._stages[stage.index] = await self._lowered(stage)
+        return self._stages[stage.index]
+
+    async def _lowered(self, stage: Stage) -> StageState:
+        variables = Variables(self._options.arguments, self._outer)
+        origin = stage.origin
+        try:
+            platform = self._outer_expand(origin.platform)
+            state = StageState(
+                self._file,
+                stage,
+                self._options,
+                variables,
+                platforms.parse(platform) if platform else self._options.platform,
+                named=len(self._file.stages) > 1,
+            )
+            await self._begin(state, self._outer_expand(origin.base))
+            await self._triggers(state)
+        except DockerfileError as error:
+            raise error.at(self._file.source, origin.place) from None
+        for instruction in stage.instructions:
+            try:
+                await self._perform(state, instruction)
+            except DockerfileError as error:
+                raise error.at(self._file.source, instruction.place) from None
+        self._consumed |= variables.consumed
+        return state
+
+    async def _begin(self, state: StageState, base: str) -> None:
+        if not base:
+            raise DockerfileError("base name should not be blank")
+        given = self._options.contexts.get(base)
+        before = None if base.isdecimal() else self._file.named(base, state.stage)
+        if given is not None:
+            await self._begin_with_context(state, base, given)
+        elif base == SCRATCH:
+            state.begin_empty()
+        elif before is not None:
+            done = await self._stage(before)
+            if not state.stage.origin.platform:
+                state.platform = done.platform
+            state.meta_of_base(base)
+            state.variables.inherit(done.variables)
+            state.arguments.update(done.arguments)
+            state.begin_with(done.state, done.image)
+        else:
+            await self._begin_with_image(state, base)
+
+    async def _begin_with_image(self, state: StageState, name: str) -> None:
+        found = await self._resolver.image(name, state.platform)
+        meta = state.meta_of_base(found.reference)
+        brought = image(
+            found.reference, platform=llb_platform(state.platform), resolve=self._options.resolve, meta=meta
+        )
+        state.begin_with(brought if found.config.rootfs.diff_ids else None, found.config)
+
+    async def _begin_with_context(self, state: StageState, name: str, given: str) -> None:
+        if given.startswith("docker-image://"):
+            await self._begin_with_image(state, given.removeprefix("docker-image://"))
+            return
+        state.meta_of_base(name)
+        state.state = self._named_context(name, given)
+
+    async def _triggers(self, state: StageState) -> None:
+        for trigger in state.triggers():
+            for statement in parse(source_of(trigger, "ONBUILD")).statements:
+                instruction = typed(statement, "\\")
+                state.expect(instruction)
+                await self._perform(state, instruction)
+
+    async def _perform(self, state: StageState, instruction: Instruction) -> None:
+        if isinstance(instruction, Run):
+
+            async def origin(name: str, path: str) -> State | None:
+                return await self._origin(state, name, [path])
+
+            await run_instruction(state, instruction, origin)
+        elif isinstance(instruction, Copy):
+            name = state.expand(instruction.from_)
+            paths = copy(state, instruction, await self._origin(state, name, ()))
+            if not name:
+                self.context_paths.update(paths)
+        else:
+            state.configure(instruction)
+
+    async def _origin(self, state: StageState, name: str, paths: Sequence[str]) -> State | None:
+        """What `--from` and `from=` name: a stage, a named context, an image; "" is the context."""
+        if not name:
+            self.context_paths.update(paths)
+            return self._context()
+        if name in self._options.contexts:
+            return self._named_context(name, self._options.contexts[name])
+        before = self._file.named(name, state.stage)
+        if before is not None:
+            return (await self._stage(before)).state
+        if name == SCRATCH:
+            return None
+        if name.isdecimal():
+            raise DockerfileError(f"invalid stage index {name}")
+        try:
+            found = await self._resolver.image(name, state.platform)
+        except NotFound as error:
+            raise NotFound(f"{name}: failed to resolve source metadata: {error}") from None
+        meta = Meta(name=f"FROM {found.reference}")
+        return image(
+            found.reference, platform=llb_platform(state.platform), resolve=self._options.resolve, meta=meta
+        )
+
+    def _context(self) -> State:
+        if self._options.context:
+            return _remote(self._options.context, Meta(name=INTERNAL + "load remote build context"))
+        attributes = {"local.sharedkeyhint": CONTEXT}
+        if self._options.ignored:
+            attributes["local.excludepatterns"] = json.dumps(list(self._options.ignored))
+        if self._wanted:
+            attributes["local.followpaths"] = json.dumps([each.lstrip("/") for each in self._wanted])
+        return local(CONTEXT, attributes, Meta(name=INTERNAL + "load build context"))
+
+    def _named_context(self, name: str, given: str) -> State | None:
+        kind, _, rest = given.partition(":")
+        meta = Meta(name=f"[context {name}] {given}")
+        if kind == "docker-image":
+            return image(rest.removeprefix("//"), platform=llb_platform(self._options.platform), meta=meta)
+        if kind == "local":
+            return local(rest, {"local.sharedkeyhint": f"context:{name}"}, meta)
+        return _remote(given, meta)
+
+    def _outer_expand(self, text: str) -> str:
+        return expand(text, self._outer.get, escape=self._file.directives.escape)
+
+    def _outer_arguments(self) -> dict[str, str]:
+        """Values of the `ARG`s before the first `FROM`, and of those that are always there."""
+        options = self._options
+        known = platform_arguments(options.build_platform, options.platform, options.target)
+        variables = Variables(options.arguments, known)
+        values = dict(known)
+        for instruction in self._file.arguments:
+            for name, default in instruction.arguments:
+                value = None
+                if default is not None:
+                    value = expand(default, values.get, escape=self._file.directives.escape)
+                variables.declare(name, value)
+                values.update(variables.lookup(None))
+        self._consumed |= variables.consumed
+        return values
+
+
+def _remote(url: str, meta: Meta) -> State:
+    reference = git_reference(url)
+    if reference is not None:
+        return git_source(reference, {"git.fullurl": reference.remote}, meta)
+    return source(url, {}, meta)

@@ -1,0 +1,126 @@
+"""Directories that stay between builds: those that clients' files are sent into, and cache mounts."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sampan.names.names import new_id
+from sampan.store import Database
+
+if TYPE_CHECKING:
+    from sampan.solver.build import Build
+
+
+class Directories:
+    """Directories that stay between builds, by kind and name. Each has one user at a time; who comes meanwhile gets a fresh one."""
+
+    def __init__(self, database: Database, root: Path) -> None:
+        self._database = database
+        self._root = root
+        self._used: set[str] = set()
+
+    @classmethod
+    async def open(cls, database: Database, root: Path) -> Directories:
+        """In `root`; what no row names is removed."""
+        directories = cls(database, root)
+        known = {row[0] for row in await directories.every()}
+        await asyncio.to_thread(directories._sweep, known)
+        return directories
+
+    async def borrow(self, kind: str, name: str, build: Build) -> Path:
+        """The directory until the build's end, with what was left in it."""
+        id, path = await self.take(kind, name)
+
+        async def give_back() -> None:
+            self.give_back(id)
+
+        build.at_end(give_back)
+        return path
+
+    async def take(self, kind: str, name: str) -> tuple[str, Path]:
+        """The directory (id, path) until `give_back`."""
+        found = [row[0] for row in await self._named(kind, name)]
+        for id in found:
+            if id not in self._used:
+                self._used.add(id)
+                await self._note_use(id)
+                return id, self._root / id
+        id = new_id()
+        self._used.add(id)
+        await asyncio.to_thread(_make, self._root / id)
+        now = time.time_ns()
+        row = (id, kind, name, now, now)
+        await self._database.write(
+            lambda cx: cx.execute("insert into solver_directory values (?, ?, ?, ?, ?, 0)", row),
+            durable=False,
+        )
+        return id, self._root / id
+
+    async def share(self, kind: str, name: str) -> Path:
+        """The directory of that name, whoever else uses it."""
+        found = await self._named(kind, name)
+        if found:
+            await self._note_use(found[0][0])
+            return self._root / str(found[0][0])
+        id, path = await self.take(kind, name)
+        self.give_back(id)
+        return path
+
+    def give_back(self, id: str) -> None:
+        """It is free for others."""
+        self._used.discard(id)
+
+    def is_used(self, id: str) -> bool:
+        """Whether a build has it now."""
+        return id in self._used
+
+    def path(self, id: str) -> Path:
+        """Where it is."""
+        return self._root / id
+
+    async def every(self) -> list[tuple[str, str, str, int, int, int]]:
+        """All: (id, kind, name, created, used, uses)."""
+        return await self._database.read(
+            lambda cx: list(
+                cx.execute("select id, kind, name, created_ns, used_ns, uses from solver_directory")
+            )
+        )
+
+    async def remove(self, id: str) -> None:
+        """The row first, then the files."""
+        await self._database.write(lambda cx: cx.execute("delete from solver_directory where id = ?", (id,)))
+        await asyncio.to_thread(shutil.rmtree, self._root / id, True)
+
+    async def _named(self, kind: str, name: str) -> list[tuple[str]]:
+        def look(connection: sqlite3.Connection) -> list[tuple[str]]:
+            return connection.execute(
+                "select id from solver_directory where kind = ? and name = ? order by created_ns",
+                (kind, name),
+            ).fetchall()
+
+        return await self._database.read(look)
+
+    async def _note_use(self, id: str) -> None:
+        row = (time.time_ns(), id)
+        await self._database.write(
+            lambda cx: cx.execute(
+                "update solver_directory set used_ns = ?, uses = uses + 1 where id = ?", row
+            ),
+            durable=False,
+        )
+
+    def _sweep(self, known: set[str]) -> None:
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for entry in self._root.iterdir():
+            if entry.name not in known:
+                shutil.rmtree(entry, ignore_errors=True)
+
+
+def _make(path: Path) -> None:
+    path.mkdir(mode=0o755)
+    path.chmod(0o755)

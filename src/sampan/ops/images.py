@@ -1,0 +1,99 @@
+"""`docker-image://`: an image of the engine's, pulled when it is not here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sampan.content.interface import content_resource, snapshot_resource
+from sampan.errors import InvalidParameter, NotFound
+from sampan.images.interface import ResolvedImage
+from sampan.images.service import ImageService
+from sampan.llb.graph import Vertex
+from sampan.names import platform as platforms
+from sampan.names.platform import Platform
+from sampan.names.reference import Reference, parse_normalized
+from sampan.registry.credentials import Credentials
+from sampan.solver.build import Build
+from sampan.solver.interface import Identity, Task, Tree, digest_of_text
+from sampan.solver.layers import Layer, LayerTable
+
+SCHEME = "docker-image://"
+
+
+class ImageFinder:
+    """Finds images for one build: here, or at their registry with the credentials of the build's client."""
+
+    def __init__(self, images: ImageService) -> None:
+        self._images = images
+
+    async def find(
+        self, name: str, platform: Platform | None, build: Build, *, fresh: bool = False
+    ) -> ResolvedImage:
+        """An image by name. `fresh`: as the registry has it now. Raises `NotFound`, `SampanError` of the registry."""
+        if not fresh:
+            try:
+                return await self._images.resolve(name, platform)
+            except NotFound:
+                pass
+        reference = parse_normalized(name).with_default_tag()
+        credentials = await self._credentials(reference, build)
+        await self._images.pull(reference, platform, credentials, lambda _: None)
+        return await self._images.resolve(name, platform)
+
+    async def _credentials(self, reference: Reference, build: Build) -> Credentials:
+        if build.session is None:
+            return Credentials()
+        return await build.session.credentials(reference.domain)
+
+
+class ImageOperation:
+    """One image source."""
+
+    def __init__(
+        self, vertex: Vertex, build: Build, images: ImageService, finder: ImageFinder, layers: LayerTable
+    ) -> None:
+        source = vertex.op.source
+        self._name = source.identifier.removeprefix(SCHEME)
+        self._mode = source.attrs.get("image.resolvemode", "default")
+        self._build = build
+        self._images = images
+        self._finder = finder
+        self._layers = layers
+        self._platform = platform_of(vertex)
+
+    async def identify(self) -> Identity:
+        """The image that the name means now."""
+        digest = self._name.partition("@")[2] or (await self._find()).descriptor.digest
+        return Identity(digest_of_text("image", digest, str(self._platform)))
+
+    async def execute(self, task: Task, inputs: Sequence[Tree]) -> list[Tree]:
+        """Unpack it."""
+        image = await self._find()
+        parts = self._images.parts
+        await parts.content.leases.add(
+            task.lease,
+            *(content_resource(each.checked_digest) for each in (image.descriptor, *image.manifest.layers)),
+        )
+        snapshot = await self._images.unpacker.ensure(image.manifest, image.config, task.lease)
+        if not snapshot:
+            return [Tree()]
+        await parts.content.leases.add(task.lease, snapshot_resource(snapshot))
+        layers = [
+            Layer(blob.digest, blob.media_type, blob.size, diff_id)
+            for blob, diff_id in zip(image.manifest.layers, image.config.rootfs.diff_ids, strict=True)
+        ]
+        await self._layers.store(snapshot, layers)
+        return [Tree(snapshot)]
+
+    async def _find(self) -> ResolvedImage:
+        return await self._finder.find(self._name, self._platform, self._build, fresh=self._mode == "pull")
+
+
+def platform_of(vertex: Vertex) -> Platform:
+    """For which platform a vertex is; this machine's, when it does not say."""
+    if not vertex.op.HasField("platform"):
+        return platforms.local()
+    platform = vertex.op.platform
+    if not platform.OS or not platform.Architecture:
+        raise InvalidParameter("invalid platform: no operating system or architecture")
+    return platforms.parse("/".join(filter(None, (platform.OS, platform.Architecture, platform.Variant))))

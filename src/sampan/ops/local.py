@@ -1,0 +1,80 @@
+"""`local://`: a directory of the client's, as its session gives it.
+
+Where a session sends files, they go into a directory that stays: the next build with the same shared key begins with what is
+there, and only what changed is sent. A directory is one build's at a time; a build that comes meanwhile has another.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from sampan.errors import InvalidParameter
+from sampan.llb.graph import Vertex
+from sampan.ops.directories import Directories
+from sampan.solver.build import Build
+from sampan.solver.interface import Identity, Task, Tree
+from sampan.solver.sessions import LocalRequest, Session
+
+SCHEME = "local://"
+KIND = "source.local"
+
+
+class LocalOperation:
+    """One local source."""
+
+    def __init__(self, vertex: Vertex, build: Build, directories: Directories) -> None:
+        source = vertex.op.source
+        attributes = source.attrs
+        self._digest = vertex.digest
+        self._build = build
+        self._directories = directories
+        self._session_id = attributes.get("local.session", "")
+        self._request = LocalRequest(
+            name=source.identifier.removeprefix(SCHEME),
+            include=_list(attributes.get("local.includepattern", "")),
+            exclude=_list(attributes.get("local.excludepatterns", "")),
+            follow=_list(attributes.get("local.followpaths", "")),
+            shared_key=attributes.get("local.sharedkeyhint", ""),
+            differ=attributes.get("local.differ", ""),
+        )
+
+    async def identify(self) -> Identity:
+        """Nothing identifies it but its content, which counts where it is used."""
+        return Identity(self._digest, kept=False)
+
+    async def execute(self, task: Task, inputs: Sequence[Tree]) -> list[Tree]:
+        """Get the files."""
+        session = self._session()
+        started = time.time_ns()
+
+        def sent(files: int, size: int) -> None:
+            task.report.status(f"transferring {self._request.name}:", size, 0, started)
+
+        async def place() -> Path:
+            key = f"{self._request.name}:{self._request.shared_key or session.id}"
+            return await self._directories.borrow(KIND, key, self._build)
+
+        return [Tree(directory=str(await session.local(self._request, place, sent)))]
+
+    def _session(self) -> Session:
+        session = self._build.solver.sessions.get(self._session_id) if self._session_id else None
+        session = session or self._build.session
+        if session is None:
+            raise InvalidParameter(f"no active session for {self._session_id or self._request.name}")
+        return session
+
+
+def _list(text: str) -> tuple[str, ...]:
+    """Attributes hold lists as JSON. Raises `InvalidParameter`."""
+    if not text:
+        return ()
+    try:
+        found = json.loads(text)
+    except ValueError:
+        raise InvalidParameter(f"invalid list in an attribute of a local source: {text!r}") from None
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise InvalidParameter(f"invalid list in an attribute of a local source: {text!r}")
+    return tuple(found)

@@ -1,0 +1,239 @@
+"""`ExecOp`: a program on a root and other mounts; what it leaves there is the result."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import posixpath
+import shutil
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sampan.containers.programs import ProgramRequest, Programs
+from sampan.engineapi.container import HostConfig, Ulimit
+from sampan.errors import InvalidParameter, NotFound, NotSupported
+from sampan.llb import ops_pb2 as pb
+from sampan.llb.graph import Vertex
+from sampan.names.names import new_id
+from sampan.oci import defaults
+from sampan.ops.caches import Caches
+from sampan.ops.images import platform_of
+from sampan.ops.mounts import MountSet
+from sampan.ops.pinning import remove_run
+from sampan.ops.trees import Trees
+from sampan.solver.failures import ProgramFailed
+from sampan.solver.interface import Identity, InputKey, Selector, Task, Tree, digest_of_text
+from sampan.solver.progress import Reporter
+
+if TYPE_CHECKING:
+    from sampan.oci.runtime import Mount
+    from sampan.runtime.interface import AttachStream
+
+HOSTNAME = "buildkitsandbox"
+_FRAME_HEAD = 8
+_SHARED_KINDS = (pb.BIND, pb.CACHE)
+
+
+class RunTools:
+    """What all programs of an engine's builds are run with."""
+
+    def __init__(self, trees: Trees, caches: Caches, programs: Programs, directory: Path) -> None:
+        self.trees = trees
+        self.caches = caches
+        self.programs = programs
+        self.directory = directory
+        """Run-time files, a directory for each program: not kept over a restart of the machine."""
+
+    async def recover(self) -> None:
+        """Remove what a killed engine's programs had."""
+        await asyncio.to_thread(_remove_all, self.directory)
+
+
+class RunOperation:
+    """One `ExecOp`."""
+
+    def __init__(self, vertex: Vertex, tools: RunTools) -> None:
+        self._op = vertex.op.exec
+        self._resources = vertex.metadata.linux_resources
+        self._inputs = len(vertex.inputs)
+        self._tools = tools
+        self._platform = platform_of(vertex)
+        _check(self._op, self._inputs)
+
+    async def identify(self) -> Identity:
+        """See `Operation`. What differs from place to place and run to run is left out: proxies, addresses of extra hosts."""
+        described = pb.ExecOp.FromString(self._op.SerializeToString())
+        described.meta.ClearField("proxy_env")
+        for host in described.meta.extraHosts:
+            host.IP = ""
+        for mount in described.mounts:
+            mount.selector = ""
+            if mount.mountType == pb.CACHE and not _is_usual_cache(mount):
+                mount.ClearField("cacheOpt")
+        text = described.SerializeToString(deterministic=True).hex()
+        inputs = tuple(self._input_key(index) for index in range(self._inputs))
+        return Identity(digest_of_text("exec", str(self._platform), text), inputs)
+
+    def _input_key(self, index: int) -> InputKey:
+        mounts = [each for each in self._op.mounts if each.input == index and each.mountType in _SHARED_KINDS]
+        selectors = {posixpath.normpath("/" + each.selector) for each in mounts}
+        by_content = bool(mounts) and all(_counts_by_content(each) for each in mounts)
+        if "/" in selectors or not selectors:
+            return InputKey((), by_content)
+        return InputKey(tuple(Selector(path) for path in sorted(selectors)), by_content)
+
+    async def execute(self, task: Task, inputs: Sequence[Tree]) -> list[Tree]:
+        """Run it. Raises `ProgramFailed` for an exit status that is not valid."""
+        id = new_id()
+        directory = self._tools.directory / id
+        async with AsyncExitStack() as stack:
+            await asyncio.to_thread(directory.mkdir, 0o700, True)
+            stack.push_async_callback(asyncio.to_thread, shutil.rmtree, directory, True)
+            mounts = MountSet(self._tools.trees, self._tools.caches, task, inputs, directory, stack)
+            ordered = sorted(self._op.mounts, key=lambda each: each.dest.count("/"))
+            others: list[Mount] = []
+            for number, mount in enumerate(ordered):
+                if mount.dest != "/":
+                    others += await mounts.other(number, mount)
+            root = next(each for each in self._op.mounts if each.dest == "/")
+            request = await self._request(id, task, await mounts.root(root), others)
+            code = await self._run(request, task.report)
+            if code not in (list(self._op.meta.validExitCodes) or [0]):
+                raise ProgramFailed(list(self._op.meta.args), code)
+            return [await mounts.growths[index].commit() for index in range(len(mounts.growths))]
+
+    async def _run(self, request: ProgramRequest, report: Reporter) -> int:
+        async with self._tools.programs.created(request) as program:
+            stream = await program.shim.attach(stdin=False, stdout=True, stderr=True)
+            reading = asyncio.create_task(_read(stream, report))
+            try:
+                await program.shim.start()
+                status = await program.shim.wait()
+                await reading
+            finally:
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
+            if status.oom_killed:
+                report.log(2, b"the program was killed for want of memory\n")
+            return status.code
+
+    async def _request(
+        self, id: str, task: Task, rootfs: Sequence[Mount], mounts: Sequence[Mount]
+    ) -> ProgramRequest:
+        meta = self._op.meta
+        return ProgramRequest(
+            id=id,
+            args=list(meta.args),
+            env=await self._environment(task),
+            cwd=meta.cwd or "/",
+            user=meta.user,
+            hostname=meta.hostname or HOSTNAME,
+            rootfs=rootfs,
+            mounts=mounts,
+            host=self._host_config(task),
+        )
+
+    async def _environment(self, task: Task) -> list[str]:
+        meta = self._op.meta
+        env = {name: value for name, _, value in (each.partition("=") for each in meta.env)}
+        env.setdefault("PATH", defaults.PATH)
+        if meta.HasField("proxy_env"):
+            for name in ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"):
+                if value := getattr(meta.proxy_env, name):
+                    env[name] = env[name.upper()] = value
+        for secret in self._op.secretenv:
+            session = task.build.session
+            data = await session.secret(secret.ID) if session is not None else None
+            if data is not None:
+                env[secret.name] = data.decode(errors="surrogateescape")
+            elif not secret.optional:
+                raise NotFound(f"secret {secret.ID}: not found")
+        return [f"{name}={value}" for name, value in env.items()]
+
+    def _host_config(self, task: Task) -> HostConfig:
+        """Limits of the build, network and privileges of the operation."""
+        host: HostConfig = task.build.settings.get("host_config", HostConfig)()
+        if self._op.network == pb.HOST:
+            host.network_mode = "host"
+        elif self._op.network == pb.NONE:
+            host.network_mode = "none"
+        host.privileged = self._op.security == pb.INSECURE
+        host.readonly_rootfs = any(each.dest == "/" and each.readonly for each in self._op.mounts)
+        hosts = [f"{each.Host}:{each.IP}" for each in self._op.meta.extraHosts]
+        host.extra_hosts = [*(host.extra_hosts or ()), *hosts] or None
+        limits = [Ulimit(each.Name, hard=each.Hard, soft=each.Soft) for each in self._op.meta.ulimit]
+        host.ulimits = [*(host.ulimits or ()), *limits] or None
+        if self._op.meta.cgroupParent:
+            host.cgroup_parent = self._op.meta.cgroupParent
+        limit = self._resources
+        host.memory = limit.memory or host.memory
+        host.memory_swap = limit.memorySwap or host.memory_swap
+        host.cpu_shares = limit.cpuShares or host.cpu_shares
+        host.cpu_period = limit.cpuPeriod or host.cpu_period
+        host.cpu_quota = limit.cpuQuota or host.cpu_quota
+        host.cpuset_cpus = limit.cpusetCpus or host.cpuset_cpus
+        host.cpuset_mems = limit.cpusetMems or host.cpuset_mems
+        return host
+
+
+async def _read(stream: AttachStream, report: Reporter) -> None:
+    """Frames of Docker's attach protocol as log events."""
+    held = b""
+    try:
+        while data := await stream.read():
+            held += data
+            while len(held) >= _FRAME_HEAD:
+                end = _FRAME_HEAD + int.from_bytes(held[4:_FRAME_HEAD])
+                if len(held) < end:
+                    break
+                report.log(held[0] & 3, held[_FRAME_HEAD:end])
+                held = held[end:]
+    finally:
+        await stream.close()
+
+
+def _check(op: pb.ExecOp, inputs: int) -> None:
+    """Raises `InvalidParameter` for what cannot be run, `NotSupported` for what is not there."""
+    if not op.meta.args:
+        raise InvalidParameter("invalid exec op with no args")
+    if not op.mounts:
+        raise InvalidParameter("invalid exec op with no mounts")
+    if [each.dest for each in op.mounts].count("/") != 1:
+        raise InvalidParameter("invalid exec op with no rootfs")
+    outputs = sorted(each.output for each in op.mounts if each.output >= 0)
+    if outputs != list(range(len(outputs))):
+        raise InvalidParameter(f"invalid outputs {outputs}")
+    for mount in op.mounts:
+        if not -1 <= mount.input < inputs:
+            raise InvalidParameter(f"invalid mountinput {mount.input}")
+        if not mount.dest.startswith("/"):
+            raise InvalidParameter(f"invalid mount destination {mount.dest!r}")
+        if mount.contentCache == pb.ON and not _may_count_by_content(mount):
+            raise InvalidParameter("invalid mount cache content")
+    required = [each.name for each in op.cdiDevices if not each.optional]
+    if required:
+        raise NotSupported(f"devices ({', '.join(required)}) are not in this version of Sampan's builder")
+
+
+def _counts_by_content(mount: pb.Mount) -> bool:
+    if mount.contentCache == pb.OFF or not _may_count_by_content(mount):
+        return False
+    return mount.contentCache == pb.ON or mount.dest != "/"
+
+
+def _may_count_by_content(mount: pb.Mount) -> bool:
+    """Unless files that are not selected could get into the result."""
+    return mount.output < 0 or mount.readonly or posixpath.normpath("/" + mount.selector) == "/"
+
+
+def _is_usual_cache(mount: pb.Mount) -> bool:
+    """A Dockerfile's cache mount without a word on id and sharing, a namespace in front or not."""
+    id, dest = mount.cacheOpt.ID, mount.dest
+    return mount.cacheOpt.sharing == pb.SHARED and (id == dest or id.partition("/")[2] == dest)
+
+
+def _remove_all(directory: Path) -> None:
+    for name in os.listdir(directory) if directory.is_dir() else ():
+        remove_run(str(directory / name))

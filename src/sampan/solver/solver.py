@@ -1,0 +1,123 @@
+"""The solver as a service: it opens builds, and executes what has no result."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from sampan.content.interface import ContentStore, Leases, snapshot_resource
+from sampan.errors import NotFound, SampanError
+from sampan.faults import point
+from sampan.llb.graph import Vertex
+from sampan.snapshots.interface import Snapshotter
+from sampan.solver import keys
+from sampan.solver.build import Build, Key
+from sampan.solver.failures import VertexFailed
+from sampan.solver.flights import Flights
+from sampan.solver.interface import Digester, Operation, Operations, Task, Tree
+from sampan.solver.keeping import Keeping
+from sampan.solver.progress import Reporter
+from sampan.solver.sessions import Session, Sessions
+
+log = logging.getLogger(__name__)
+
+
+class Solver:
+    """One per engine. `operations` and `digester` say what vertices do and how files are looked at."""
+
+    def __init__(
+        self,
+        keeping: Keeping,
+        content: ContentStore,
+        snapshots: Snapshotter,
+        operations: Operations,
+        digester: Digester,
+    ) -> None:
+        self.keeping = keeping
+        self.records = keeping.records
+        self.layers = keeping.layers
+        self.snapshots = snapshots
+        self.content = content
+        self.operations = operations
+        self.digester = digester
+        self.sessions = Sessions()
+        self.flights: Flights[list[Tree]] = Flights()
+        self.builds: dict[str, Build] = {}
+
+    @property
+    def leases(self) -> Leases:
+        """What keeps results while a build uses them."""
+        return self.content.leases
+
+    @asynccontextmanager
+    async def build(self, session: Session | None = None) -> AsyncIterator[Build]:
+        """A build, which ends with the block: what it has not finished is cancelled."""
+        async with self.leases.hold("build") as lease:
+            build = Build(self, lease, session)
+            self.builds[build.id] = build
+            try:
+                yield build
+            finally:
+                # A client that goes away cancels us: what is cancelled below is to be complete all the same.
+                await asyncio.shield(self._end(build))
+
+    async def _end(self, build: Build) -> None:
+        try:
+            await build.close()
+        finally:
+            del self.builds[build.id]
+
+    async def execute(
+        self,
+        build: Build,
+        vertex: Vertex,
+        operation: Operation,
+        key: Key,
+        inputs: Sequence[Tree],
+        report: Reporter,
+    ) -> list[Tree]:
+        """Execute a vertex and write its results down. Raises `VertexFailed`."""
+        async with self.leases.hold("vertex") as lease:
+            used = [snapshot_resource(tree.snapshot) for tree in inputs if tree.snapshot]
+            if used:
+                await self.leases.add(lease, *used)
+            report.start()
+            try:
+                trees = await operation.execute(Task(report, lease, build), inputs)
+                await self._write_down(vertex, key, trees)
+            except asyncio.CancelledError:
+                report.complete("context canceled")
+                raise
+            except Exception as error:
+                if not isinstance(error, SampanError):
+                    log.exception("%s failed for a reason of ours", vertex.name)
+                report.complete(str(error))
+                raise VertexFailed(vertex, error) from error
+            report.complete()
+            return trees
+
+    async def _write_down(self, vertex: Vertex, key: Key, trees: Sequence[Tree]) -> None:
+        if not key.kept:
+            return  # a client's files, which are this build's only
+        point("solver.executed")
+        for index, tree in enumerate(trees):
+            name = keys.output_key(key.canonical, index)
+            await self.records.store(name, tree.snapshot, "regular", vertex.name)
+        await self.records.lead(key.further, key.canonical)
+        point("solver.written-down")
+
+    async def exists(self, snapshot: str) -> bool:
+        """Whether a committed snapshot of that name is there."""
+        try:
+            return (await self.snapshots.stat(snapshot)).kind == "committed"
+        except NotFound:
+            return False
+
+    async def cancel(self, build_id: str) -> None:
+        """End a build from outside. Raises `NotFound`."""
+        build = self.builds.get(build_id)
+        if build is None:
+            raise NotFound(f"no such build: {build_id}")
+        await build.close()

@@ -1,0 +1,89 @@
+"""Building through the solver (`POST /build?version=2`) and what such a build told."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from running_engine import RunningEngine
+
+
+class Built(NamedTuple):
+    """A finished build."""
+
+    image: str
+    """Id; "" when it failed."""
+    error: str
+    events: list[dict[str, Any]]
+    """As `sampan.solver.progress.described` has them."""
+
+    @property
+    def vertices(self) -> dict[str, dict[str, Any]]:
+        """The last that was told of each, by name without the number."""
+        return {
+            each["name"].rpartition("] ")[2] if each["name"].startswith("[") else each["name"]: each
+            for each in self.events
+            if each["kind"] == "vertex"
+        }
+
+    @property
+    def output(self) -> str:
+        """Of all programs."""
+        return "".join(each["data"] for each in self.events if each["kind"] == "log")
+
+    def ran(self) -> list[str]:
+        """What was not there already, in the order of its end."""
+        return [name for name, each in self.vertices.items() if each["completed"] and not each["cached"]]
+
+
+def context(dockerfile: str, files: Mapping[str, Any] | None = None) -> bytes:
+    """An archive. A value is text, bytes, (mode, text), or None for a directory; a name with ` -> ` is a link."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, content in {"Dockerfile": dockerfile, **(files or {})}.items():
+            member = tarfile.TarInfo(name.partition(" -> ")[0])
+            mode, data = content if isinstance(content, tuple) else (0o644, content)
+            member.mode = mode
+            if " -> " in name:
+                member.type, member.linkname = tarfile.SYMTYPE, name.partition(" -> ")[2]
+            elif data is None:
+                member.type, member.mode = tarfile.DIRTYPE, 0o755
+            else:
+                raw = data if isinstance(data, bytes) else data.encode()
+                member.size = len(raw)
+                tar.addfile(member, io.BytesIO(raw))
+                continue
+            tar.addfile(member)
+    return out.getvalue()
+
+
+def build(
+    engine: RunningEngine,
+    dockerfile: str,
+    files: Mapping[str, Any] | None = None,
+    *,
+    fails: bool = False,
+    **query: Any,
+) -> Built:
+    """Build `built:latest`. Fails unless the build ends as it should."""
+    events: list[dict[str, Any]] = []
+    image = error = ""
+    with engine.client() as client:
+        asked = {"version": "2", "trace": "json", "t": ["built"], **query}
+        response = client.api.request("POST", "/build", asked, context(dockerfile, files))
+        for message in response.json_stream():
+            aux = message.get("aux") or {}
+            if message.get("id") == "sampan.build.trace":
+                events.append(aux)
+            image = aux.get("ID") or image
+            error = message.get("error") or error
+    assert bool(error) == fails, error + engine.log[-3000:]
+    return Built(image, error, events)
+
+
+def in_image(engine: RunningEngine, script: str, image: str = "built") -> list[str]:
+    """The lines that a script prints in an image."""
+    done = engine.docker("run", "--rm", "--net", "none", "-u", "0", "--entrypoint", "sh", image, "-c", script)
+    return done.stdout.splitlines()
