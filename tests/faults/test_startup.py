@@ -20,6 +20,8 @@ pytestmark = pytest.mark.root
 IMAGES = 1000
 CONTAINERS = 500
 LIMIT_SECONDS = 1.0
+OBJECTS_SECONDS = 0.2
+"""Of processor time, for all of these."""
 
 
 @pytest.mark.timeout(180)
@@ -27,11 +29,13 @@ def test_a_start_takes_less_than_a_second(make_engine: Callable[..., RunningEngi
     engine = make_engine()
     engine.docker("create", "--name", "pattern", "-v", "/scratch", "busybox", "true")
     engine.stop()
+    _, alone = _starts(engine)
     _multiply(engine.data_root)
-    taken = []
-    for _ in range(3):
-        taken.append(_start(engine))
-        engine.stop()
+    wall, processor = _starts(engine)
+    print(
+        f"start with {IMAGES} images and {CONTAINERS} containers: {wall:.2f} s, {processor:.2f} s of processor time,"
+        f" of which {processor - alone:.2f} s for them"
+    )
     engine.start()
     with engine.client() as client:
         assert len(client.containers.list(all=True)) == CONTAINERS + 1
@@ -42,20 +46,25 @@ def test_a_start_takes_less_than_a_second(make_engine: Callable[..., RunningEngi
             client.containers.get(name).start()
             assert client.containers.get(name).wait() == 0
     engine.stop()
-    wall, processor = min(taken)
-    print(f"start with {IMAGES} images and {CONTAINERS} containers: {wall:.2f} s, {processor:.2f} s of CPU")
-    # What the machine's other work costs is not ours: the engine's own time counts where the clock says more.
-    assert min(wall, processor) < LIMIT_SECONDS, taken
+    # On a busy machine the clock measures others' work.
+    quiet = os.getloadavg()[0] < (os.cpu_count() or 1) / 2
+    assert processor < LIMIT_SECONDS
+    assert wall < LIMIT_SECONDS or not quiet
+    assert processor - alone < OBJECTS_SECONDS, "a start grows with what there is"
     _forget(engine)
 
 
-def _start(engine: RunningEngine) -> tuple[float, float]:
-    """Seconds until the socket answers: on the clock, and of the engine's own processor time."""
-    begun = time.monotonic()
-    engine.start()
-    wall = time.monotonic() - begun
-    fields = Path(f"/proc/{engine.pid}/stat").read_text().rpartition(")")[2].split()
-    return wall, sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+def _starts(engine: RunningEngine) -> tuple[float, float]:
+    """The best of some: seconds until the socket answers, and seconds of processor time that the engine used by then."""
+    walls, processors = [], []
+    for _ in range(5):
+        begun = time.monotonic()
+        engine.start()
+        walls.append(time.monotonic() - begun)
+        threads = Path(f"/proc/{engine.pid}/task").glob("*/schedstat")
+        processors.append(sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9)
+        engine.stop()
+    return min(walls), min(processors)
 
 
 def _multiply(root: Path) -> None:

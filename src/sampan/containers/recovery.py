@@ -22,6 +22,8 @@ from sampan.errors import NotFound, SampanError
 from sampan.runtime.interface import ExitStatus, Sandbox, Shim
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sampan.containers.exits import Exits
     from sampan.containers.health import HealthChecks
     from sampan.containers.lifecycle import Lifecycle
@@ -107,7 +109,7 @@ class Recovery:
                     log.exception("%s: recovery failed", container.id)
 
         # Only those that had a process, or whose shim's directory is there, need a look: start-up must not grow with the others.
-        bundles = await asyncio.to_thread(self._bundles)
+        bundles = await asyncio.to_thread(_names, self._services.settings.exec_root / "shims")
         await asyncio.gather(*(one(c) for c in self._services.registry if c.state.running or c.id in bundles))
         return adopted
 
@@ -121,12 +123,6 @@ class Recovery:
                 if container.state.alive:
                     mounted[container.id] = names
         await self._services.volumes.recover(used, mounted)
-
-    def _bundles(self) -> set[str]:
-        try:
-            return set(os.listdir(self._services.settings.exec_root / "shims"))
-        except FileNotFoundError:
-            return set()
 
     async def _adopt(self, container: Container) -> bool:
         state, services = container.state, self._services
@@ -185,10 +181,12 @@ class Recovery:
                 shutil.rmtree(settings.root / name, ignore_errors=True)
 
     async def _finish_removals(self) -> None:
+        present = await asyncio.to_thread(_names, self._services.settings.root)
         for container in self._services.registry:
             state = container.state
             over = not state.running and state.started_at and container.record.host_config.auto_remove
-            if not (state.removing or over or await self._lost_its_root(container)):
+            lost = container.id not in present and await self._lost_its_root(container)
+            if not (state.removing or over or lost):
                 continue
             volumes = container.record.host_config.auto_remove or (state.removing and state.removing_volumes)
             state.removing = False
@@ -199,8 +197,6 @@ class Recovery:
 
     async def _lost_its_root(self, container: Container) -> bool:
         """Its row came back after a power loss, but its data was removed already: the removal had been acknowledged."""
-        if self._services.directory(container.id).is_dir():
-            return False
         try:
             await self._services.images.rootfs_mounts(container.id)
         except NotFound:
@@ -265,3 +261,10 @@ class Recovery:
         if self._services.registry.by_id(container.id) is container:
             container.state.stopped_by_user = user
             await self._services.registry.save_state(container)
+
+
+def _names(directory: Path) -> set[str]:
+    try:
+        return set(os.listdir(directory))
+    except FileNotFoundError:
+        return set()

@@ -56,7 +56,7 @@ class DirectorySnapshotter(ABC):
     async def start(cls, database: Database, root: Path) -> Self:
         """The snapshotter in `root`, made if need be; directories without a row are moved to the trash."""
         snapshotter = cls(database, root)
-        known = await database.read(lambda cx: {str(record.id) for record in records.every(cx)})
+        known = await database.read(records.ids)
         try:
             strays = await asyncio.to_thread(snapshotter._recover, known)
         except OSError as error:

@@ -154,6 +154,11 @@ def every(cx: sqlite3.Connection) -> list[Record]:
     return [_record(row) for row in cx.execute(f"select {_COLUMNS} from snapshot order by id")]
 
 
+def ids(cx: sqlite3.Connection) -> set[str]:
+    """The directories' names."""
+    return {str(row[0]) for row in cx.execute("select id from snapshot")}
+
+
 def parent_name(cx: sqlite3.Connection, record: Record) -> str:
     if record.parent is None:
         return ""
