@@ -109,6 +109,16 @@ def test_same(engine: RunningEngine, command: str) -> None:
     assert ours.stderr.replace(REASON, "").replace("sampan", "docker") == theirs.stderr
 
 
+def test_disk_usage_of_images_with_common_layers(engine: RunningEngine) -> None:
+    """What a used image shares with others counts as reclaimable, in Docker's arithmetic."""
+    engine.docker("run", "--name", "one", "--network", "none", "busybox", "touch", "/made")
+    engine.docker("commit", "one", "beside:1")
+    try:
+        assert engine.sampan("system", "df").stdout == engine.docker("system", "df").stdout
+    finally:
+        engine.docker("rmi", "beside:1")
+
+
 def _ages(text: str) -> str:
     """Between the two commands a second may have passed."""
     return re.sub(r" {2,}", "  ", re.sub(r"Less than a second|\d+ seconds?", "<age>", text))

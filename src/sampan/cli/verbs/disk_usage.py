@@ -42,9 +42,10 @@ def _summary(usage: dict[str, Any]) -> list[dict[str, str]]:
     volumes, cache = usage.get("Volumes") or [], usage.get("BuildCache") or []
     total = usage.get("LayersSize", 0)
     used = sum(
-        row["Size"] - max(row.get("SharedSize", 0), 0) for row in images if row.get("Containers", 0) > 0
+        row["Size"] - row["SharedSize"]
+        for row in images
+        if row.get("Containers", 0) != 0 and row["Size"] >= 0 and row.get("SharedSize", -1) >= 0
     )
-    shared = max((row.get("SharedSize", 0) for row in images if row.get("Containers", 0) > 0), default=0)
     running = [row for row in containers if row["State"] in ("running", "paused", "restarting")]
     stopped = sum(row.get("SizeRw") or 0 for row in containers if row not in running)
     sizes = [(row.get("UsageData") or {"Size": 0, "RefCount": 0}) for row in volumes]
@@ -53,7 +54,7 @@ def _summary(usage: dict[str, Any]) -> list[dict[str, str]]:
     free_cache = sum(row["Size"] for row in cache if not row.get("Shared") and not row.get("InUse"))
     active = sum(row.get("Containers", 0) > 0 for row in images)
     return [
-        _row("Images", len(images), active, total, max(0, total - used - shared), percent=True),
+        _row("Images", len(images), active, total, total - used, percent=True),
         _row(
             "Containers",
             len(containers),
