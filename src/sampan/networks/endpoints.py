@@ -190,6 +190,11 @@ def host_links(endpoints: Iterable[Endpoint]) -> list[str]:
     return [endpoint.host_name for endpoint in endpoints if endpoint.host_name]
 
 
+def inner_links(endpoints: Iterable[Endpoint]) -> list[str]:
+    """Names of the endpoints' links that are in the container alone: macvlan and ipvlan."""
+    return [endpoint.interface for endpoint in endpoints if endpoint.interface and not endpoint.host_name]
+
+
 def describe(
     settings: EndpointSettings, endpoint: Endpoint | None, network: NetworkState | None
 ) -> EndpointSettings:

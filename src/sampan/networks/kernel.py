@@ -126,6 +126,15 @@ class Kernel:
         with NetlinkSocket.adopt(target.route_fd) as inner:
             sandbox.detach(host, inner, names)
 
+    async def remove_inside(self, route_socket: int, names: Sequence[str]) -> None:
+        """Delete links by a netlink socket of the namespace that they are in. Idempotent."""
+
+        def work(host: NetlinkSocket) -> None:
+            with NetlinkSocket.adopt(route_socket) as inner:
+                sandbox.delete_links(inner, names)
+
+        await self.run(work)
+
     async def publish(self, ports: Sequence[PublishedPort]) -> None:
         """Let ports lead to a container."""
         await self._thread.run(lambda: self._publish(ports))

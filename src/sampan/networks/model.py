@@ -189,6 +189,8 @@ class Live:
     relays: list[Relay] = field(default_factory=list)
     resolv_conf: str = ""
     """As it was written last."""
+    inside: int = -1
+    """A netlink socket of its namespace, ours: by it go the links that have no end with us (macvlan, ipvlan)."""
 
     @property
     def private(self) -> bool:

@@ -175,7 +175,7 @@ def detach(host: NetlinkSocket, inner: NetlinkSocket, names: Sequence[tuple[str,
             inner.execute([links.delete(link.number)], tolerate=[errno.ENODEV])
 
 
-def delete_links(host: NetlinkSocket, names: Sequence[str]) -> None:
-    """Remove links of the host by their names; those that are gone already are passed over."""
-    found = [link for name in names if (link := links.find(host, name)) is not None]
-    host.execute([links.delete(link.number) for link in found], tolerate=[errno.ENODEV])
+def delete_links(sock: NetlinkSocket, names: Sequence[str]) -> None:
+    """Remove links by their names, in the socket's namespace; those that are gone already are passed over."""
+    found = [link for name in names if (link := links.find(sock, name)) is not None]
+    sock.execute([links.delete(link.number) for link in found], tolerate=[errno.ENODEV])

@@ -330,6 +330,7 @@ class NetworkService:
         ports, live.published = live.published, []
         await self._kernel.attach(sandbox, plans, ep.default_routes(leading), ports, files)
         live.published = ports
+        _reach_inside(live, sandbox)
 
     async def _finish_sandbox(self, attachment: Attachment, live: Live, sandbox: Sandbox) -> None:
         """Names, and what can only be set from within the namespace."""
@@ -355,6 +356,7 @@ class NetworkService:
         """Give back everything that a container holds; its interfaces die with its namespace, or are made to."""
         container = live.request.container.id
         self._departed.add(ep.host_links(live.endpoints.values()))
+        await self._remove_inner_links(live)
         self._names.forget(live)
         self._publisher.release(live)
         published, live.published = live.published, []
@@ -367,6 +369,18 @@ class NetworkService:
             await self._kernel.set_links(self._link_rules(None))
         point("leave.ports-closed")
         await self._database.write(lambda cx: rows.drop_sandbox(cx, container), durable=False)
+
+    async def _remove_inner_links(self, live: Live) -> None:
+        """A namespace may outlive its processes by minutes (`departed`), and its macvlan links would answer for their addresses."""
+        inside, live.inside = live.inside, -1
+        if inside < 0:
+            return
+        try:
+            await self._kernel.remove_inside(inside, ep.inner_links(live.endpoints.values()))
+        except (SampanError, OSError) as error:
+            log.warning("%s: its links: %s", live.request.container.id, error)
+        finally:
+            os.close(inside)
 
     async def forget(self, container_id: str) -> None:
         """See `Networks.forget`."""
@@ -392,6 +406,7 @@ class NetworkService:
         live.endpoints[state.record.id] = state.endpoints[container.id] = endpoint
         plans = self._plans([endpoint], bool(live.reservations))
         await self._kernel.attach(sandbox, plans, [], [], lambda macs: None)
+        _reach_inside(live, sandbox)
         await self._rearrange(attachment, live, sandbox)
         self._publish("connect", state, container=container.id)
 
@@ -500,6 +515,8 @@ class NetworkService:
         live.published = self._publisher.translate(live, ep.gateways(live.endpoints, attachment.settings))
         live.ports = port_map(request, live.reservations) if live.private else {}
         attachment.live = live
+        if request.sandbox is not None:
+            _reach_inside(live, request.sandbox)
         return live
 
     def _pass_over(self, record: SandboxRecord) -> None:
@@ -523,6 +540,8 @@ class NetworkService:
         running = [attachment.live for attachment in self._attachments.values() if attachment.live]
         for live in running:
             self._publisher.release(live)
+            if live.inside >= 0:
+                os.close(live.inside)
         try:
             await self._departed.close()
             if not running:
@@ -568,6 +587,11 @@ class NetworkService:
     def _publish(self, action: str, state: NetworkState, **more: str) -> None:
         attributes = {**more, "name": state.name, "type": state.record.driver}
         self._events.publish("network", action, state.record.id, attributes)
+
+
+def _reach_inside(live: Live, sandbox: Sandbox) -> None:
+    if live.inside < 0 and ep.inner_links(live.endpoints.values()):
+        live.inside = os.dup(sandbox.route_fd)
 
 
 def _kind(error: SampanError) -> type[SampanError]:

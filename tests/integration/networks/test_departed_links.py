@@ -3,12 +3,15 @@ minutes, and the veth pair must go all the same."""
 
 from __future__ import annotations
 
+import json
 import os
+import secrets
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -86,3 +89,60 @@ def test_the_next_engine_takes_what_a_killed_one_left(make_engine: Callable[...,
         engine.start()
         assert not made & links()
         assert (kept - made) <= links()
+
+
+@pytest.fixture
+def parent() -> Iterator[str]:
+    """A link that macvlan links can stand on."""
+    name = f"mp{secrets.token_hex(3)}"
+    subprocess.run(["ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}x"], check=True)
+    for each in (name, f"{name}x"):
+        subprocess.run(["ip", "link", "set", each, "up"], check=True)
+    yield name
+    subprocess.run(["ip", "link", "del", name], check=True)
+
+
+@pytest.mark.parametrize("death", ["stop", "shim", "engine"])
+def test_a_macvlan_links_addresses_are_free_at_once(
+    death: str, make_engine: Callable[..., RunningEngine], parent: str
+) -> None:
+    """The link has no end with us: it is removed from within, or the container could not come back for minutes."""
+    engine = make_engine()
+    engine.docker(
+        "network", "create", "-d", "macvlan", "--subnet", "10.77.0.0/24", "-o", f"parent={parent}", "mv"
+    )
+    server = "sleep 1000 | nc -l -p 99"
+    engine.docker(
+        "run", "-d", "--name", "peer", "--network", "mv", "--ip", "10.77.0.3", "busybox", "sh", "-c", server
+    )
+    talk = "until sleep 1000 | nc 10.77.0.3 99; do :; done"
+    engine.docker(
+        *("run", "-d", "--name", "client", "--network", "mv", "--ip", "10.77.0.2"),
+        *("--mac-address", "02:42:0a:4d:00:02", "--stop-signal", "KILL", "busybox", "sh", "-c", talk),
+    )
+    pid = engine.docker("inspect", "-f", "{{.State.Pid}}", "client").stdout.strip()
+    peer = engine.docker("inspect", "-f", "{{.State.Pid}}", "peer").stdout.strip()
+    _wait_for_connection(pid)
+    subprocess.run(["nsenter", "-t", peer, "-n", "ip", "link", "set", "eth0", "down"], check=True)
+    if death == "engine":
+        engine.kill()
+        engine.start()
+    if death == "shim":
+        os.kill(_shim_of(engine, "client"), 9)
+        engine.docker("wait", "client")
+    else:
+        engine.docker("stop", "client")
+    engine.docker("start", "client")
+
+
+def _wait_for_connection(pid: str) -> None:
+    established = " 01 "
+    deadline = time.monotonic() + 20
+    while established not in Path(f"/proc/{pid}/net/tcp").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _shim_of(engine: RunningEngine, name: str) -> int:
+    id = engine.docker("inspect", "-f", "{{.Id}}", name).stdout.strip()
+    return int(json.loads((engine.exec_root / "shims" / id / "state.json").read_text())["pid"])
