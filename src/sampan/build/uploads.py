@@ -24,6 +24,11 @@ class UploadSession:
         """See `Session`."""
         return self._id
 
+    @property
+    def shared_key(self) -> str:
+        """None: what was sent is there once."""
+        return ""
+
     async def local(self, request: LocalRequest, place: Place, sent: Sent) -> Path:
         """The directory, which has been unpacked by now."""
         return self._directory

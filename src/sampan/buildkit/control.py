@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sampan.buildkit import workers
+from sampan.buildkit import details, exporting, frontends, workers
 from sampan.buildkit.protos import control_pb2 as pb
 from sampan.buildkit.session import ClientSession
+from sampan.buildkit.status import status_response
 from sampan.errors import NotFound, NotSupported
 from sampan.grpc.server import Caller
 from sampan.grpc.tunnel import TunnelTransport
@@ -16,16 +17,21 @@ if TYPE_CHECKING:
 
     from grpclib.server import Stream
 
+    from sampan.buildkit.jobs import Job, Jobs, Result
     from sampan.buildkit.waiting import SessionDirectory
     from sampan.engine.engine import Engine
+
+_EVENTS = 512
+"""In one message: output comes in lines, and a message has its limit (16 MiB)."""
 
 
 class Control:
     """The service for one engine."""
 
-    def __init__(self, engine: Engine, sessions: SessionDirectory) -> None:
+    def __init__(self, engine: Engine, sessions: SessionDirectory, jobs: Jobs) -> None:
         self._engine = engine
         self._sessions = sessions
+        self._jobs = jobs
 
     async def info(self, request: pb.InfoRequest, caller: Caller) -> pb.InfoResponse:
         """Which BuildKit is spoken."""
@@ -59,15 +65,40 @@ class Control:
             yield record
 
     async def solve(self, request: pb.SolveRequest, caller: Caller) -> pb.SolveResponse:
-        """Build."""
-        raise NotSupported("solving is not in this version of Sampan")
+        """Build, and export what comes out. The result is the request's definition, a frontend's of ours, or what a frontend on
+        the client's side gives (`LLBBridge.Return`)."""
+        _check_supported(request)
+        exporters = [(exporting.exporter(each.Type), dict(each.Attrs)) for each in _exporters(request)]
+        session = await self._sessions.find(request.Session) if request.Session else None
+        solving = self._engine.builds.graphs.solving
+        response: dict[str, str] = {}
+        async with self._jobs.running(request.Ref, solving, session, request.FrontendInputs) as job:
+            try:
+                result = await self._result(job, request)
+                if not exporters:
+                    await exporting.evaluate(result)
+                for number, (export, attributes) in enumerate(exporters):
+                    response |= await export(self._engine, job, result, attributes, number)
+            except Exception as error:
+                raise details.as_grpc(error) from error
+        return pb.SolveResponse(ExporterResponse=response)
+
+    async def _result(self, job: Job, request: pb.SolveRequest) -> Result:
+        if request.Frontend:
+            options = dict(request.FrontendAttrs)
+            return await frontends.run(job, request.Frontend, options, request.FrontendInputs)
+        if request.HasField("Definition"):
+            return job.result_of(request.Definition)
+        return await job.returned
 
     async def status(
         self, request: pb.StatusRequest, caller: Caller
     ) -> AsyncGenerator[pb.StatusResponse, None]:
-        """Follow a build."""
-        raise NotFound(f"no such build: {request.Ref}")
-        yield pb.StatusResponse()
+        """Follow a build from its beginning to its end."""
+        progress = await self._jobs.progress(request.Ref)
+        async for events in progress.follow():
+            for start in range(0, len(events), _EVENTS):
+                yield status_response(events[start : start + _EVENTS])
 
     async def listen_build_history(
         self, request: pb.BuildHistoryRequest, caller: Caller
@@ -82,3 +113,20 @@ class Control:
     ) -> pb.UpdateBuildHistoryResponse:
         """Pin or forget a build that was."""
         raise NotFound(f"no such build: {request.Ref}")
+
+
+def _exporters(request: pb.SolveRequest) -> list[pb.Exporter]:
+    """Those of old clients too, which name one."""
+    if request.Exporters or not request.ExporterDeprecated:
+        return list(request.Exporters)
+    return [pb.Exporter(Type=request.ExporterDeprecated, Attrs=request.ExporterAttrsDeprecated)]
+
+
+def _check_supported(request: pb.SolveRequest) -> None:
+    """Raises `NotSupported` for what a build would silently lack."""
+    if request.SourcePolicy.rules:
+        raise NotSupported("source policies are not in this version of Sampan's builder")
+    for export in request.Cache.Exports:
+        raise NotSupported(
+            f"export of build cache ({export.Type}) is not in this version of Sampan's builder"
+        )

@@ -14,8 +14,6 @@ from sampan.errors import InvalidParameter, Unavailable
 from sampan.linux.path import open_without_links
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from grpclib.client import Stream
 
 Packet = fsutil_pb2.Packet
@@ -25,28 +23,25 @@ _BATCH = 256
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-async def send(stream: Stream[Any, Any], root: Path) -> None:
-    """Send everything beneath a directory. Raises `InvalidParameter` with the client's words, `Unavailable`."""
-    fd = await asyncio.to_thread(os.open, root, _OPEN_DIRECTORY)
+async def send(stream: Stream[Any, Any], root: int) -> None:
+    """Send everything beneath a directory (a borrowed descriptor). Raises `InvalidParameter` with the client's words,
+    `Unavailable`."""
+    files: list[str] = []
+    describing = asyncio.create_task(_describe(stream, root, files))
     try:
-        files: list[str] = []
-        describing = asyncio.create_task(_describe(stream, fd, files))
-        try:
-            while (packet := await stream.recv_message()) is not None:
-                if packet.type == Packet.PACKET_REQ and len(files) > packet.ID and files[packet.ID]:
-                    await _content(stream, fd, files[packet.ID], packet.ID)
-                elif packet.type == Packet.PACKET_FIN:
-                    await describing
-                    await stream.send_message(Packet(type=Packet.PACKET_FIN))
-                    return
-                else:
-                    raise InvalidParameter(f"error from receiver: {packet.data.decode(errors='replace')}")
-            raise Unavailable("the client ended the transfer of the result")
-        finally:
-            describing.cancel()
-            await asyncio.gather(describing, return_exceptions=True)
+        while (packet := await stream.recv_message()) is not None:
+            if packet.type == Packet.PACKET_REQ and len(files) > packet.ID and files[packet.ID]:
+                await _content(stream, root, files[packet.ID], packet.ID)
+            elif packet.type == Packet.PACKET_FIN:
+                await describing
+                await stream.send_message(Packet(type=Packet.PACKET_FIN))
+                return
+            else:
+                raise InvalidParameter(f"error from receiver: {packet.data.decode(errors='replace')}")
+        raise Unavailable("the client ended the transfer of the result")
     finally:
-        os.close(fd)
+        describing.cancel()
+        await asyncio.gather(describing, return_exceptions=True)
 
 
 async def _describe(stream: Stream[Any, Any], root: int, files: list[str]) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sampan.buildkit.control import Control
-from sampan.buildkit.protos import control_pb2, trace_pb2
+from sampan.buildkit.gateway import Gateway
+from sampan.buildkit.jobs import Jobs
+from sampan.buildkit.protos import control_pb2, gateway_pb2, trace_pb2
 from sampan.buildkit.session import ClientSession
 from sampan.buildkit.small import Health, Traces
 from sampan.buildkit.waiting import SessionDirectory
@@ -24,9 +26,12 @@ class BuilderServer:
 
     def __init__(self, engine: Engine) -> None:
         self.sessions = SessionDirectory()
+        jobs = Jobs()
+        control, gateway = Control(engine, self.sessions, jobs), Gateway(engine, jobs)
         self._grpc = GrpcServer(
             [
-                Service(control_pb2.DESCRIPTOR.services_by_name["Control"], Control(engine, self.sessions)),
+                Service(control_pb2.DESCRIPTOR.services_by_name["Control"], control),
+                Service(gateway_pb2.DESCRIPTOR.services_by_name["LLBBridge"], gateway),
                 Service(health_pb2.DESCRIPTOR.services_by_name["Health"], Health()),
                 Service(trace_pb2.DESCRIPTOR.services_by_name["TraceService"], Traces()),
             ]

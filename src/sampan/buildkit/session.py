@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus, urlsplit
 
 from sampan.buildkit import filesync, sending
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import MethodDescriptor
 
     from sampan.buildkit.waiting import Announced
+    from sampan.solver.sessions import LocalRequest, Place, Sent
 
 _FILES = filesync_pb2.DESCRIPTOR.services_by_name["FileSync"].methods_by_name["DiffCopy"]
 _RESULTS = filesync_pb2.DESCRIPTOR.services_by_name["FileSend"].methods_by_name["DiffCopy"]
@@ -34,25 +35,8 @@ _ASK_SECONDS = 30.0
 """For a secret or credentials: a client that does not answer must not hold a build for ever."""
 
 
-class LocalRequest(Protocol):
-    """Which files of the client's are wanted."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def include(self) -> Sequence[str]: ...
-    @property
-    def exclude(self) -> Sequence[str]: ...
-    @property
-    def follow(self) -> Sequence[str]: ...
-    @property
-    def differ(self) -> str:
-        """`none`: send all."""
-        ...
-
-
 class ClientSession:
-    """One client that can be asked, for as long as its connection lives."""
+    """One client that can be asked, for as long as its connection lives: `solver.sessions.Session`, and more."""
 
     def __init__(self, announced: Announced, transport: asyncio.Transport, received: bytes = b"") -> None:
         self._announced = announced
@@ -83,9 +67,7 @@ class ClientSession:
 
     # -- what builds ask
 
-    async def local(
-        self, request: LocalRequest, place: Callable[[], Awaitable[Path]], sent: filesync.Sent
-    ) -> Path:
+    async def local(self, request: LocalRequest, place: Place, sent: Sent) -> Path:
         """The client's directory as it is now, brought up to date in the place's directory."""
         self._need(_FILES, "no local sources enabled")
         wishes: dict[str, Sequence[str]] = {
@@ -179,8 +161,8 @@ class ClientSession:
 
     # -- what builds give
 
-    async def send_directory(self, root: Path, exporter: int = 0) -> None:
-        """Give the client a directory, which it puts where its exporter number `exporter` says."""
+    async def send_directory(self, root: int, exporter: int = 0) -> None:
+        """Give the client a directory (a borrowed descriptor), which it puts where its exporter number `exporter` says."""
         self._need(_RESULTS, "the client takes no files")
         metadata = [(_EXPORTER, str(exporter))]
         types = (fsutil_pb2.Packet, fsutil_pb2.Packet)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import keyword
 import logging
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
@@ -51,7 +52,7 @@ class Service:
         self.name = descriptor.full_name
         self.methods = {
             f"/{descriptor.full_name}/{method.name}": _method(
-                method, getattr(implementation, snake_case(method.name))
+                method, getattr(implementation, function_name(method.name))
             )
             for method in descriptor.methods
         }
@@ -105,6 +106,12 @@ class _Handler(Handler):
 def snake_case(name: str) -> str:
     """`GetTokenAuthority` → `get_token_authority`."""
     return _WORD.sub("_", name).lower()
+
+
+def function_name(name: str) -> str:
+    """The same, where it may be one of Python's words: `Return` → `return_`."""
+    name = snake_case(name)
+    return f"{name}_" if keyword.iskeyword(name) else name
 
 
 def _method(descriptor: MethodDescriptor, function: Callable[..., Any]) -> Method:

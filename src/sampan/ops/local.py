@@ -48,16 +48,21 @@ class LocalOperation:
     async def execute(self, task: Task, inputs: Sequence[Tree]) -> list[Tree]:
         """Get the files."""
         session = self._session()
-        started = time.time_ns()
+        started, came = time.time_ns(), 0
 
         def sent(files: int, size: int) -> None:
+            nonlocal came
+            came = size
             task.report.status(f"transferring {self._request.name}:", size, 0, started)
 
         async def place() -> Path:
-            key = f"{self._request.name}:{self._request.shared_key or session.id}"
+            # Without a key of the client's, what its directories are to others is not known: they are this session's alone.
+            key = f"{self._request.name}:{self._request.shared_key}:{session.shared_key or session.id}"
             return await self._directories.borrow(KIND, key, self._build)
 
-        return [Tree(directory=str(await session.local(self._request, place, sent)))]
+        directory = await session.local(self._request, place, sent)
+        task.report.status(f"transferring {self._request.name}:", came, 0, started, done=True)
+        return [Tree(directory=str(directory))]
 
     def _session(self) -> Session:
         session = self._build.solver.sessions.get(self._session_id) if self._session_id else None

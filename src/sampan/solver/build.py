@@ -111,7 +111,12 @@ class Build:
         _check(vertex, identity)
         if not identity.kept:
             return Key(keys.salted(identity.digest, self.id), kept=False)
-        key = await self._stored_key(vertex, identity)
+        try:
+            key = await self._stored_key(vertex, identity)
+        except VertexFailed:
+            raise
+        except SampanError as error:  # a file that is copied and is not there
+            raise VertexFailed(vertex, error) from error
         if vertex.metadata.ignore_cache:
             return Key(keys.salted(key.canonical, self.id), (*key.further, key.canonical))
         return key

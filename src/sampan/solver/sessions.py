@@ -41,6 +41,11 @@ class Session(Protocol):
         """By which definitions name it (`local.session`)."""
         ...
 
+    @property
+    def shared_key(self) -> str:
+        """Names the client's directories over several sessions; "" when it does not."""
+        ...
+
     async def local(self, request: LocalRequest, place: Place, sent: Sent) -> Path:
         """A directory with exactly those files: the one of `place`, brought up to date, or one of the session's own that
         stays for as long as the build does."""

@@ -8,7 +8,7 @@ import os
 import random
 import stat
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,15 @@ from sampan.errors import InvalidParameter, SampanError, SystemFailure, Unavaila
 
 Packet = fsutil_pb2.Packet
 DIRECTORY, LINK, FIFO, REGULAR = 1 << 31, 1 << 27, 1 << 25, 0
+
+
+@contextlib.contextmanager
+def opened(directory: Path) -> Iterator[int]:
+    fd = os.open(directory, os.O_RDONLY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 class Pipe:
@@ -54,9 +63,9 @@ def transfer(source: Path, target: Path, *, compare: bool = True) -> list[str]:
 
     async def run() -> list[str]:
         ours, theirs = pipes()
-        await asyncio.wait_for(
-            asyncio.gather(receive(ours, target, lambda *_: None, compare=compare), send(theirs, source)), 20
-        )
+        with opened(source) as root:
+            receiving = receive(ours, target, lambda *_: None, compare=compare)
+            await asyncio.wait_for(asyncio.gather(receiving, send(theirs, root)), 20)
         described = [packet.stat.path for packet in theirs.sent if packet.type == Packet.PACKET_STAT]
         return [described[packet.ID] for packet in ours.sent if packet.type == Packet.PACKET_REQ]
 

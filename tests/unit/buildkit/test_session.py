@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,6 +29,15 @@ from sampan.errors import (
 from sampan.grpc.server import Caller, GrpcServer, Service, metadata_of
 
 
+@contextlib.contextmanager
+def opened(directory: Path) -> Iterator[int]:
+    fd = os.open(directory, os.O_RDONLY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
 class Client:
     """Serves as buildx does."""
 
@@ -41,7 +51,8 @@ class Client:
         self.asked = {key: stream.metadata.getall(key) for key in stream.metadata}
         if stream.metadata["dir-name"] != "context":
             raise NotFound(f"no access allowed to dir {stream.metadata['dir-name']!r}")
-        await sending.send(stream, self.directory)
+        with opened(self.directory) as root:
+            await sending.send(stream, root)
 
     async def tar_stream(self, stream: Any) -> None:
         raise NotSupported("tar")
@@ -260,7 +271,8 @@ def test_a_directory_for_the_client(client: Client, tmp_path: Path) -> None:
 
     async def work() -> None:
         async with session(client, Sink(out)) as asked:
-            await asked.send_directory(client.directory)
+            with opened(client.directory) as root:
+                await asked.send_directory(root)
 
     run(work())
     assert (out / "sub" / "file").read_bytes() == b"content" * 20_000
@@ -270,7 +282,7 @@ def test_a_client_that_takes_nothing_is_named(client: Client) -> None:
     async def work() -> None:
         async with session(client, without="FileSync") as asked:
             with pytest.raises(NotSupported, match="the client takes no files"):
-                await asked.send_directory(Path("/"))
+                await asked.send_directory(-1)
             with pytest.raises(NotSupported, match="no local sources enabled"):
                 await asked.local(wish(), None, lambda *_: None)  # type: ignore[arg-type]
 

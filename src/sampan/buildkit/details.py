@@ -1,0 +1,49 @@
+"""Failed builds as gRPC errors: which vertex, and the lines of which text, in the form that BuildKit's clients print an excerpt of.
+
+A detail is a `google.protobuf.Any` whose value is JSON, as Go's encoder writes BuildKit's structs (`errdefs.…+json`).
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from google.protobuf.any_pb2 import Any as AnyMessage
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
+
+from sampan.dockerfile.source import DockerfileError
+from sampan.solver.failures import VertexFailed
+
+_PREFIX = "github.com/moby/buildkit/errdefs."
+
+
+def as_grpc(error: Exception) -> Exception:
+    """The error with its details; any other as it is."""
+    match error:
+        case VertexFailed():
+            details = [_detail("Vertex", {"digest": error.vertex.digest})]
+            place = error.place()
+            if place is not None:
+                info, first, last = place
+                details.append(_source(info.filename, info.data, info.language, [(first, last)]))
+            return GRPCError(Status.UNKNOWN, str(error), details)
+        case DockerfileError():
+            details = []
+            if error.source is not None and error.place is not None:
+                text = "\n".join(error.source.lines).encode()
+                details.append(_source(error.source.name, text, "Dockerfile", [error.place]))
+            return GRPCError(Status.UNKNOWN, str(error), details or None)
+    return error
+
+
+def _source(name: str, data: bytes, language: str, places: Sequence[tuple[int, int]]) -> AnyMessage:
+    ranges = [{"start": {"line": first}, "end": {"line": last}} for first, last in places]
+    info = {"filename": name, "data": b64encode(data).decode(), "language": language}
+    return _detail("Source", {"info": info, "ranges": ranges})
+
+
+def _detail(name: str, value: Any) -> AnyMessage:
+    return AnyMessage(type_url=f"{_PREFIX}{name}+json", value=msgspec.json.encode(value))

@@ -1,0 +1,114 @@
+"""What becomes of a result: an image in the engine's store, a directory or archive for the client."""
+
+from __future__ import annotations
+
+import time
+from base64 import b64encode
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from sampan.buildkit import trees
+from sampan.buildkit.frontends import CONFIG
+from sampan.buildkit.jobs import Job, Result
+from sampan.buildkit.steps import step
+from sampan.errors import InvalidParameter, NotSupported
+from sampan.names import platform as platforms
+from sampan.names.reference import Reference, parse_normalized
+from sampan.oci.image import ImageConfig, parse_config
+from sampan.solver.interface import EMPTY, Tree
+
+if TYPE_CHECKING:
+    from sampan.engine.engine import Engine
+
+Export = Callable[["Engine", Job, Result, Mapping[str, str], int], Coroutine[Any, Any, dict[str, str]]]
+
+
+def exporter(kind: str) -> Export:
+    """By BuildKit's name of it. Raises `NotSupported`."""
+    found = _EXPORTERS.get(kind)
+    if found is None:
+        raise NotSupported(f"exporter {kind!r} could not be found")
+    return found
+
+
+async def evaluate(result: Result) -> None:
+    """Make every file system of a result, for a build that nothing is exported of."""
+    for ref in result.refs.values():
+        if ref is not None:
+            await ref.tree()
+
+
+async def _image(
+    engine: Engine, job: Job, result: Result, attributes: Mapping[str, str], number: int
+) -> dict[str, str]:
+    """`moby` and `image`: the engine's store."""
+    if attributes.get("push", "") in ("true", "1"):
+        raise NotSupported("pushing from a build is not in this version of Sampan's builder: docker push")
+    tree, config = await _only(result)
+    names = [
+        parse_normalized(name).with_default_tag() for name in attributes.get("name", "").split(",") if name
+    ]
+    async with step(job.build, "exporting to image") as report:
+        started = time.time_ns()
+        id = await job.solving.exporter.export(tree, config, names, job.build.lease, epoch=_epoch(attributes))
+        report.status("exporting layers", 0, 0, started, done=True)
+        report.status(f"writing image {id}", 0, 0, started, done=True)
+        for name in names:
+            report.status(f"naming to {name}", 0, 0, started, done=True)
+        image = await engine.images.resolve(id)
+    return _response(
+        image.target.digest, image.manifest.config.digest, msgspec.json.encode(image.target), names
+    )
+
+
+async def _local(
+    engine: Engine, job: Job, result: Result, attributes: Mapping[str, str], number: int
+) -> dict[str, str]:
+    """`local`: the files for a directory of the client's."""
+    if job.session is None:
+        raise InvalidParameter("a result for the client needs its session")
+    tree = await _tree(result)
+    async with (
+        step(job.build, "exporting to client directory"),
+        trees.opened(job.solving.trees, tree) as root,
+    ):
+        await job.session.send_directory(root, number)
+    return {}
+
+
+_EXPORTERS: dict[str, Export] = {"moby": _image, "image": _image, "local": _local}
+
+
+async def _only(result: Result) -> tuple[Tree, ImageConfig]:
+    tree = await _tree(result)
+    (id,) = result.refs
+    data = result.metadata.get(f"{CONFIG}/{id}" if id else CONFIG, b"")
+    if not data:
+        here = platforms.local()
+        return tree, ImageConfig(architecture=here.architecture, os=here.os, variant=here.variant)
+    return tree, parse_config(data)
+
+
+async def _tree(result: Result) -> Tree:
+    if len(result.refs) != 1:
+        raise NotSupported("results for several platforms are not in this version of Sampan's builder")
+    (ref,) = result.refs.values()
+    return await ref.tree() if ref is not None else EMPTY
+
+
+def _response(digest: str, config: str, descriptor: bytes, names: list[Reference]) -> dict[str, str]:
+    response = {
+        "containerimage.digest": digest,
+        "containerimage.config.digest": config,
+        "containerimage.descriptor": b64encode(descriptor).decode(),
+    }
+    if names:
+        response["image.name"] = ",".join(str(name) for name in names)
+    return response
+
+
+def _epoch(attributes: Mapping[str, str]) -> int | None:
+    text = attributes.get("source-date-epoch", "")
+    return int(text) if text.isdecimal() else None

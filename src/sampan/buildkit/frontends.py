@@ -1,0 +1,252 @@
+"""The frontends that the builder has itself: `dockerfile.v0`, and `gateway.v0` for Docker's own frontend images.
+
+A frontend reads the client's files through the solver like any other source, and gives references that are made when somebody
+looks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import posixpath
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from sampan.buildkit import trees
+from sampan.buildkit.jobs import Job, Ref, Result
+from sampan.buildkit.steps import step
+from sampan.dockerfile.ignore import patterns_of
+from sampan.dockerfile.stages import read
+from sampan.errors import InvalidParameter, NotFound, NotSupported
+from sampan.frontend.interface import CONTEXT, DOCKERFILE, Base, Options
+from sampan.frontend.lower import lower
+from sampan.llb.state import Meta, Text, definition, local
+from sampan.names import platform as platforms
+from sampan.names.platform import Platform
+from sampan.names.reference import is_identifier, parse_normalized
+from sampan.names.units import parse_size
+from sampan.solver.progress import WarningEvent
+
+if TYPE_CHECKING:
+    from sampan.llb import ops_pb2
+
+_OWN = ("dockerfile.v0", "gateway.v0")
+_DOCKERS = ("docker/dockerfile", "docker/dockerfile-upstream")
+CONFIG = "containerimage.config"
+PLATFORMS = "refs.platforms"
+
+
+async def run(
+    job: Job, frontend: str, options: Mapping[str, str], inputs: Mapping[str, ops_pb2.Definition]
+) -> Result:
+    """What the frontend makes of the options. Raises `DockerfileError`, `NotSupported` for another, `SampanError`."""
+    if frontend not in _OWN:
+        raise NotSupported(
+            f"failed to find a frontend {frontend!r}: this builder has its own for Dockerfiles only"
+        )
+    if frontend == "gateway.v0":
+        source = options.get("source", "")
+        if parse_normalized(source).familiar_name() not in _DOCKERS:
+            raise NotSupported(
+                f"frontend image {source} is not in this version of Sampan's builder: its own reads Dockerfiles"
+            )
+    if "requestid" in options:
+        raise NotSupported(
+            f"request {options['requestid']!r} to the Dockerfile frontend is not in this version of Sampan"
+        )
+    if inputs:
+        raise NotSupported(
+            "definitions as a Dockerfile's contexts are not in this version of Sampan's builder"
+        )
+    return await _Dockerfile(job, options).result()
+
+
+class _Dockerfile:
+    """One request to `dockerfile.v0`. The options are those that BuildKit's has."""
+
+    def __init__(self, job: Job, options: Mapping[str, str]) -> None:
+        self._job = job
+        self._options = options
+        self._name = options.get("filename") or "Dockerfile"
+
+    async def result(self) -> Result:
+        if "context" in self._options:
+            raise NotSupported(
+                f"a build context from {self._options['context']} is not in this version of Sampan's builder"
+            )
+        data, own_ignore = await self._dockerfile()
+        ignored = patterns_of(own_ignore) if own_ignore is not None else await self._ignored()
+        wanted = [platforms.parse(each) for each in self._options.get("platform", "").split(",") if each]
+        several = len(wanted) > 1 or self._options.get("multi-platform") in ("1", "true")
+        refs: dict[str, Ref | None] = {}
+        metadata: dict[str, bytes] = {}
+        entries = []
+        for platform in wanted or [platforms.local()]:
+            ref, config = await self._built(data, ignored, platform, several)
+            id = str(platform) if several else ""
+            refs[id] = ref
+            metadata[f"{CONFIG}/{id}" if id else CONFIG] = config
+            described = {"architecture": platform.architecture, "os": platform.os}
+            if platform.variant:
+                described["variant"] = platform.variant
+            entries.append({"ID": str(platform), "Platform": described})
+        metadata[PLATFORMS] = msgspec.json.encode({"Platforms": entries})
+        return Result(refs, metadata)
+
+    async def _built(
+        self, data: bytes, ignored: list[str], platform: Platform, several: bool
+    ) -> tuple[Ref | None, bytes]:
+        name = posixpath.basename(self._name)
+        lowered = await lower(
+            read(data, name), self._lowering(ignored, platform, several), _Resolver(self._job, self._mode)
+        )
+        if lowered.unused:
+            short = f"One or more build-args [{' '.join(lowered.unused)}] were not consumed"
+            self._job.build.progress.publish(WarningEvent(vertex="", short=short))
+        made = definition(lowered.state, Text(name, data))
+        return Ref(self._job.build, made) if made.ops else None, msgspec.json.encode(lowered.image)
+
+    # -- the client's files
+
+    async def _dockerfile(self) -> tuple[bytes, str | None]:
+        """The Dockerfile, and the ignore file of its own."""
+        key = self._options.get("dockerfilekey", DOCKERFILE)
+        ignore = f"{self._name}.dockerignore"
+        state = local(
+            key,
+            {
+                "local.followpaths": json.dumps([self._name, ignore]),
+                "local.sharedkeyhint": DOCKERFILE,
+                "local.differ": "none",
+                **self._session(key),
+            },
+            Meta(name=f"[internal] load build definition from {posixpath.basename(self._name)}"),
+        )
+        tree = await Ref(self._job.build, definition(state)).tree()
+        async with trees.opened(self._job.solving.trees, tree) as root:
+            try:
+                data = await asyncio.to_thread(trees.read_file, root, self._name)
+            except NotFound as error:
+                raise InvalidParameter(f"failed to read dockerfile: {error}") from None
+            return data, await _text_if_there(root, ignore)
+
+    async def _ignored(self) -> list[str]:
+        key = self._options.get("contextkey", CONTEXT)
+        state = local(
+            key,
+            {
+                "local.followpaths": json.dumps([".dockerignore"]),
+                "local.sharedkeyhint": f"{key}-.dockerignore",
+                "local.differ": "none",
+                **self._session(key),
+            },
+            Meta(name="[internal] load .dockerignore"),
+        )
+        tree = await Ref(self._job.build, definition(state)).tree()
+        async with trees.opened(self._job.solving.trees, tree) as root:
+            text = await _text_if_there(root, ".dockerignore")
+        return patterns_of(text) if text else []
+
+    def _session(self, key: str) -> dict[str, str]:
+        id = self._options.get(f"local-sessionid:{key}", "")
+        return {"local.session": id} if id else {}
+
+    # -- options
+
+    @property
+    def _mode(self) -> str:
+        return self._options.get("image-resolve-mode", "default")
+
+    def _lowering(self, ignored: list[str], platform: Platform, several: bool) -> Options:
+        given = self._options
+        no_cache = given.get("no-cache")
+        return Options(
+            platform=platform,
+            build_platform=platforms.local(),
+            target=given.get("target", ""),
+            arguments=self._prefixed("build-arg:"),
+            labels=self._prefixed("label:"),
+            no_cache=no_cache == "",
+            no_cache_stages=frozenset(each.strip() for each in no_cache.split(","))
+            if no_cache
+            else frozenset(),
+            network=_network(given.get("force-network-mode", "")),
+            extra_hosts=_hosts(given.get("add-hosts", "")),
+            shm_size=parse_size(given["shm-size"]) if given.get("shm-size") else 0,
+            ulimits=_ulimits(given.get("ulimit", "")),
+            cgroup_parent=given.get("cgroup-parent", ""),
+            resolve=self._mode,
+            contexts=self._contexts(),
+            ignored=tuple(ignored),
+            show_platform=several,
+        )
+
+    def _contexts(self) -> dict[str, str]:
+        contexts = self._prefixed("context:")
+        return {name.partition("::")[0]: value for name, value in contexts.items()}
+
+    def _prefixed(self, prefix: str) -> dict[str, str]:
+        return {
+            key.removeprefix(prefix): value for key, value in self._options.items() if key.startswith(prefix)
+        }
+
+
+class _Resolver:
+    """`frontend.interface.Resolver` for one build."""
+
+    def __init__(self, job: Job, mode: str) -> None:
+        self._job = job
+        self._fresh = mode == "pull"
+
+    async def image(self, name: str, platform: Platform) -> Base:
+        finder = self._job.solving.operations.finder
+        if is_identifier(name):
+            image = await finder.find(name, platform, self._job.build, fresh=False)
+            return Base(image.id, image.config, image.platform)
+        reference = parse_normalized(name).with_default_tag()
+        async with step(self._job.build, f"[internal] load metadata for {reference}"):
+            image = await finder.find(name, platform, self._job.build, fresh=self._fresh)
+        pinned = reference if reference.digest else reference._replace(digest=image.target.digest)
+        return Base(str(pinned), image.config, image.platform)
+
+
+async def _text_if_there(root: int, path: str) -> str | None:
+    try:
+        return (await asyncio.to_thread(trees.read_file, root, path)).decode(errors="surrogateescape")
+    except NotFound:
+        return None
+
+
+def _network(mode: str) -> str:
+    if mode in ("", "default", "sandbox"):
+        return ""
+    if mode not in ("host", "none"):
+        raise InvalidParameter(f"unsupported network mode {mode!r}")
+    return mode
+
+
+def _hosts(text: str) -> tuple[tuple[str, str], ...]:
+    """`name=address` separated by commas, quoted as CSV."""
+    hosts = []
+    for entry in next(csv.reader([text]), []):
+        name, separator, address = entry.partition("=")
+        if not separator or not name or not address:
+            raise InvalidParameter(f"invalid host {entry}")
+        hosts.append((name, address))
+    return tuple(hosts)
+
+
+def _ulimits(text: str) -> tuple[tuple[str, int, int], ...]:
+    """`nofile=1024:2048` separated by commas."""
+    limits = []
+    for entry in next(csv.reader([text]), []):
+        name, _, values = entry.partition("=")
+        soft, _, hard = values.partition(":")
+        try:
+            limits.append((name, int(soft), int(hard or soft)))
+        except ValueError:
+            raise InvalidParameter(f"invalid ulimit {entry!r}") from None
+    return tuple(limits)

@@ -1,0 +1,264 @@
+"""LLBBridge: what a frontend asks while a solve runs. buildx is such a frontend on the client's side, also for a plain build."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
+
+from sampan.buildkit import capabilities, details, frontends, trees, workers
+from sampan.buildkit.jobs import Job, Jobs, Ref, Result
+from sampan.buildkit.protos import gateway_pb2 as pb
+from sampan.errors import InvalidParameter, NotFound, NotSupported
+from sampan.names import platform as platforms
+from sampan.names.reference import parse_normalized
+from sampan.solver.progress import WarningEvent
+
+if TYPE_CHECKING:
+    from grpclib.server import Stream
+
+    from sampan.engine.engine import Engine
+    from sampan.grpc.server import Caller
+    from sampan.llb import ops_pb2
+    from sampan.names.platform import Platform
+
+T = TypeVar("T")
+
+BUILD_ID = "buildkit-controlapi-buildid"
+_IMAGE = "docker-image://"
+
+
+class Gateway:
+    """The service for one engine. Requests say which build they are about in their metadata."""
+
+    def __init__(self, engine: Engine, jobs: Jobs) -> None:
+        self._engine = engine
+        self._jobs = jobs
+
+    async def _job(self, caller: Caller) -> Job:
+        id = caller.metadata.get(BUILD_ID, "")
+        if not id:
+            raise InvalidParameter("no buildid found in context")
+        return await self._jobs.find(id)
+
+    async def ping(self, request: pb.PingRequest, caller: Caller) -> pb.PongResponse:
+        """What the builder can do."""
+        return pb.PongResponse(
+            FrontendAPICaps=capabilities.messages(capabilities.FRONTEND),
+            LLBCaps=capabilities.messages(capabilities.LLB),
+            Workers=[await workers.worker(self._engine)],
+        )
+
+    async def solve(self, request: pb.SolveRequest, caller: Caller) -> pb.SolveResponse:
+        """A definition, or a frontend's result, as references that are made when somebody looks at them."""
+        job = await self._job(caller)
+        if request.SourcePolicies and any(policy.rules for policy in request.SourcePolicies):
+            raise NotSupported("source policies are not in this version of Sampan's builder")
+        try:
+            if request.Frontend:
+                inputs = {**job.inputs, **request.FrontendInputs}
+                result = await frontends.run(job, request.Frontend, dict(request.FrontendOpt), inputs)
+            else:
+                result = job.result_of(request.Definition)
+            if request.Evaluate:
+                await asyncio.gather(*(ref.tree() for ref in result.refs.values() if ref is not None))
+        except Exception as error:
+            raise details.as_grpc(error) from error
+        message = _as_message(job, result)
+        if request.Final:
+            # Clients that know no `Return`: this is the result.
+            metadata = {**json.loads(request.ExporterAttr or b"{}"), **result.metadata}
+            job.returned.set_result(Result(result.refs, metadata))
+        response = pb.SolveResponse(result=message)
+        if not request.allowResultReturn:
+            response.ref = message.ref.id
+        return response
+
+    async def evaluate(self, request: pb.EvaluateRequest, caller: Caller) -> pb.EvaluateResponse:
+        """Make a reference's files now."""
+        job = await self._job(caller)
+        ref = job.named(request.Ref)
+        try:
+            if ref is not None:
+                await ref.tree()
+        except Exception as error:
+            raise details.as_grpc(error) from error
+        return pb.EvaluateResponse()
+
+    async def read_file(self, request: pb.ReadFileRequest, caller: Caller) -> pb.ReadFileResponse:
+        """A file of a reference."""
+        part = request.Range
+        data = await self._look(
+            request.Ref,
+            caller,
+            lambda root: trees.read_file(root, request.FilePath, part.Offset, part.Length),
+        )
+        return pb.ReadFileResponse(Data=data)
+
+    async def read_dir(self, request: pb.ReadDirRequest, caller: Caller) -> pb.ReadDirResponse:
+        """A directory of a reference."""
+        entries = await self._look(
+            request.Ref,
+            caller,
+            lambda root: trees.read_directory(root, request.DirPath, request.IncludePattern),
+        )
+        return pb.ReadDirResponse(entries=entries)
+
+    async def stat_file(self, request: pb.StatFileRequest, caller: Caller) -> pb.StatFileResponse:
+        """What a file of a reference is."""
+        described = await self._look(request.Ref, caller, lambda root: trees.describe(root, request.Path))
+        return pb.StatFileResponse(stat=described)
+
+    async def _look(self, id: str, caller: Caller, look: Callable[[int], T]) -> T:
+        job = await self._job(caller)
+        ref = job.named(id)
+        if ref is None:
+            raise InvalidParameter("an empty reference has no files")
+        try:
+            tree = await ref.tree()
+        except Exception as error:
+            raise details.as_grpc(error) from error
+        async with trees.opened(job.solving.trees, tree) as root:
+            return await asyncio.to_thread(look, root)
+
+    async def return_(self, request: pb.ReturnRequest, caller: Caller) -> pb.ReturnResponse:
+        """The frontend's result, or why there is none."""
+        job = await self._job(caller)
+        if job.returned.done():
+            raise InvalidParameter("the result was given already")
+        if request.HasField("error"):
+            told = request.error
+            job.returned.set_exception(
+                GRPCError(_status(told.code), told.message, list(told.details) or None)
+            )
+            job.returned.exception()  # seen, also when the solve has ended already
+        else:
+            job.returned.set_result(_from_message(job, request.result))
+        return pb.ReturnResponse()
+
+    async def inputs(self, request: pb.InputsRequest, caller: Caller) -> pb.InputsResponse:
+        """The definitions that the client has given."""
+        return pb.InputsResponse(Definitions=(await self._job(caller)).inputs)
+
+    async def warn(self, request: pb.WarnRequest, caller: Caller) -> pb.WarnResponse:
+        """A warning about a vertex."""
+        job = await self._job(caller)
+        job.build.progress.publish(
+            WarningEvent(
+                vertex=request.digest,
+                level=request.level,
+                short=request.short.decode(errors="replace"),
+                detail=tuple(each.decode(errors="replace") for each in request.detail),
+                url=request.url,
+                text=request.info if request.HasField("info") else None,
+                places=tuple((each.start.line, each.end.line) for each in request.ranges),
+            )
+        )
+        return pb.WarnResponse()
+
+    async def resolve_image_config(
+        self, request: pb.ResolveImageConfigRequest, caller: Caller
+    ) -> pb.ResolveImageConfigResponse:
+        """What an image's name means now, and its configuration."""
+        job = await self._job(caller)
+        if request.ResolverType:
+            raise NotSupported("OCI layouts as sources are not in this version of Sampan's builder")
+        reference, digest, config = await _resolve(job, request.Ref, request.Platform, request.ResolveMode)
+        return pb.ResolveImageConfigResponse(Ref=reference, Digest=digest, Config=config)
+
+    async def resolve_source_meta(
+        self, request: pb.ResolveSourceMetaRequest, caller: Caller
+    ) -> pb.ResolveSourceMetaResponse:
+        """The same of any source; one that is no image stays what it is."""
+        job = await self._job(caller)
+        response = pb.ResolveSourceMetaResponse(Source=request.Source)
+        if request.Source.identifier.startswith(_IMAGE):
+            name = request.Source.identifier.removeprefix(_IMAGE)
+            reference, digest, config = await _resolve(job, name, request.Platform, request.ResolveMode)
+            response.Source.identifier = _IMAGE + reference
+            response.Image.Digest = digest
+            if not request.Image.NoConfig:
+                response.Image.Config = config
+        return response
+
+    async def new_container(self, request: pb.NewContainerRequest, caller: Caller) -> pb.NewContainerResponse:
+        """A container of the frontend's own."""
+        raise NotSupported("containers of a frontend are not in this version of Sampan's builder")
+
+    async def release_container(
+        self, request: pb.ReleaseContainerRequest, caller: Caller
+    ) -> pb.ReleaseContainerResponse:
+        """Its end."""
+        raise NotFound(f"no such container: {request.ContainerID}")
+
+    async def exec_process(self, stream: Stream[Any, Any]) -> None:
+        """A program in it."""
+        raise NotSupported("containers of a frontend are not in this version of Sampan's builder")
+
+    async def read_file_container(self, request: pb.ReadFileRequest, caller: Caller) -> pb.ReadFileResponse:
+        """A file of it."""
+        raise NotFound(f"no such container: {request.Ref}")
+
+    async def read_dir_container(self, request: pb.ReadDirRequest, caller: Caller) -> pb.ReadDirResponse:
+        """A directory of it."""
+        raise NotFound(f"no such container: {request.Ref}")
+
+    async def stat_file_container(self, request: pb.StatFileRequest, caller: Caller) -> pb.StatFileResponse:
+        """What a file of it is."""
+        raise NotFound(f"no such container: {request.Ref}")
+
+
+async def _resolve(job: Job, name: str, platform: ops_pb2.Platform, mode: str) -> tuple[str, str, bytes]:
+    wanted = _platform(platform)
+    fresh = mode == "pull"
+    image = await job.solving.operations.finder.find(name, wanted, job.build, fresh=fresh)
+    reference = parse_normalized(name).with_default_tag()
+    return str(reference), image.target.digest, msgspec.json.encode(image.config)
+
+
+def _platform(message: ops_pb2.Platform) -> Platform:
+    if not message.OS or not message.Architecture:
+        return platforms.local()
+    return platforms.parse("/".join(filter(None, (message.OS, message.Architecture, message.Variant))))
+
+
+def _as_message(job: Job, result: Result) -> pb.Result:
+    message = pb.Result(metadata=result.metadata)
+    if result.is_single:
+        message.ref.CopyFrom(_ref(job, result.refs.get("")))
+    else:
+        for platform, ref in result.refs.items():
+            message.refs.refs[platform].CopyFrom(_ref(job, ref))
+    return message
+
+
+def _ref(job: Job, ref: Ref | None) -> pb.Ref:
+    return pb.Ref(id=job.register(ref), **{"def": ref.definition if ref is not None else None})
+
+
+def _from_message(job: Job, message: pb.Result) -> Result:
+    metadata = dict(message.metadata)
+    match message.WhichOneof("result"):
+        case "ref":
+            refs = {"": job.named(message.ref.id)}
+        case "refs":
+            refs = {platform: job.named(each.id) for platform, each in message.refs.refs.items()}
+        case "refDeprecated":
+            refs = {"": job.named(message.refDeprecated)}
+        case "refsDeprecated":
+            refs = {platform: job.named(each) for platform, each in message.refsDeprecated.refs.items()}
+        case _:
+            refs = {"": None}
+    return Result(refs, metadata)
+
+
+def _status(code: int) -> Status:
+    try:
+        return Status(code)
+    except ValueError:
+        return Status.UNKNOWN

@@ -1,0 +1,162 @@
+"""Builds by the client's name for them: one `Control.Solve` each, and who else speaks of it (status, a frontend's requests)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sampan.errors import Conflict, InvalidParameter, NotFound
+from sampan.llb.graph import Graph, load
+from sampan.names.names import new_id
+
+if TYPE_CHECKING:
+    from sampan.build.solving import Solving
+    from sampan.buildkit.session import ClientSession
+    from sampan.llb import ops_pb2
+    from sampan.solver.build import Build
+    from sampan.solver.interface import Tree
+    from sampan.solver.progress import Progress
+
+PATIENCE = 6.0
+"""Seconds that a request about a build waits for its solve: the client sends both at once."""
+_REMEMBERED = 64
+"""Ended builds whose status can still be followed from the beginning."""
+
+
+class Ref:
+    """A file system that a build can give, made when somebody asks for it. `definition` says how."""
+
+    def __init__(self, build: Build, definition: ops_pb2.Definition) -> None:
+        self._build = build
+        self.definition = definition
+        self._graph: Graph = load(definition)
+
+    async def tree(self) -> Tree:
+        """The files. Raises `VertexFailed`."""
+        return await self._build.solve(self._graph)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a frontend makes of a request: a file system, or one for each platform, and what goes with it."""
+
+    refs: Mapping[str, Ref | None]
+    """By platform; "" where there is only the one. None is an empty file system."""
+    metadata: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def is_single(self) -> bool:
+        """Whether there is one and it has no platform's name."""
+        return set(self.refs) <= {""}
+
+
+class Job:
+    """A running solve."""
+
+    def __init__(
+        self,
+        ref: str,
+        build: Build,
+        solving: Solving,
+        session: ClientSession | None,
+        inputs: Mapping[str, ops_pb2.Definition],
+    ) -> None:
+        self.ref = ref
+        self.build = build
+        self.solving = solving
+        self.session = session
+        self.inputs = inputs
+        """Definitions that the client gives its frontend."""
+        self.returned: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        """What a frontend on the client's side gives as the result."""
+        self._refs: dict[str, Ref] = {}
+
+    def register(self, ref: Ref | None) -> str:
+        """An id by which the client names a file system; "" for the empty one."""
+        if ref is None:
+            return ""
+        id = new_id()
+        self._refs[id] = ref
+        return id
+
+    def named(self, id: str) -> Ref | None:
+        """What the client means. Raises `NotFound`."""
+        if not id:
+            return None
+        if id not in self._refs:
+            raise NotFound(f"no such ref: {id}")
+        return self._refs[id]
+
+    def result_of(self, definition: ops_pb2.Definition) -> Result:
+        """A definition alone, as a result. Raises `InvalidParameter`."""
+        return Result({"": Ref(self.build, definition) if definition.ops else None})
+
+
+class Jobs:
+    """Those of one engine."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, Job] = {}
+        self._told: dict[str, Progress] = {}
+        self._news = asyncio.Condition()
+
+    @asynccontextmanager
+    async def running(
+        self,
+        ref: str,
+        solving: Solving,
+        session: ClientSession | None,
+        inputs: Mapping[str, ops_pb2.Definition],
+    ) -> AsyncIterator[Job]:
+        """A build that can be found by its name while the block lasts; its end ends whatever it still does."""
+        if not ref:
+            raise InvalidParameter("a solve needs a ref")
+        if ref in self._running:
+            raise Conflict(f"job ID {ref} exists")
+        async with solving.solver.build(session) as build:
+            job = self._running[ref] = Job(ref, build, solving, session, inputs)
+            self._remember(ref, build.progress)
+            if session is not None:
+                solving.solver.sessions.add(session)
+            try:
+                await self._announce()
+                yield job
+            finally:
+                del self._running[ref]
+                if session is not None:
+                    solving.solver.sessions.remove(session)
+                build.progress.close()
+
+    async def find(self, ref: str) -> Job:
+        """The running build of that name, when it comes soon. Raises `NotFound`."""
+        await self._arrival(ref, lambda: ref in self._running)
+        return self._running[ref]
+
+    async def progress(self, ref: str) -> Progress:
+        """What a build tells, also for some time after its end. Raises `NotFound`."""
+        await self._arrival(ref, lambda: ref in self._told)
+        return self._told[ref]
+
+    async def _arrival(self, ref: str, there: object) -> None:
+        assert callable(there)
+
+        async def arrival() -> None:
+            async with self._news:
+                await self._news.wait_for(there)
+
+        try:
+            await asyncio.wait_for(arrival(), PATIENCE)
+        except TimeoutError:
+            raise NotFound(f"no such job {ref}") from None
+
+    async def _announce(self) -> None:
+        async with self._news:
+            self._news.notify_all()
+
+    def _remember(self, ref: str, progress: Progress) -> None:
+        self._told[ref] = progress
+        while len(self._told) > _REMEMBERED:
+            self._told.pop(next(iter(self._told)))

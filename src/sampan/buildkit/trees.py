@@ -1,0 +1,100 @@
+"""Looking at a build's files: what a frontend reads of its references, and what is sent to the client."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import posixpath
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from sampan.buildkit import gomode
+from sampan.buildkit.protos import fsutil_pb2
+from sampan.dockerfile.ignore import expression_of
+from sampan.errors import InvalidParameter, NotFound
+from sampan.linux.path import open_in_root, reopen
+from sampan.ops.choosing import open_source
+
+if TYPE_CHECKING:
+    from sampan.ops.trees import Trees
+    from sampan.solver.interface import Tree
+
+_LARGEST = 128 << 20
+"""Bytes of a file that a frontend may read at once."""
+
+
+@asynccontextmanager
+async def opened(trees: Trees, tree: Tree) -> AsyncIterator[int]:
+    """A descriptor of a tree's root, mounted where nobody else sees it, while the block lasts."""
+    source = await trees.source(tree)
+    root = await asyncio.to_thread(open_source, source)
+    try:
+        yield root
+    finally:
+        await asyncio.to_thread(os.close, root)
+
+
+def read_file(root: int, path: str, offset: int = 0, length: int = 0) -> bytes:
+    """A file's content, or a part of it. Blocks. Raises `NotFound`, `InvalidParameter`."""
+    fd = _open(root, path, os.O_PATH)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise InvalidParameter(f"read {path}: not a regular file")
+        with open(reopen(fd, os.O_RDONLY), "rb") as file:
+            file.seek(max(0, offset))
+            data = file.read(min(length, _LARGEST) if length > 0 else _LARGEST + 1)
+    finally:
+        os.close(fd)
+    if len(data) > _LARGEST:
+        raise InvalidParameter(f"read {path}: larger than {_LARGEST >> 20} MiB")
+    return data
+
+
+def read_directory(root: int, path: str, pattern: str = "") -> list[fsutil_pb2.Stat]:
+    """A directory's entries in the order of their names, those that the pattern fits. Blocks. Raises `NotFound`."""
+    import re
+
+    wanted = re.compile(expression_of(pattern), re.DOTALL) if pattern else None
+    fd = _open(root, path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        names = sorted(os.listdir(fd), key=os.fsencode)
+        return [_described(fd, name) for name in names if wanted is None or wanted.match(name)]
+    finally:
+        os.close(fd)
+
+
+def describe(root: int, path: str) -> fsutil_pb2.Stat:
+    """One file, a link for itself. Blocks. Raises `NotFound`."""
+    clean = posixpath.normpath("/" + path)
+    parent, name = posixpath.split(clean)
+    fd = _open(root, parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        return _described(fd, name or ".", clean.lstrip("/"))
+    except FileNotFoundError:
+        raise NotFound(f"lstat {path}: no such file or directory") from None
+    finally:
+        os.close(fd)
+
+
+def _open(root: int, path: str, flags: int) -> int:
+    try:
+        return open_in_root(root, path.lstrip("/") or "/", flags)
+    except OSError as error:
+        raise NotFound(f"open {path}: {(error.strerror or '').lower()}") from None
+
+
+def _described(directory: int, name: str, path: str = "") -> fsutil_pb2.Stat:
+    found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    described = fsutil_pb2.Stat(
+        path=path or name,
+        mode=gomode.from_kernel(found.st_mode),
+        uid=found.st_uid,
+        gid=found.st_gid,
+        size=found.st_size if stat.S_ISREG(found.st_mode) else 0,
+        modTime=found.st_mtime_ns,
+    )
+    if stat.S_ISLNK(found.st_mode):
+        described.linkname = os.readlink(name, dir_fd=directory)
+    return described

@@ -1,0 +1,58 @@
+"""BuildKit's real clients, built from the Go module proxy once and kept: buildx with its version set (Compose refuses one without),
+and buildctl."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from parity.peers import cache
+
+BUILDX = ("github.com/docker/buildx", "v0.38.2")
+BUILDKIT = ("github.com/moby/buildkit", "v0.33.0")
+BUILD_SECONDS = 1200
+"""A cold build of either, on a small machine."""
+
+
+def buildx() -> Path:
+    """The program."""
+    module, version = BUILDX
+    target = cache() / f"buildx-{version}" / "buildx"
+    if not target.exists():
+        flags = f"-X {module}/version.Version={version}"
+        _go("install", "-ldflags", flags, f"{module}/cmd/buildx@{version}", GOBIN=str(target.parent))
+    return target
+
+
+def buildctl() -> Path:
+    """The program. Its module has `replace`s, so it is built where the module was downloaded to."""
+    module, version = BUILDKIT
+    target = cache() / f"buildkit-{version}" / "buildctl"
+    if not target.exists():
+        described = json.loads(_go("mod", "download", "-json", f"{module}@{version}"))
+        _go("build", "-C", described["Dir"], "-o", str(target), "./cmd/buildctl")
+    return target
+
+
+def docker_config(directory: Path) -> Path:
+    """A configuration directory in which `docker buildx` is that program."""
+    plugins = directory / "cli-plugins"
+    plugins.mkdir(parents=True)
+    (plugins / "docker-buildx").symlink_to(buildx())
+    return directory
+
+
+def _go(*arguments: str, **environment: str) -> str:
+    done = subprocess.run(
+        ["go", *arguments],
+        env={**os.environ, **environment},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=BUILD_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, f"go {' '.join(arguments)}: {done.stderr[-3000:]}"
+    return done.stdout

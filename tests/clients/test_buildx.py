@@ -1,0 +1,172 @@
+"""`docker buildx` and `buildctl`, as their makers build them, against the engine's builder."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from buildkit_peer import BUILD_SECONDS, buildctl, docker_config
+from running_engine import RunningEngine
+from sampan.llb import state
+from sampan.llb.execop import Command
+from sampan.llb.fileop import Copy
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(2 * BUILD_SECONDS)]
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def configuration(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return docker_config(tmp_path_factory.mktemp("docker-config"))
+
+
+@pytest.fixture
+def run(engine: RunningEngine, configuration: Path, tmp_path: Path) -> Run:
+    """`docker …`, in the test's directory."""
+
+    def docker(
+        *arguments: str, fails: bool = False, input: bytes | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            ["docker", *arguments],
+            env={
+                **os.environ,
+                "DOCKER_HOST": engine.host,
+                "DOCKER_CONFIG": str(configuration),
+                "BUILDKIT_PROGRESS": "plain",
+            },
+            cwd=tmp_path,
+            input=input.decode() if input is not None else None,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert bool(done.returncode) == fails, done.stdout + done.stderr + engine.log[-2000:]
+        return done
+
+    return docker
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Callable[..., None]:
+    """Write files into the test's directory."""
+
+    def write(**files: str) -> None:
+        for name, content in files.items():
+            (tmp_path / name).write_text(content)
+
+    return write
+
+
+def test_the_builder_is_described(run: Run) -> None:
+    listed = run("buildx", "ls").stdout
+    assert re.search(r"^default\*? +docker", listed, re.MULTILINE)
+    assert "running" in listed and "linux/amd64" in listed
+    inspected = run("buildx", "inspect").stdout
+    assert re.search(r"^BuildKit version: v0\.\d+", inspected, re.MULTILINE)
+    assert "Total:" in run("buildx", "du").stdout
+    assert "Total:" in run("buildx", "prune", "-f").stdout
+
+
+def test_a_dockerfile_becomes_an_image_and_is_cached(
+    run: Run, context: Callable[..., None], tmp_path: Path
+) -> None:
+    context(
+        Dockerfile="FROM busybox AS made\nARG WHO\nCOPY words /\nRUN echo $(cat /words) $WHO > /out\n"
+        'FROM busybox\nCOPY --from=made /out /\nCMD ["cat", "/out"]\n',
+        words="hello",
+    )
+    first = run(
+        "buildx", "build", "-t", "built", "--build-arg", "WHO=you", "--metadata-file", "meta.json", "."
+    )
+    assert run("run", "--rm", "--net", "none", "built").stdout == "hello you\n"
+    assert "naming to docker.io/library/built:latest" in first.stderr
+    again = run("buildx", "build", "-t", "built", "--build-arg", "WHO=you", "--iidfile", "id", ".")
+    assert len(re.findall(r"^#\d+ CACHED$", again.stderr, re.MULTILINE)) >= 3
+    metadata = json.loads((tmp_path / "meta.json").read_bytes())
+    assert metadata["containerimage.digest"] == (tmp_path / "id").read_text()
+    assert metadata["image.name"] == "docker.io/library/built:latest"
+
+
+def test_mistakes_are_shown_where_they_are(run: Run, context: Callable[..., None]) -> None:
+    context(Dockerfile="FROM busybox\nRUN echo before && exit 3\nCMD sh\n")
+    said = run("buildx", "build", ".", fails=True).stderr
+    assert "   2 | >>> RUN echo before && exit 3" in said
+    assert 'process "/bin/sh -c echo before && exit 3" did not complete successfully: exit code: 3' in said
+    assert re.search(r"^ > \[2/2\] RUN echo before && exit 3:\n[\d.]+ before$", said, re.MULTILINE)
+    context(Dockerfile="FROM busybox\nRUNN true\n")
+    said = run("buildx", "build", ".", fails=True).stderr
+    assert "   2 | >>> RUNN true" in said and "unknown instruction: RUNN (did you mean RUN?)" in said
+
+
+def test_secrets_reach_the_program_and_nothing_else(
+    run: Run, context: Callable[..., None], engine: RunningEngine
+) -> None:
+    secret = "correct-horse-battery-staple"
+    context(
+        Dockerfile="FROM busybox\nRUN --mount=type=secret,id=token,required=true wc -c < /run/secrets/token > /size\n",
+        token=secret,
+    )
+    run("buildx", "build", "-t", "built", "--secret", "id=token,src=token", "-f", "Dockerfile", ".")
+    assert run("run", "--rm", "--net", "none", "built", "cat", "/size").stdout.strip() == str(len(secret))
+    found = subprocess.run(
+        ["grep", "-rlF", secret, engine.data_root, engine.exec_root, engine.log_path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    kept = [each for each in found.stdout.splitlines() if not each.endswith("/token")]
+    assert kept == []
+
+
+def test_only_what_changed_is_sent_again(run: Run, context: Callable[..., None]) -> None:
+    context(Dockerfile="FROM scratch\nCOPY . /\n", one="1" * 500_000, two="2" * 300_000)
+
+    def sent() -> float:
+        said = run("buildx", "build", ".").stderr
+        found = re.findall(r"transferring context: ([\d.]+)(kB|B)", said)
+        return max((float(size) * (1000 if unit == "kB" else 1) for size, unit in found), default=0)
+
+    assert sent() > 790_000
+    assert sent() < 100_000
+    context(two="3" * 300_001)
+    assert 290_000 < sent() < 400_000
+
+
+def test_a_result_for_the_clients_directory(run: Run, context: Callable[..., None], tmp_path: Path) -> None:
+    context(Dockerfile="FROM scratch\nCOPY a /dir/b\n", a="content")
+    run("buildx", "build", "-o", "out", ".")
+    assert (tmp_path / "out" / "dir" / "b").read_text() == "content"
+
+
+def test_buildctl_sends_graphs_of_its_own(engine: RunningEngine, tmp_path: Path) -> None:
+    made = state.image("docker.io/library/busybox:latest").run(
+        Command(args=["/bin/sh", "-c", "echo made > /made"])
+    )
+    source = state.local("context")
+    done = state.change(made.root, [Copy(source, "/", "/sent/")])
+    (tmp_path / "file").write_text("sent")
+    command = [
+        buildctl(),
+        "--addr",
+        f"unix://{engine.exec_root}/buildkit.sock",
+        "build",
+        "--progress=plain",
+        f"--local=context={tmp_path}",
+        "--output=type=image,name=built",
+    ]
+    data = state.definition(done).SerializeToString()
+    built = subprocess.run(
+        [str(each) for each in command], input=data, capture_output=True, timeout=120, check=False
+    )
+    assert built.returncode == 0, built.stderr.decode() + engine.log[-2000:]
+    shown = engine.docker("run", "--rm", "--net", "none", "built", "cat", "/made", "/sent/file")
+    assert shown.stdout == "made\nsent"

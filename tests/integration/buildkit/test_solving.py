@@ -1,0 +1,223 @@
+"""Building through Control and LLBBridge, by a client in Python that does what buildx does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grpclib.exceptions import GRPCError
+
+from running_engine import RunningEngine
+from sampan.buildkit import sending
+from sampan.buildkit.protos import control_pb2, filesync_pb2, gateway_pb2
+from sampan.errors import NotFound, SampanError
+from sampan.grpc.client import GrpcClient
+from sampan.grpc.server import GrpcServer, Service
+from sampan.grpc.tunnel import TunnelTransport
+from sampan.llb import ops_pb2, state
+from sampan.llb.execop import Command
+
+CONTROL = control_pb2.DESCRIPTOR.services_by_name["Control"].methods_by_name
+BRIDGE = gateway_pb2.DESCRIPTOR.services_by_name["LLBBridge"].methods_by_name
+FILES = filesync_pb2.DESCRIPTOR.services_by_name["FileSync"]
+
+pytestmark = pytest.mark.root
+
+
+class Files:
+    """Serves one directory under every name."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    async def diff_copy(self, stream: Any) -> None:
+        root = os.open(self._directory, os.O_RDONLY)
+        try:
+            await sending.send(stream, root)
+        finally:
+            os.close(root)
+
+    async def tar_stream(self, stream: Any) -> None:
+        raise NotFound("tar")
+
+
+class Builder:
+    """A connection, its session, and one build."""
+
+    def __init__(self, client: GrpcClient, session: str) -> None:
+        self.client = client
+        self.session = session
+        self.ref = secrets.token_hex(8)
+        self.told = control_pb2.StatusResponse()
+
+    async def solve(self, **request: Any) -> Mapping[str, str]:
+        """`Control.Solve`, followed to its end."""
+        sent = control_pb2.SolveRequest(Ref=self.ref, Session=self.session, **request)
+        following = asyncio.create_task(self._follow())
+        try:
+            answer = await self.client.call(CONTROL["Solve"], sent)
+        finally:
+            await following
+        return dict(answer.ExporterResponse)
+
+    async def _follow(self) -> None:
+        async with self.client.stream(CONTROL["Status"]) as stream:
+            await stream.send_message(control_pb2.StatusRequest(Ref=self.ref), end=True)
+            async for message in stream:
+                self.told.MergeFrom(message)
+
+    async def ask(self, method: str, request: Any) -> Any:
+        """A frontend's request about the build."""
+        metadata = [("buildkit-controlapi-buildid", self.ref)]
+        async with self.client.stream(BRIDGE[method], metadata) as stream:
+            await stream.send_message(request, end=True)
+            return await stream.recv_message()
+
+    @property
+    def output(self) -> str:
+        return b"".join(each.msg for each in self.told.logs).decode()
+
+
+@contextlib.asynccontextmanager
+async def building(engine: RunningEngine, directory: Path) -> AsyncIterator[Builder]:
+    connected = socket.socket(socket.AF_UNIX)
+    connected.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(connected, str(engine.socket))
+    transport, _ = await loop.create_unix_connection(asyncio.Protocol, sock=connected)
+    client = GrpcClient(transport)
+    transport.set_protocol(client.protocol)
+    server = GrpcServer([Service(FILES, Files(directory))])
+    session = secrets.token_hex(8)
+    headers = [
+        ("x-docker-expose-session-uuid", session),
+        ("x-docker-expose-session-sharedkey", "test"),
+        ("x-docker-expose-session-grpc-method", "/moby.filesync.v1.FileSync/DiffCopy"),
+    ]
+
+    async def serve() -> None:
+        async with client.stream(CONTROL["Session"], headers) as stream:
+            await stream.send_request()
+            tunnel = TunnelTransport(stream, lambda data: control_pb2.BytesMessage(data=data))  # type: ignore[arg-type]
+            await tunnel.run(server.accept(tunnel))
+
+    serving = asyncio.create_task(serve())
+    try:
+        yield Builder(client, session)
+    finally:
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+        await server.close()
+        client.close()
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(work, 50))
+
+
+def graph(script: str) -> ops_pb2.Definition:
+    base = state.image("docker.io/library/busybox:latest")
+    return state.definition(base.run(Command(args=["/bin/sh", "-c", script])).root)
+
+
+IMAGE = [control_pb2.Exporter(Type="image", Attrs={"name": "built"})]
+
+
+def test_a_graph_becomes_an_image_and_tells_how(engine: RunningEngine, tmp_path: Path) -> None:
+    async def work() -> None:
+        async with building(engine, tmp_path) as builder:
+            answer = await builder.solve(Definition=graph("echo said; echo made > /made"), Exporters=IMAGE)
+            assert answer["image.name"] == "docker.io/library/built:latest"
+            assert builder.output == "said\n"
+            last = {each.digest: each for each in builder.told.vertexes}
+            assert len(last) == 3 and all(each.completed.seconds and not each.error for each in last.values())
+
+    run(work())
+    assert engine.docker("run", "--rm", "--net", "none", "built", "cat", "/made").stdout == "made\n"
+
+
+def test_a_frontend_at_the_client_reads_and_returns(engine: RunningEngine, tmp_path: Path) -> None:
+    """As buildx does for every build: the solve waits, the Dockerfile frontend is asked through the bridge."""
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nCOPY word /dir/\nRUN cat /dir/word\nLABEL a=b\n")
+    (tmp_path / "word").write_text("hello")
+
+    async def work() -> None:
+        async with building(engine, tmp_path) as builder:
+            solving = asyncio.create_task(builder.solve(Exporters=IMAGE))
+            pong = await builder.ask("Ping", gateway_pb2.PingRequest())
+            assert "gateway.exec" not in {each.ID for each in pong.FrontendAPICaps if each.Enabled}
+            asked = gateway_pb2.SolveRequest(
+                Frontend="dockerfile.v0", allowResultReturn=True, allowResultArrayRef=True
+            )
+            solved = await builder.ask("Solve", asked)
+            ref = solved.result.ref.id
+            config = json.loads(solved.result.metadata["containerimage.config"])
+            assert config["config"]["Labels"] == {"a": "b"}
+            read = await builder.ask("ReadFile", gateway_pb2.ReadFileRequest(Ref=ref, FilePath="/dir/word"))
+            assert read.Data == b"hello"
+            listed = await builder.ask("ReadDir", gateway_pb2.ReadDirRequest(Ref=ref, DirPath="dir"))
+            assert [each.path for each in listed.entries] == ["word"]
+            with pytest.raises(NotFound):
+                await builder.ask("StatFile", gateway_pb2.StatFileRequest(Ref=ref, Path="/dir/none"))
+            assert not solving.done()
+            await builder.ask("Return", gateway_pb2.ReturnRequest(result=solved.result))
+            await solving
+            assert builder.output == "hello"
+
+    run(work())
+    shown = json.loads(engine.docker("image", "inspect", "built").stdout)
+    assert shown[0]["Config"]["Labels"] == {"a": "b"}
+
+
+def test_what_fails_carries_its_place(engine: RunningEngine, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nRUN exit 9\n")
+
+    async def work() -> None:
+        async with building(engine, tmp_path) as builder:
+            with pytest.raises(SampanError, match="exit code: 9") as caught:
+                await builder.solve(Frontend="dockerfile.v0")
+            cause = caught.value.__cause__
+            assert isinstance(cause, GRPCError)
+            told = {each.type_url.rpartition(".")[2]: json.loads(each.value) for each in cause.details or ()}
+            assert told["Source+json"]["ranges"] == [{"start": {"line": 2}, "end": {"line": 2}}]
+            failed = [each for each in builder.told.vertexes if each.error]
+            assert told["Vertex+json"]["digest"] == failed[-1].digest
+
+    run(work())
+
+
+def test_a_client_that_goes_away_ends_its_build(engine: RunningEngine, tmp_path: Path) -> None:
+    async def work() -> None:
+        async with building(engine, tmp_path) as builder:
+            solving = asyncio.create_task(builder.solve(Definition=graph("echo begun; sleep 600")))
+            while "begun" not in builder.output:
+                await asyncio.sleep(0.02)
+        with pytest.raises(SampanError):
+            await solving
+        while os.listdir(engine.exec_root / "programs"):
+            await asyncio.sleep(0.02)
+
+    run(work())
+
+
+def test_names_that_nobody_knows(engine: RunningEngine, tmp_path: Path) -> None:
+    async def work() -> None:
+        async with building(engine, tmp_path) as builder:
+            for request, message in [
+                ({"Frontend": "other.v0"}, "failed to find a frontend"),
+                ({"Exporters": [control_pb2.Exporter(Type="odd")]}, "exporter 'odd' could not be found"),
+                ({"Definition": ops_pb2.Definition(ops=[b"\xff"])}, "failed to parse llb"),
+            ]:
+                sent = control_pb2.SolveRequest(Ref=secrets.token_hex(4), Session=builder.session, **request)
+                with pytest.raises(SampanError, match=message):
+                    await builder.client.call(CONTROL["Solve"], sent)
+
+    run(work())
