@@ -226,7 +226,7 @@ def test_any_port_text_parses_or_is_refused(spec: str) -> None:
 
 def test_mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert mounts.split_volumes(["./a:/b", "c:/d", "/e"]) == ([f"{tmp_path}/a:/b", "c:/d"], {"/e": {}})
+    assert mounts.split_volumes(["./a:/b", "cc:/d", "/e"]) == ([f"{tmp_path}/a:/b", "cc:/d"], {"/e": {}})
     assert mounts.parse_mount('type=volume,src=v,"dst=/a,b",volume-opt=o=x,ro') == {
         "Type": "volume",
         "Source": "v",

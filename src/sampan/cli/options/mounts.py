@@ -23,20 +23,31 @@ def split_volumes(specs: Iterable[str]) -> tuple[list[str], dict[str, dict[str, 
     binds: list[str] = []
     anonymous: dict[str, dict[str, Any]] = {}
     for spec in specs:
-        source, separator, rest = spec.partition(":")
-        if not separator:
+        source, *rest = _sections(spec)
+        if not rest:
             if not spec:
                 raise InvalidParameter("invalid empty volume spec")
             anonymous[spec] = {}
             continue
-        if not source or rest.startswith(":"):
+        if not source or not rest[0]:
             raise InvalidParameter(f"invalid spec: {spec}: empty section between colons")
-        if rest.count(":") > 1:
+        if len(rest) > 2:
             raise InvalidParameter(f"invalid spec: {spec}: too many colons")
         if source.startswith("."):
             source = os.path.abspath(source)
-        binds.append(f"{source}:{rest}")
+        binds.append(":".join((source, *rest)))
     return binds, anonymous
+
+
+def _sections(spec: str) -> list[str]:
+    """What colons part. Docker takes a letter and a colon for a drive of Windows, here too."""
+    sections = [""]
+    for character in spec:
+        if character == ":" and not (len(sections[-1]) == 1 and sections[-1].isalpha()):
+            sections.append("")
+        else:
+            sections[-1] += character
+    return sections
 
 
 def parse_mount(spec: str) -> dict[str, Any]:
