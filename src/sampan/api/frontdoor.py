@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.web_protocol import RequestHandler
 
 from sampan.api.http import LONGEST_LINE
@@ -70,6 +70,10 @@ class FrontDoor(asyncio.Protocol):
         self._hijacked: HijackedStream | None = None
         self._successor: asyncio.Protocol | None = None
         self._on_lost: set[Callable[[], object]] = set()
+        self._eof = False
+        self._answered = 0
+        self._body: StreamReader | None = None
+        """Of the newest request: all older ones are whole."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -129,21 +133,37 @@ class FrontDoor(asyncio.Protocol):
             self._handler = self._http()
             self._handler.connection_made(self._transport)
         self._handler.data_received(received)
+        if self._handler._messages:
+            self._body = self._handler._messages[-1][1]
 
     def release(self) -> None:
-        """The request that wanted to hijack was answered like any other: what came behind it is the next request."""
+        """The request was answered as HTTP. What came behind one that wanted to hijack is the next request."""
+        self._answered += 1
         held, self._held = self._held, None
         if held and self._hijacked is None:
             self._sort(held)
+        if self._eof and self._handler is not None and not self._unanswered():
+            self._handler.close()  # once the answer is out
 
     def eof_received(self) -> bool:
-        """True keeps the transport open: a client that has no more input still wants the output."""
+        """True keeps the transport open: a client that has no more input still wants the output.
+
+        As in Go's server what would go on for ever (events, logs that are followed) ends here: end of input is all that
+        is seen of a client that has gone.
+        """
         if self._successor is not None:
             return bool(self._successor.eof_received())
         if self._hijacked is not None:
             self._hijacked.feed_eof()
             return True
-        return False
+        if self._first or not self._unanswered() or self._body is None or not self._body.is_eof():
+            return False
+        self._eof = True
+        self.end_streams()
+        return True
+
+    def _unanswered(self) -> bool:
+        return self._handler is not None and self._handler._request_count > self._answered
 
     def pause_writing(self) -> None:
         if self._successor is not None:
@@ -168,12 +188,18 @@ class FrontDoor(asyncio.Protocol):
             self._hijacked.connection_lost()
         if self._handler is not None:
             self._handler.connection_lost(exc)
+        self.end_streams()
+
+    def end_streams(self) -> None:
+        """Events, logs that are followed and whatever else watches the client end as if it had gone."""
         for callback in tuple(self._on_lost):
             callback()
 
     def watch_loss(self, callback: Callable[[], object]) -> Callable[[], None]:
         """Call back when the client is gone; returns the function that takes the wish back."""
         self._on_lost.add(callback)
+        if self._eof:
+            asyncio.get_running_loop().call_soon(lambda: callback in self._on_lost and callback())
         return lambda: self._on_lost.discard(callback)
 
     def hijack(self) -> HijackedStream:
@@ -183,6 +209,8 @@ class FrontDoor(asyncio.Protocol):
         held, self._held = self._held, None
         if held:
             self._hijacked.feed(held)
+        if self._eof:
+            self._hijacked.feed_eof()
         return self._hijacked
 
     async def hand_over(self, head: bytes, take: Http2Door) -> None:

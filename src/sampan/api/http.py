@@ -43,6 +43,8 @@ class _Connection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
+        if isinstance(exc, ConnectionError):
+            raise exc  # the client is gone, which is no error of ours
         if not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
         refusal = HTTPStatus.BAD_REQUEST

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
+from weakref import WeakSet
 
 from aiohttp import web
 
@@ -35,12 +36,14 @@ class ApiServer:
         self._router = router
         self._builder = builder
         self._http = HttpServer(self.handle)
-        self._connections = 0
+        self._doors: WeakSet[FrontDoor] = WeakSet()
         self.idle_changed = asyncio.Event()
 
     def protocol(self) -> asyncio.Protocol:
         """A new connection's protocol, for `loop.create_server`."""
-        return FrontDoor(self._http, self._builder)
+        door = FrontDoor(self._http, self._builder)
+        self._doors.add(door)
+        return door
 
     @property
     def open_connections(self) -> int:
@@ -48,7 +51,9 @@ class ApiServer:
         return len(self._http.connections) + self._builder.open_connections
 
     async def close(self, timeout: float = 3.0) -> None:
-        """Let running requests finish for `timeout` seconds, then drop what is left."""
+        """End what would go on for ever, let other requests finish for `timeout` seconds, then drop what is left."""
+        for door in tuple(self._doors):
+            door.end_streams()
         await self._builder.close()
         await self._http.shutdown(timeout)
 

@@ -32,6 +32,8 @@ class RunResult(NamedTuple):
     stderr: bytes
     exit_code: int
     """0-255; 128+n after signal n."""
+    container: Container | None = None
+    """Where it stays (`remove=False`)."""
 
     @property
     def output(self) -> str:
@@ -282,7 +284,8 @@ class Containers:
             try:
                 container.start()
                 stdout, stderr = stream.collect(tty=tty, input=input or b"")
-                return RunResult(stdout, stderr, int(waiting.json()["StatusCode"]))
+                status = int(waiting.json()["StatusCode"])
+                return RunResult(stdout, stderr, status, None if removed else container)
             finally:
                 waiting.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from sampan.client.http import quote
@@ -41,13 +42,15 @@ class Images:
             return False
         return True
 
-    def load(self, archive: bytes | Iterable[bytes]) -> builtins.list[str]:
-        """Load a `docker save` or OCI archive; the names of what was loaded.
+    def load(self, archive: str | os.PathLike[str] | bytes | Iterable[bytes]) -> builtins.list[str]:
+        """Load a `docker save` or OCI archive: a path, or its bytes, whole or in pieces. The names of what was loaded.
 
-        >>> with open("busybox.tar", "rb") as file:                                     # doctest: +SKIP
-        ...     engine.images.load(file)
+        >>> engine.images.load("busybox.tar")                                           # doctest: +SKIP
         ['busybox:latest']
         """
+        if isinstance(archive, str | os.PathLike):
+            with open(archive, "rb") as file:
+                return self.load(file)
         response = self._api.request("POST", "/images/load", {"quiet": True}, archive)
         names = []
         for message in checked(response.json_stream()):

@@ -233,27 +233,42 @@ class Recovery:
         services = self._services
         self._exits.shutting_down = True
         if not services.settings.live_restore:
-            turns = asyncio.Semaphore(_AT_ONCE)
-
-            async def one(container: Container) -> None:
-                async with turns:
-                    await self._stop(container)
-
-            await asyncio.gather(*(one(c) for c in services.registry if c.state.running))
+            await self._stop_all([c for c in services.registry if c.state.running])
         for container in services.registry:
             container.cancel_restart()
             for task in (container.health_task, container.monitor):
                 if task is not None:
                     task.cancel()
 
+    async def _stop_all(self, containers: list[Container]) -> None:
+        """All side by side, within the shutdown timeout or what the most patient of them asks for; then they stay behind."""
+        turns = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(container: Container) -> None:
+            async with turns:
+                await self._stop(container)
+
+        if not containers:
+            return
+        own = [self._patience(container) for container in containers]
+        whole = None if min(own) < 0 else max(self._services.settings.shutdown_timeout, max(own) + 5)
+        tasks = [asyncio.create_task(one(container), name=container.name) for container in containers]
+        _, late = await asyncio.wait(tasks, timeout=whole)
+        for task in late:
+            log.warning("%s: it did not stop in time and goes on running", task.get_name())
+            task.cancel()
+
+    def _patience(self, container: Container) -> int:
+        """Seconds between the stop signal and the kill; negative for no end."""
+        own = container.record.config.stop_timeout
+        return self._services.settings.default_stop_timeout if own is None else own
+
     async def _stop(self, container: Container) -> None:
         """Stop it without remembering that a user did: its policy starts it again with the next engine."""
         user = container.state.stopped_by_user
         monitor = container.monitor
         try:
-            own = container.record.config.stop_timeout
-            timeout = self._services.settings.shutdown_timeout if own is None else own
-            await self._lifecycle.stop(container, timeout=timeout)
+            await self._lifecycle.stop(container, timeout=self._patience(container))
             if monitor is not None:
                 await asyncio.wait((monitor,), timeout=10)
         except SampanError as error:

@@ -231,6 +231,23 @@ def cdi_directories(config: EngineConfig) -> list[str]:
     return list(config.cdi_spec_dirs or _CDI_DIRECTORIES)
 
 
+def exposure(config: EngineConfig) -> Iterator[str]:
+    """A warning for each TCP address on which whoever reaches the API is root on this machine."""
+    for host in config.hosts:
+        scheme, _, address = host.partition("://")
+        if scheme != "tcp" or config.tlsverify:
+            continue
+        how = (
+            f"https://{address} without TLS client verification"
+            if config.tls
+            else f"http://{address} without encryption"
+        )
+        yield (
+            f"[DEPRECATION NOTICE]: API is accessible on {how}: whoever reaches it is root on this machine."
+            " Listen with --tlsverify, or on a unix socket."
+        )
+
+
 def without_effect(config: EngineConfig) -> Iterator[str]:
     """One warning for each thing that was asked for and that this engine does not have."""
     defaults = EngineConfig()

@@ -17,7 +17,7 @@ from msgspec import UNSET, UnsetType
 from sampan.containers import apparmor, cdi
 from sampan.containers.host import HostFeatures, host_features
 from sampan.containers.log_options import DRIVERS
-from sampan.engine.config import cdi_directories
+from sampan.engine.config import cdi_directories, exposure
 from sampan.engineapi.system import (
     Commit,
     Component,
@@ -153,7 +153,7 @@ class Information:
             firewall_backend=FirewallInfo("nftables"),
             cdi_spec_dirs=cdi_directories(config),
             discovered_devices=await asyncio.to_thread(_discovered, cdi_directories(config)),
-            warnings=_warnings(features),
+            warnings=[*exposure(engine.config), *_warnings(features)] or None,
         )
 
     def _registries(self) -> RegistryConfig:
@@ -205,7 +205,7 @@ def _security_options(config: EngineConfig, *, v2: bool, remapped: bool) -> list
     return options
 
 
-def _warnings(features: HostFeatures) -> list[str] | None:
+def _warnings(features: HostFeatures) -> list[str]:
     """What this kernel cannot limit, in dockerd's words."""
     missing = [
         (features.memory, "WARNING: No memory limit support"),
@@ -215,7 +215,7 @@ def _warnings(features: HostFeatures) -> list[str] | None:
         (features.cpu_cfs, "WARNING: No cpu cfs quota support"),
         (features.cpuset, "WARNING: No cpuset support"),
     ]
-    return [text for present, text in missing if not present] or None
+    return [text for present, text in missing if not present]
 
 
 def _read(path: str) -> str:

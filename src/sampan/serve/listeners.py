@@ -96,12 +96,6 @@ class Listeners:
         host, port = parts.hostname or "127.0.0.1", parts.port
         if port is None:
             port = 2376 if secure else 2375
-        if not secure and host not in ("127.0.0.1", "localhost", "::1"):
-            log.warning(
-                "[DEPRECATION NOTICE]: API is accessible on http://%s:%d without encryption: whoever reaches it is root here",
-                host,
-                port,
-            )
         if secure:
             factory = _behind_tls(tls_context(config), factory)
         try:

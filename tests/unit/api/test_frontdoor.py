@@ -193,6 +193,34 @@ def test_a_request_may_be_as_long_as_gos_server_lets_it(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_who_has_no_more_to_say_still_gets_the_answer(tmp_path: Path) -> None:
+    """`nc -N` and many a health probe close their direction behind the request."""
+
+    async def run() -> None:
+        async with server(tmp_path) as connect:
+            reader, writer = await connect()
+            writer.write(b"GET /hello/x/json HTTP/1.1\r\nHost: d\r\n\r\n" * 2)
+            writer.write_eof()
+            assert (await asyncio.wait_for(reader.read(), 10)).count(b"HTTP/1.1 200 OK") == 2
+            reader, writer = await connect()
+            writer.write(UPGRADE + b"shout")
+            writer.write_eof()
+            assert (await asyncio.wait_for(reader.read(), 10)).endswith(b"SHOUTbye")
+            for broken in (b"POST /conflict HTTP/1.1\r\nHost: d\r\nContent-Length: 9\r\n\r\n{", b""):
+                reader, writer = await connect()
+                writer.write(broken)
+                writer.write_eof()
+                assert await asyncio.wait_for(reader.read(), 10) == b""
+            seen["streaming"], seen["ended"] = asyncio.Event(), asyncio.Event()
+            reader, writer = await connect()
+            writer.write(b"GET /stream HTTP/1.1\r\nHost: d\r\n\r\n")
+            await asyncio.wait_for(seen["streaming"].wait(), 10)
+            writer.write_eof()
+            await asyncio.wait_for(seen["ended"].wait(), 10)
+
+    asyncio.run(run())
+
+
 def test_not_modified_has_no_body(tmp_path: Path) -> None:
     async def run() -> None:
         async with server(tmp_path) as connect:

@@ -57,13 +57,28 @@ WantedBy=multi-user.target
 """
 
 
+def _usual_group() -> str:
+    """Whom `sampan serve` would let in, and dockerd."""
+    import grp
+
+    try:
+        return grp.getgrnam("docker").gr_name
+    except KeyError:
+        return "root"
+
+
 @verb(
     "[OPTIONS]",
     "Install a socket-activated unit, so that any client starts the engine",
     aliases=("system enable",),
     examples="$ sudo sampan system enable\n$ sudo sampan system enable --socket /run/docker.sock",
 )
-@option("--group", kind=STRING, default="root", help="Group that may use the socket")
+@option(
+    "--group",
+    kind=STRING,
+    default="",
+    help="Group that may use the socket (default docker, where there is one)",
+)
 @flag("--print", help="Print the units and change nothing")
 @option("--socket", kind=STRING, default="", help="Path of the socket (Sampan's own)")
 def enable(session: Session, args: tuple[str, ...], group: str, print: bool, socket: str) -> None:
@@ -72,7 +87,7 @@ def enable(session: Session, args: tuple[str, ...], group: str, print: bool, soc
     if not os.path.isabs(path):
         raise InvalidParameter(f"--socket {path}: an absolute path is needed")
     units = {
-        "sampan.socket": _SOCKET.format(path=path, group=group),
+        "sampan.socket": _SOCKET.format(path=path, group=group or _usual_group()),
         "sampan.service": _SERVICE.format(python=sys.executable),
     }
     if print:
