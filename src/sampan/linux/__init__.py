@@ -11,6 +11,7 @@ else of weight.
 `path`                openat2: resolving hostile paths beneath a root descriptor
 `sockets`             JSON messages with descriptors over SEQPACKET sockets
 `capabilities`        capability names and sets
+`commandline`         what ps shows of this process
 `keyring`             session keyrings
 `chroot`              whether this process lives in one
 `terminal`            pseudo terminals

@@ -13,9 +13,9 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
+from sampan.linux import commandline, terminal
 from sampan.linux import path as paths
 from sampan.linux import process as processes
-from sampan.linux import terminal
 from sampan.runtime.container import credentials, limits, program, reaper, users
 from sampan.runtime.container.failure import Step, reason
 from sampan.runtime.interface import LaunchError
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sampan.runtime.container.procfs import Proc
 
 _DEFAULT_UMASK = 0o022
+INIT_PROGRAM = "/sbin/docker-init"
 CHANNEL_FLOOR = 64
 """The stub's own descriptors move above those that the program gets (0, 1, 2 and the preserved ones)."""
 
@@ -70,6 +71,19 @@ class Departure:
         credentials.set_label(self._proc, profile)
         if profile and self.under_init:
             self._label = move_up(credentials.open_label(self._proc))
+
+    def take_name(self) -> None:
+        """Let an init be shown as Docker's is; its own command line would show how the engine was started, on the host."""
+        if not self.under_init:
+            return
+        arguments = [INIT_PROGRAM, "--", *self._process.get("args", [])]
+        with os.fdopen(self._proc.open("self/stat", os.O_RDONLY), encoding="utf-8", errors="replace") as stat:
+            text = stat.read()
+        try:
+            commandline.show(text, arguments, self._environment)
+        except OSError:
+            pass  # a kernel without the call shows what there is
+        processes.set_name(os.path.basename(INIT_PROGRAM))
 
     def take_stdio(self, descriptors: list[int], slave: int) -> None:
         """Put the standard streams into place: three descriptors, or the terminal's slave."""

@@ -91,6 +91,7 @@ def _settle(
     departure.under_init = config.get("init", False)
     departure.resolve_user(root.fd, config.get("user"), config.get("groups", []))
     departure.take_label()
+    departure.take_name()
     _make_working_directory(root.fd, spec["process"])
     root.finish(linux.get("maskedPaths", []), linux.get("readonlyPaths", []))
     if spec.get("root", {}).get("readonly", False):
