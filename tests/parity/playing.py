@@ -68,7 +68,10 @@ def _command(text: str, socket_path: str, since: str, normalise: Normaliser) -> 
 
 def _request(step: Step, socket_path: str, normalise: Normaliser) -> dict[str, Any]:
     method, path, *body = step.text.split(" ", 2)
-    answer = ask(socket_path, method, path, body[0] if body else None)
+    try:
+        answer = ask(socket_path, method, path, body[0] if body else None)
+    except TimeoutError:
+        return {"step": step.text, "status": "timeout"}
     outcome: dict[str, Any] = {"step": step.text, "status": answer.status}
     try:
         document = json.loads(answer.data) if answer.data else None

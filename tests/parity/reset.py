@@ -104,6 +104,8 @@ class Reset:
 
 
 def _names(image: dict[str, Any]) -> list[str]:
-    """Names and, of what has none, digests in a repository."""
+    """Names, and digests in repositories where it has no name."""
     names = [name for name in image["RepoTags"] or [] if name != "<none>:<none>"]
-    return names or [name for name in image["RepoDigests"] or [] if not name.startswith("<none>")]
+    repositories = {name.rpartition(":")[0] for name in names}
+    digests = [name for name in image["RepoDigests"] or [] if name.partition("@")[0] not in repositories]
+    return names + [name for name in digests if not name.startswith("<none>")]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import http.client
 import socket
+import time
 from typing import NamedTuple
 
 SECONDS = 60
+"""That an answer may take, to its last byte."""
 
 
 class Answer(NamedTuple):
@@ -28,12 +30,21 @@ class _Connection(http.client.HTTPConnection):
 
 
 def ask(socket_path: str, method: str, path: str, body: str | bytes | None = None) -> Answer:
-    """One request on a connection of its own; text is sent as JSON, bytes as a tar archive. Raises OSError."""
+    """One request on a connection of its own; text is sent as JSON, bytes as a tar archive. Raises OSError.
+
+    TimeoutError when the answer does not end.
+    """
     kind = "application/json" if isinstance(body, str) else "application/x-tar"
     connection = _Connection(socket_path)
     try:
+        deadline = time.monotonic() + SECONDS
         connection.request(method, path, body, {} if body is None else {"Content-Type": kind})
         answer = connection.getresponse()
-        return Answer(answer.status, answer.read())
+        data = b""
+        while piece := answer.read1(1 << 20):
+            data += piece
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{method} {path}: the answer does not end")
+        return Answer(answer.status, data)
     finally:
         connection.close()

@@ -27,11 +27,29 @@ from sampan.solver.progress import Event, described
 
 router = Router()
 
+_PRUNE_FILTERS = frozenset(
+    {
+        "id",
+        "until",
+        "unused-for",
+        "parent",
+        "type",
+        "description",
+        "inuse",
+        "shared",
+        "private",
+        "label",
+        "label!",
+    }
+)
+
 
 @router.post("/build")
 async def build(call: Call) -> web.StreamResponse:
     query = call.query
-    if query.text("outputs") not in ("", "null", "[]"):
+    if query.text("version") not in ("", "1", "2"):
+        raise InvalidParameter(f'invalid version "{query.text("version")}"')
+    if _document(query, "outputs", list[Any], "invalid outputs specified"):
         raise NotSupported("builds with other outputs than an image are not in this version of Sampan")
     request = _request(call)
     if query.text("version") == "2":
@@ -40,11 +58,15 @@ async def build(call: Call) -> web.StreamResponse:
 
     async def work(send: Send) -> None:
         output = _Messages(send, quiet=quiet)
-        if not request.remote:
-            image = await call.engine.builds.build(request, call.upload(), output)
-        else:
-            async with fetched(request.remote) as body:
-                image = await call.engine.builds.build(request, body, output)
+        try:
+            if not request.remote:
+                image = await call.engine.builds.build(request, call.upload(), output)
+            else:
+                async with fetched(request.remote) as body:
+                    image = await call.engine.builds.build(request, body, output)
+        except Exception:
+            output.tell_all()
+            raise
         if quiet:
             send(StreamMessage(stream=image + "\n"))
 
@@ -76,36 +98,77 @@ async def _build_graph(call: Call, request: BuildRequest) -> web.StreamResponse:
     return await streamed(call, work)
 
 
+@router.post("/build/cancel", since=(1, 39))
+async def cancel(call: Call) -> web.StreamResponse:
+    """A build that has an id is BuildKit's, and ends with its client's connection: here it is enough to take the request."""
+    if not call.query.text("id"):
+        raise InvalidParameter("build ID not provided")
+    return web.Response()
+
+
 @router.post("/build/prune", since=(1, 31))
 async def prune(call: Call) -> web.StreamResponse:
     """What builds remember; their images go with `docker image prune`."""
+    _check_prune(call.query)
     await call.engine.builds.prune()
     return json({"CachesDeleted": None, "SpaceReclaimed": 0})
+
+
+def _check_prune(query: Query) -> None:
+    filters = query.filters()
+    try:
+        filters.validate(_PRUNE_FILTERS)
+    except InvalidParameter as error:
+        raise InvalidParameter(f"failed to prune build cache: {error}") from None
+    for name in ("reserved-space", "max-used-space", "min-free-space"):
+        try:
+            query.integer(name)
+        except InvalidParameter as error:
+            raise InvalidParameter(
+                f"{name} is in bytes and expects an integer, got {query.text(name)}: {error}"
+            ) from None
 
 
 class _Messages:
     """A build's output as messages of the stream."""
 
     def __init__(self, send: Send, *, quiet: bool) -> None:
-        self._send = send
+        self._to_client = send
         self._quiet = quiet
+        self._kept: list[StreamMessage] = []
 
     def stream(self, text: str) -> None:
-        if not self._quiet:
-            self._send(StreamMessage(stream=text))
+        self._send(StreamMessage(stream=text))
 
     def image(self, image_id: str) -> None:
         self._send(StreamMessage(aux={"ID": image_id}))
 
     def progress(self, message: object) -> None:
-        if not self._quiet and isinstance(message, StreamMessage):
+        if isinstance(message, StreamMessage):
             self._send(message)
+
+    def tell_all(self) -> None:
+        """Of a quiet build that failed everything is told, so that the user sees where."""
+        for message in self._kept:
+            self._to_client(message)
+
+    def _send(self, message: StreamMessage) -> None:
+        if self._quiet:
+            self._kept.append(message)
+        else:
+            self._to_client(message)
 
 
 def _request(call: Call) -> BuildRequest:
     query = call.query
     if query.boolean("squash"):
         raise NotSupported("squashing a build's layers is not in this version of Sampan")
+    if query.all("securityopt"):
+        raise InvalidParameter("security options are not supported on linux")
+    isolation = query.text("isolation")
+    if isolation not in ("", "default"):
+        raise InvalidParameter(f'unsupported isolation: "{isolation}"')
+    _document(query, "cachefrom", list[str], "error reading cache-from")
     remote = query.text("remote")
     if remote and remote != "client-session" and not remote.startswith(("http://", "https://")):
         raise NotSupported(
@@ -118,8 +181,8 @@ def _request(call: Call) -> BuildRequest:
         remote=remote,
         tags=tuple(parse_normalized(tag) for tag in query.all("t") if tag),
         target=query.text("target"),
-        arguments=_document(query, "buildargs", dict[str, str | None]) or {},
-        labels=_document(query, "labels", dict[str, str]) or {},
+        arguments=_document(query, "buildargs", dict[str, str | None], "error reading build args") or {},
+        labels=_document(query, "labels", dict[str, str], "error reading labels") or {},
         platform=platforms.parse(platform) if platform and call.version >= (1, 32) else None,
         credentials=all_credentials_of(call.request.headers.get("X-Registry-Config", "")),
         use_cache=not query.boolean("nocache"),
@@ -144,16 +207,16 @@ def _host_config(query: Query) -> HostConfig:
     host.cpuset_cpus = query.text("cpusetcpus")
     host.cpuset_mems = query.text("cpusetmems")
     host.cgroup_parent = query.text("cgroupparent")
-    host.ulimits = _document(query, "ulimits", list[Ulimit])
+    host.ulimits = _document(query, "ulimits", list[Ulimit], "error reading ulimit settings")
     return host
 
 
-def _document(query: Query, name: str, shape: Any) -> Any:
-    """A parameter that is JSON. Raises `InvalidParameter` naming it."""
+def _document(query: Query, name: str, shape: Any, complaint: str) -> Any:
+    """A parameter that is JSON. Raises `InvalidParameter` with the complaint."""
     text = query.text(name)
     if text in ("", "null"):
         return None
     try:
         return msgspec.json.decode(text, type=shape)
     except msgspec.DecodeError as error:
-        raise InvalidParameter(f"error reading {name}: {error}") from None
+        raise InvalidParameter(f"{complaint}: {error}") from None

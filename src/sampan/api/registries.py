@@ -7,6 +7,7 @@ from aiohttp import web
 from sampan.api.call import Call
 from sampan.api.responses import json
 from sampan.api.router import Router
+from sampan.errors import InvalidParameter
 from sampan.names.reference import parse_docker_reference
 from sampan.registry.credentials import Credentials, credentials_of
 
@@ -21,14 +22,21 @@ def credentials_in(call: Call) -> Credentials:
 @router.post("/auth")
 async def auth(call: Call) -> web.StreamResponse:
     """`docker login`: the registry is asked, and only its answer goes back; the client stores the credentials."""
-    credentials = await call.body(Credentials)
+    try:
+        credentials = await call.body(Credentials, required=True)
+    except InvalidParameter as error:
+        raise InvalidParameter(f"invalid X-Registry-Auth header: {error}") from None
     token = await call.unless_lost(call.engine.images.log_in(credentials))
     return json({"Status": "Login Succeeded", "IdentityToken": token})
 
 
 @router.get("/images/search")
 async def search_images(call: Call) -> web.StreamResponse:
-    term, limit = call.query.text("term"), call.query.integer("limit", 0)
+    term = call.query.text("term")
+    try:
+        limit = call.query.integer("limit", 0)
+    except InvalidParameter as error:
+        raise InvalidParameter(f"invalid limit specified: {error}") from None
     work = call.engine.images.search(term, limit, call.query.filters(), credentials_in(call))
     return json(await call.unless_lost(work))
 

@@ -64,7 +64,6 @@ for _method, _path in [
 for _method, _path, _subject in [
     ("POST", "/swarm/init", "Swarm"),
     ("POST", "/swarm/join", "Swarm"),
-    ("POST", "/build/cancel", "BuildKit's builder"),
     ("POST", "/plugins/pull", "Plugin support"),
     ("POST", "/plugins/create", "Plugin support"),
 ]:
@@ -94,9 +93,3 @@ for _method, _path in [
 @router.post("/swarm/leave")
 async def leave_swarm(call: Call) -> web.StreamResponse:
     raise Unavailable("This node is not part of a swarm")
-
-
-@router.post("/build/prune", since=(1, 31))
-async def prune_build_cache(call: Call) -> web.StreamResponse:
-    """There is no build cache, so it is empty already; `docker system prune` asks for this too."""
-    return json({"CachesDeleted": None, "SpaceReclaimed": 0})

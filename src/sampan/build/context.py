@@ -71,7 +71,7 @@ class Context:
                 data = file.read(MAX_BYTES + 1)
         except IsADirectoryError:
             raise InvalidParameter(f"Cannot read {path}: it is a directory") from None
-        if not data.strip():
+        if not data:
             raise InvalidParameter(f"the Dockerfile ({path}) cannot be empty")
         return data
 

@@ -18,6 +18,8 @@ from sampan.errors import InvalidParameter, SampanError
 from sampan.images.interface import ResolvedImage
 
 _FRAME_HEAD = 8
+_STDERR = 2
+"""Its text is red, as `docker build` has always shown it."""
 _MARK = "org.sampan.build"
 """Annotation of a build's containers, by which the next engine knows them when this one was killed."""
 
@@ -105,7 +107,7 @@ class Runner:
                     if len(held) < end:
                         break
                     if text := decoders[held[0] & 3].decode(held[_FRAME_HEAD:end]):
-                        write(text)
+                        write(text if held[0] != _STDERR else f"\x1b[91m{text}\x1b[0m")
                     held = held[end:]
         finally:
             await stream.close()

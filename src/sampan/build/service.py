@@ -20,8 +20,9 @@ from sampan.build.uploads import UploadSession
 from sampan.containers.service import ContainerService
 from sampan.dockerfile.expand import expand
 from sampan.dockerfile.instructions import Label
+from sampan.dockerfile.source import DockerfileError
 from sampan.dockerfile.stages import Dockerfile, Stage, read
-from sampan.errors import NotFound
+from sampan.errors import InvalidParameter, NotFound
 from sampan.frontend.variables import Variables, platform_arguments
 from sampan.images.interface import ResolvedImage
 from sampan.images.parts import Collection
@@ -153,7 +154,10 @@ class _Build:
 
     async def run(self) -> ResolvedImage:
         request = self._request
-        file = read(await self._tools.context.read(request.dockerfile), request.dockerfile)
+        try:
+            file = read(await self._tools.context.read(request.dockerfile), request.dockerfile)
+        except DockerfileError as error:
+            raise error if error.place else InvalidParameter(f"failed to parse Dockerfile: {error}") from None
         await self._tools.context.forget_ignored(request.dockerfile)
         target = file.stage(request.target)
         stages = _needed(file, target)
@@ -167,7 +171,7 @@ class _Build:
             done[stage.index] = await self._stage(file, stage, outer, counter, done, last=stage is target)
         unused = sorted(request.arguments.keys() - self._consumed)
         if unused:
-            self._output.stream(f"[Warning] One or more build-args {unused} were not consumed\n")
+            self._output.stream(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed\n")
         return done[target.index]
 
     async def _stage(

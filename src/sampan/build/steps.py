@@ -10,6 +10,7 @@ configuration they give.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -34,6 +35,8 @@ from sampan.dockerfile.instructions import (
     Instruction,
     Maintainer,
     Run,
+    Shell,
+    Volume,
     Workdir,
 )
 from sampan.dockerfile.parse import heredoc_of, parse
@@ -195,9 +198,22 @@ class StageBuilder:
         await self._configured(instruction, config)
 
     async def _configured(self, instruction: Instruction, config: ContainerConfig) -> None:
-        text = f"{_shell(config)} #(nop)  {instruction.original}"
+        text = f"{_shell(config)} #(nop)  {self._comment(instruction, config)}"
         identity = msgspec.json.encode([text, self._author, config]).decode()
         await self._step(identity, lambda: self._with_config(config, text))
+
+    def _comment(self, instruction: Instruction, config: ContainerConfig) -> str:
+        """The instruction as the classic builder has it in an image's history: lists in Go's manner."""
+        match instruction:
+            case Cmd():
+                return f"CMD {_quoted(config.cmd or ())}"
+            case Entrypoint():
+                return f"ENTRYPOINT {_quoted(config.entrypoint or ())}"
+            case Shell():
+                return f"SHELL [{' '.join(instruction.words)}]"
+            case Volume():
+                return f"VOLUME [{' '.join(map(self._expand, instruction.paths))}]"
+        return instruction.original
 
     async def _workdir(self, instruction: Workdir) -> None:
         config = self._config
@@ -402,6 +418,11 @@ def _command(instruction: Run, config: ContainerConfig) -> list[str]:
             )
         return [*shell, script]
     return [*shell, line + "".join(f"\n{each.content}{each.name}" for each in instruction.heredocs) + "\n"]
+
+
+def _quoted(words: Sequence[str]) -> str:
+    """Go's %q of a list."""
+    return "[" + " ".join(json.dumps(word, ensure_ascii=False) for word in words) + "]"
 
 
 def _shell(config: ContainerConfig) -> str:

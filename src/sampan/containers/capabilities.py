@@ -26,10 +26,10 @@ def normalise(names: Iterable[str], *, option: str = "") -> list[str]:
             name = "CAP_" + name
         prefix = f"invalid {option}: " if option else ""
         if name not in defaults.ALL_CAPABILITIES:
-            raise InvalidParameter(f'{prefix}unknown capability: "{given}"')
+            raise InvalidParameter(f'{prefix}unknown capability: "{name}"')
         if name not in available:
             raise InvalidParameter(
-                f'{prefix}capability not supported by your kernel or not available in the current environment: "{given}"'
+                f'{prefix}capability not supported by your kernel or not available in the current environment: "{name}"'
             )
         normal.append(name)
     return normal

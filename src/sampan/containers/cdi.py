@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sampan.errors import InvalidParameter, SystemFailure
+from sampan.errors import SystemFailure
 from sampan.oci import defaults
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _devices(path: str) -> Iterable[CdiDevice]:
 def inject(spec: oci.Spec, requests: Sequence[DeviceRequest], directories: Sequence[str]) -> None:
     """Add what the requested devices need to a container's spec. Blocks.
 
-    Raises `InvalidParameter` in dockerd's words for devices and drivers that there are not.
+    Raises `SystemFailure` in dockerd's words for devices and drivers that there are not.
     """
     devices = load(directories)
     seen: set[str] = set()
@@ -104,9 +104,7 @@ def inject(spec: oci.Spec, requests: Sequence[DeviceRequest], directories: Seque
         names = _names(request, devices)
         missing = [name for name in names if name not in devices]
         if missing:
-            raise InvalidParameter(
-                f"CDI device injection failed: unresolvable CDI devices {', '.join(missing)}"
-            )
+            raise SystemFailure(f"CDI device injection failed: unresolvable CDI devices {', '.join(missing)}")
         for name in names:
             device = devices[name]
             if device.file not in seen:
@@ -118,22 +116,22 @@ def inject(spec: oci.Spec, requests: Sequence[DeviceRequest], directories: Seque
 def _names(request: DeviceRequest, devices: Iterable[str]) -> list[str]:
     if request.driver == "cdi":
         if request.count:
-            raise InvalidParameter("unexpected count in CDI device request")
+            raise SystemFailure("unexpected count in CDI device request")
         if request.options:
-            raise InvalidParameter("unexpected options in CDI device request")
+            raise SystemFailure("unexpected options in CDI device request")
         return list(request.device_ids or ())
     wanted = request.capabilities or []
     if request.driver or not any("gpu" in group for group in wanted):
-        raise InvalidParameter(
+        raise SystemFailure(
             f'could not select device driver "{request.driver}" with capabilities: '
             + "[" + " ".join("[" + " ".join(group) + "]" for group in wanted) + "]"
         )  # fmt: skip
     vendors = {name.partition("/")[0] for name in devices}
     vendor = next((vendor for vendor in _GPU_VENDORS if vendor in vendors), None)
     if vendor is None:
-        raise InvalidParameter("failed to discover GPU vendor from CDI: no known GPU vendor found")
+        raise SystemFailure("failed to discover GPU vendor from CDI: no known GPU vendor found")
     if request.count and request.device_ids:
-        raise InvalidParameter("cannot set both Count and DeviceIDs on device request")
+        raise SystemFailure("cannot set both Count and DeviceIDs on device request")
     chosen = list(request.device_ids or ())
     if request.count:
         chosen = ["all"] if request.count < 0 else [str(number) for number in range(request.count)]

@@ -147,10 +147,12 @@ class Creation:
             host.oom_kill_disable = False
         if host.pids_limit is not None and host.pids_limit <= 0:
             host.pids_limit = None
+        host.port_bindings = host.port_bindings or {}
+        shares_host = host.privileged or host.pid_mode == "host" or host.ipc_mode == "host"
+        if shares_host and not any(each.partition("=")[0] == "label" for each in host.security_opt or ()):
+            host.security_opt = [*(host.security_opt or ()), "label=disable"]
         if host.privileged:
             host.masked_paths = host.readonly_paths = None
-            if host.security_opt is None:
-                host.security_opt = ["label=disable"]
         else:
             host.masked_paths = defaults.masked_paths() if host.masked_paths is None else host.masked_paths
             if host.readonly_paths is None:

@@ -15,6 +15,7 @@ from sampan.errors import Conflict, InvalidParameter, SampanError
 
 if TYPE_CHECKING:
     from sampan.containers.services import Services
+    from sampan.oci import runtime as oci
 
 _UPDATABLE = (
     "cpu_shares", "memory", "nano_cpus", "blkio_weight", "cpu_period", "cpu_quota", "cpu_realtime_period",
@@ -70,7 +71,7 @@ class Editing:
             self._apply(host, request)
             try:
                 if container.shim is not None and container.state.alive:
-                    await container.shim.update(oci_resources(host))
+                    await container.shim.update(_at_once(host))
             except BaseException as error:
                 for name, value in before.items():
                     setattr(host, name, value)
@@ -105,6 +106,14 @@ class Editing:
             setattr(host, name, _new(host, request, name))
         if request.restart_policy.name:
             host.restart_policy = request.restart_policy
+
+
+def _at_once(host: HostConfig) -> oci.Resources:
+    """What a running container is given. Real-time figures wait for its next start, as in Docker."""
+    resources = oci_resources(host)
+    for name in ("realtimePeriod", "realtimeRuntime"):
+        resources.get("cpu", {}).pop(name, None)  # type: ignore[misc]
+    return resources
 
 
 def _check_against(host: HostConfig, request: UpdateRequest) -> None:

@@ -84,6 +84,7 @@ class Inspection:
             document["SizeRootFs"] = document["SizeRw"] + await self._listing.image_size(container)
         if not document["Config"].get("OnBuild"):
             document["Config"].pop("OnBuild", None)
+        document["HostConfig"]["Links"] = None
         if record.host_config.links:
             document["HostConfig"]["Links"] = [
                 f"/{target}:/{record.name}/{alias}"

@@ -112,6 +112,8 @@ def check_target(destination: str, kind: str = "") -> str:
 def parse_mount(mount: Mount) -> MountRecord:
     """One `--mount`. Raises `InvalidParameter('invalid mount config for type "bind": …')`."""
     prefix = f'invalid mount config for type "{mount.type}": '
+    if not mount.target:
+        raise InvalidParameter(prefix + "field Target must not be empty")
     if mount.type not in ("bind", "volume", "tmpfs", "image"):
         raise InvalidParameter(prefix + "mount type unknown")
     target = check_target(mount.target, mount.type)

@@ -93,14 +93,15 @@ def validate_host_config(
         _extra_host(entry)
     _port_bindings(host.port_bindings)
     validate_restart_policy(host.restart_policy)
-    host.cap_add = capabilities.normalise(host.cap_add, option="CapAdd") if host.cap_add is not None else None
-    host.cap_drop = (
-        capabilities.normalise(host.cap_drop, option="CapDrop") if host.cap_drop is not None else None
-    )
+    capabilities.normalise(host.cap_add or (), option="CapAdd")
+    capabilities.normalise(host.cap_drop or (), option="CapDrop")
     if host.isolation not in ("", "default"):
         raise InvalidParameter(f"invalid isolation ({host.isolation}): linux only supports 'default'")
     if any(not key for key in host.annotations or ()):
         raise InvalidParameter("invalid Annotations: the empty string is not permitted as an annotation key")
+    if host.io_maximum_bandwidth or host.io_maximum_iops:
+        what = "bandwidth" if host.io_maximum_bandwidth else "IOPs"
+        raise InvalidParameter(f"invalid option: QoS maximum {what} configuration is not supported on linux")
     warnings = validate_resources(host, features, update=update)
     _modes(host)
     _numbers(host)

@@ -9,12 +9,17 @@ Source: the Engine API definition, v1.24 to v1.56, `ContainerConfig` and `HostCo
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from sampan.engineapi.decode import Words
+
+Weight = Annotated[int, Meta(ge=0, le=65535)]
+"""Go's uint16."""
+Size = Annotated[int, Meta(ge=0)]
+"""Go's unsigned integers."""
 
 
 class HealthConfig(Struct, rename="pascal", omit_defaults=True):
@@ -98,14 +103,14 @@ class WeightDevice(Struct, rename="pascal"):
     """Block I/O weight of one device, 10 to 1000."""
 
     path: str = ""
-    weight: int = 0
+    weight: Weight = 0
 
 
 class ThrottleDevice(Struct, rename="pascal"):
     """Bytes or operations a second of one device."""
 
     path: str = ""
-    rate: int = 0
+    rate: Size = 0
 
 
 class DeviceMapping(Struct, rename="pascal"):
@@ -149,6 +154,9 @@ class VolumeDriverConfig(Struct, rename="pascal", omit_defaults=True):
 
     name: str = ""
     options: dict[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        self.options = self.options or None  # shown again only when there are any
 
 
 class VolumeOptions(Struct, rename="pascal", omit_defaults=True):
@@ -196,7 +204,7 @@ class Resources(Struct, rename="pascal", kw_only=True):
     nano_cpus: int = 0
     """Billionths of a CPU."""
     cgroup_parent: str = ""
-    blkio_weight: int = 0
+    blkio_weight: Weight = 0
     blkio_weight_device: list[WeightDevice] | None = None
     blkio_device_read_bps: list[ThrottleDevice] | None = None
     blkio_device_write_bps: list[ThrottleDevice] | None = None
@@ -241,7 +249,7 @@ class HostConfig(Resources, rename="pascal", kw_only=True):
     auto_remove: bool = False
     volume_driver: str = ""
     volumes_from: list[str] | None = None
-    console_size: list[int] = field(default_factory=lambda: [0, 0])
+    console_size: list[Size] = field(default_factory=lambda: [0, 0])
     """[height, width]"""
     annotations: dict[str, str] | None = None
     cap_add: Words | None = None

@@ -96,6 +96,8 @@ async def fetched(url: str) -> AsyncIterator[AsyncIterator[bytes]]:
             if response.status >= 400:
                 raise SystemFailure(f"got HTTP status code >= 400: {response.status} {response.reason}")
             yield response.content.iter_any()
+    except aiohttp.ClientConnectorDNSError as error:
+        raise SystemFailure(f'Get "{address}": dial tcp: lookup {error.host}: no such host') from error
     except aiohttp.ClientConnectorError as error:
         reason = os.strerror(error.errno).lower() if error.errno else str(error)
         raise SystemFailure(

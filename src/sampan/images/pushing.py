@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 from sampan.engineapi.image import ProgressDetail, StreamMessage
-from sampan.errors import Conflict, NotFound, SampanError, SystemFailure
+from sampan.errors import Conflict, NotFound, SampanError, SystemFailure, Unauthorized
 from sampan.images.documents import ImageManifest
 from sampan.images.parts import Parts
 from sampan.images.pullprogress import Report
 from sampan.images.records import ImageRecord
+from sampan.images.remote import access_denied
 from sampan.images.slots import Slots
 from sampan.images.transfers import note_source, source_label
 from sampan.names import platform as platforms
@@ -26,6 +27,7 @@ from sampan.names.digest import short
 from sampan.names.platform import Platform
 from sampan.names.reference import Reference
 from sampan.oci.image import CONFIG_TYPES, INDEX_TYPES, Descriptor
+from sampan.registry.authorization import NO_CREDENTIALS
 from sampan.registry.client import RegistryClient
 from sampan.registry.credentials import Credentials
 from sampan.registry.pushing import Pusher
@@ -57,7 +59,12 @@ class PushImages:
         """Push an image, or every tag of a repository when the reference has neither tag nor digest."""
         report(StreamMessage(status=f"The push refers to repository [{reference.name}]"))
         for record in await self._records(reference):
-            await self._push_one(record, platform, credentials, report)
+            try:
+                await self._push_one(record, platform, credentials, report)
+            except Unauthorized as error:
+                if str(error) != NO_CREDENTIALS:
+                    raise
+                raise Unauthorized(access_denied("push", error)) from error
 
     async def _records(self, reference: Reference) -> list[ImageRecord]:
         if reference.is_name_only:

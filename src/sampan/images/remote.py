@@ -24,6 +24,7 @@ from sampan.oci.image import (
     parse_index,
     parse_manifest,
 )
+from sampan.registry.authorization import NO_CREDENTIALS
 from sampan.registry.failures import ConnectionFailed
 from sampan.registry.repository import DOCKER_SCHEMA1, Repository
 
@@ -141,9 +142,9 @@ def unresolved(error: SampanError, reference: Reference, report: str) -> SampanE
     head = f'failed to resolve reference "{name}": '
     if isinstance(error, NotFound):
         return NotFound(f"{head}{name}: not found{report}")
-    if isinstance(error, Unauthorized) and str(error) == "no basic auth credentials":
+    if isinstance(error, Unauthorized) and str(error) == NO_CREDENTIALS:
         # Not a 401: the docker CLI would take that for the engine's own and ask for a login to docker.io.
-        return SystemFailure(f"{head}{error}{report}")
+        return SystemFailure(f"{head}{access_denied('pull', error)}{report}")
     if isinstance(error, Unauthorized | Forbidden):
         return NotFound(
             f"pull access denied for {reference.familiar_name()}, repository does not exist or may require"
@@ -153,6 +154,11 @@ def unresolved(error: SampanError, reference: Reference, report: str) -> SampanE
         return ConnectionFailed(f"{head}failed to do request: {error}{report}")
     error.args = (f"{head}{error}{report}",)
     return error
+
+
+def access_denied(verb: str, error: SampanError) -> str:
+    """What is said when a registry wants a login and there was none."""
+    return f"{verb} access denied, repository does not exist or may require authorization: authorization failed: {error}"
 
 
 def _fits(platform: Platform, wanted: Platform) -> bool:

@@ -99,7 +99,7 @@ def _flag(filters: Filters, name: str) -> bool | None:
     known = {"1": True, "true": True, "0": False, "false": False}
     found = {known.get(value) for value in values}
     if len(found) != 1 or None in found:
-        raise InvalidParameter(f"invalid filter '{name}={values[0]}'")
+        raise InvalidParameter(f"invalid filter '{name}=[{' '.join(values)}]'")
     return found.pop()
 
 
@@ -107,6 +107,8 @@ def _stars(filters: Filters) -> int:
     most = 0
     for value in filters.get("stars"):
         if not _NUMBER.fullmatch(value):
-            raise InvalidParameter(f"invalid filter 'stars={value}'")
+            raise InvalidParameter(
+                f"invalid filter 'stars={value}': strconv.Atoi: parsing \"{value}\": invalid syntax"
+            )
         most = max(most, int(value))
     return most

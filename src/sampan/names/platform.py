@@ -59,7 +59,7 @@ def parse(text: str, default: Platform | None = None) -> Platform:
     """
     if "*" in text:
         raise InvalidParameter(f'"{text}": wildcards not yet supported: invalid argument')
-    parts = text.split("/")
+    parts = text.split("/", 3)
     for index, part in enumerate(parts):
         shape = _OS_COMPONENT if index == 0 else _COMPONENT
         if not shape.fullmatch(part):

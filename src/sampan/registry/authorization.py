@@ -18,6 +18,10 @@ def repository_scope(path: str, actions: str) -> str:
     return f"repository:{path}:{actions}"
 
 
+NO_CREDENTIALS = "no basic auth credentials"
+"""What is said when a registry wants a name and password and there is none."""
+
+
 class Authorizer:
     """The Authorization header for one endpoint. One per caller: tokens are the caller's."""
 
@@ -68,7 +72,7 @@ class Authorizer:
                 if refused.startswith("Basic "):
                     return False
                 if not self._credentials.username:
-                    raise Unauthorized("no basic auth credentials")
+                    raise Unauthorized(NO_CREDENTIALS)
                 self._basic = True
                 return True
         return False

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
-import socket
 from typing import NamedTuple
 
 from yarl import URL
 
 from sampan.errors import InvalidParameter
 from sampan.names.reference import DEFAULT_DOMAIN, LEGACY_DEFAULT_DOMAIN
+from sampan.registry import lookups
 from sampan.registry.settings import LOCAL_RANGES, RegistrySettings
 
 HUB_HOST = "registry-1.docker.io"
@@ -94,7 +93,6 @@ async def _addresses(host: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Ad
     except ValueError:
         pass
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        return [ipaddress.ip_address(address) for address in await lookups.addresses(host)]
     except (OSError, UnicodeError):
         return []
-    return [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sampan.errors import InvalidParameter, NotFound, SystemFailure, Unauthorized
+from sampan.registry.authorization import NO_CREDENTIALS
 from sampan.registry.credentials import Credentials
 from sampan.registry.endpoints import HUB_INDEX, endpoints_of, host_of, is_insecure
 from sampan.registry.failures import ConnectionFailed
@@ -38,9 +39,13 @@ async def log_in(transport: Transport, credentials: Credentials) -> str:
         async with session.request("GET", url, frozenset()) as answer:
             await answer.read(64 << 10)
     except Unauthorized as error:
-        if str(error) == "no basic auth credentials":
+        if str(error) == NO_CREDENTIALS:
             raise
-        raise Unauthorized(f"login attempt to {url} failed with status: 401 Unauthorized: {error}") from error
+        detail = "" if str(error) == "unauthorized: authentication required" else f": {error}"
+        shown = plain(url) if transport.is_plain(url) else url
+        raise Unauthorized(
+            f"login attempt to {shown} failed with status: 401 Unauthorized{detail}"
+        ) from error
     except NotFound as error:
         raise SystemFailure(f"login attempt to {url} failed with status: 404 Not Found") from error
     return session.authorizer.refresh_token

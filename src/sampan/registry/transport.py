@@ -21,6 +21,7 @@ from yarl import URL
 from sampan.registry.certificates import HostCertificates
 from sampan.registry.endpoints import is_insecure
 from sampan.registry.failures import BrokenAnswer, CertificateRefused, ConnectionFailed
+from sampan.registry.lookups import RememberingResolver
 from sampan.registry.settings import RegistrySettings
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ class Transport:
         socks = proxy if proxy is not None and proxy.scheme.startswith("socks") else None
         key = str(socks or "")
         if key not in self._sessions:
-            connector = _socks_connector(socks) if socks is not None else aiohttp.TCPConnector(limit=0)
+            connector = _socks_connector(socks) if socks is not None else _connector()
             settings = self.settings
             self._sessions[key] = aiohttp.ClientSession(
                 connector=connector,
@@ -251,6 +252,10 @@ def plain(url: URL) -> URL:
     """The same address in plain HTTP, at the same port when one is given."""
     port = url.explicit_port
     return url.with_scheme("http").with_port(port) if port is not None else url.with_scheme("http")
+
+
+def _connector() -> aiohttp.BaseConnector:
+    return aiohttp.TCPConnector(limit=0, resolver=RememberingResolver())
 
 
 def _socks_connector(proxy: URL) -> aiohttp.BaseConnector:

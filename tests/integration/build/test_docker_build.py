@@ -63,6 +63,8 @@ def config_of(engine: RunningEngine, image: str = "built") -> dict[str, Any]:
 
 def test_what_it_prints(engine: RunningEngine, build: Build) -> None:
     printed = build("FROM busybox\nENV A=b\nRUN echo $A $B; echo error >&2\n").stdout
+    assert "\x1b[91merror\n\x1b[0m" in printed
+    printed = printed.replace("\x1b[91m", "").replace("\x1b[0m", "")
     lines = [line for line in printed.splitlines() if line and not line.startswith("Sending")]
     assert lines[0] == "Step 1/3 : FROM busybox" and lines[1].startswith(" ---> ")
     assert [line.partition(" : ")[0] for line in lines if line.startswith("Step")] == [

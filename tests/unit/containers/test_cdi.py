@@ -9,7 +9,7 @@ import pytest
 
 from sampan.containers.cdi import inject, load
 from sampan.engineapi.container import DeviceRequest
-from sampan.errors import InvalidParameter
+from sampan.errors import SystemFailure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,7 +90,7 @@ def test_yaml_priorities_and_conflicts(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes(tmp_path: Path, asked: list[DeviceRequest], words: str) -> None:
-    with pytest.raises(InvalidParameter, match=words):
+    with pytest.raises(SystemFailure, match=words):
         inject(empty_spec(), asked, [str(tmp_path)])
 
 
