@@ -59,12 +59,13 @@ if [ "$INIT" = systemd ]; then
     mkdir -p /run/systemd/system
     cat > /run/systemd/system/sampan-tests.service <<'UNIT'
 [Unit]
-Requires=basic.target dbus.socket
+Wants=basic.target dbus.socket
 After=basic.target dbus.socket
 [Service]
 Type=oneshot
 Environment=HOME=/root LANG=C.UTF-8 TERM=dumb PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 ExecStart=-/bin/sh -c 'sh /run/command < /dev/null > /dev/ttyS0 2>&1; sh /run/finish $?'
+ExecStopPost=-/bin/sh /run/finish 125
 Delegate=yes
 TasksMax=infinity
 UNIT

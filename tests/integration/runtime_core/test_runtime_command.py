@@ -170,3 +170,15 @@ def test_wrong_specs_are_refused_by_field(
     assert result.code == 1
     assert message in result.err
     assert not list(bundle.state.glob("t*"))
+
+
+def test_a_cgroup_in_which_another_container_lives(bundle: Bundle) -> None:
+    """The second is refused, and what was made for it is taken back: nothing of the first is."""
+    bundle.spec["linux"]["cgroupsPath"] = f"/{bundle.path.parent.name}-shared"
+    first = bundle.script("sleep 1000").start()
+    pid = bundle.pid(first)
+    second, created = bundle.create()
+    assert created.code == 1 and "container's cgroup is not empty" in created.err
+    assert not is_gone(pid)
+    assert bundle.command("list", "-q").out.split() == [first]
+    assert bundle.command("delete", "--force", second).code == 0 and not is_gone(pid)

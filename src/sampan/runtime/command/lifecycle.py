@@ -290,12 +290,14 @@ def _create(context: Context, options: Parsed, *, detached: bool) -> tuple[state
             "pid": 0,
             "pid_start": 0,
             "cgroup": path,
-            "unit": unit,
             "spec": spec,
         },
     )
+    if container.cgroup.processes(recursive=False):
+        container.remove()  # and nothing more: who lives in that cgroup is somebody else's
+        raise InvalidParameter(f"container's cgroup is not empty: {path}")
     try:
-        stub, master = _make(context, options, container, directory, preserved)
+        stub, master = _make(context, options, container, directory, preserved, unit)
         if master is not None and options.text("console-socket"):
             terminal.send_master(options.text("console-socket"), master)
             os.close(master)
@@ -310,7 +312,12 @@ def _create(context: Context, options: Parsed, *, detached: bool) -> tuple[state
 
 
 def _make(
-    context: Context, options: Parsed, container: state.Container, directory: str, preserved: tuple[int, ...]
+    context: Context,
+    options: Parsed,
+    container: state.Container,
+    directory: str,
+    preserved: tuple[int, ...],
+    unit: str,
 ) -> tuple[Stub, int | None]:
     from sampan.runtime.container.devices import with_default_rules
     from sampan.runtime.container.stub import prefork_for
@@ -318,14 +325,13 @@ def _make(
     record = container.record
     spec = record["spec"]
     group = detect().cgroup(record["cgroup"])
-    if group.processes(recursive=False):
-        raise InvalidParameter(f"container's cgroup is not empty: {record['cgroup']}")
     resources = with_default_rules(spec["linux"].get("resources", {}))
     listener = _listen(directory)
     stub = prefork_for(spec)
     try:
         record["pid"], record["pid_start"] = stub.pid, start_time(stub.pid)
-        supervision.begin(container, resources)
+        if unit:
+            supervision.begin(container, resources)
         group.create()
         group.apply(resources)
         group.attach(stub.pid)

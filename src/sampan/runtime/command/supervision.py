@@ -1,6 +1,6 @@
 """Containers of `--systemd-cgroup`: systemd makes the cgroup as a transient scope, is told of limits, and takes it away.
 
-For all others nothing happens here, and systemd's protocol is not imported.
+For all others nothing is done by `change` and `end`, and systemd's protocol is not imported.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ def require() -> None:
 def begin(container: Container, resources: Resources) -> None:
     """Have systemd put the container's first process into its scope. Raises CgroupError."""
     record = container.record
-    if not record.get("unit"):
-        return
     from sampan.cgroups import scope
     from sampan.cgroups.systemd import Systemd
 
@@ -35,6 +33,7 @@ def begin(container: Container, resources: Resources) -> None:
     wanted = scope.properties(place, record["id"], record["pid"], resources, v2=_is_v2())
     with Systemd() as systemd:
         systemd.start_scope(place.unit, wanted)
+    record["unit"] = place.unit
 
 
 def change(container: Container, resources: Resources) -> None:
