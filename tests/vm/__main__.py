@@ -43,11 +43,25 @@ CHOSEN = (
     "tests/integration/attacks/test_attacks_through_mounts.py::test_exchanging_a_directory_for_a_link_while_it_is_mounted_on[bind]",
     "tests/integration/attacks/test_attacks_on_the_engine.py::test_our_own_process_in_a_container_gives_nothing_away",
     "tests/integration/networks/test_traffic.py",
-    "tests/integration/containers/test_userns_remap.py",
-    "tests/integration/containers/test_foreign_runtimes.py",
+    *(
+        f"tests/integration/containers/test_userns_remap.py::test_{name}"
+        for name in (
+            "who_the_users_are", "what_a_container_writes_is_on_disk_as_without", "cp",
+            "volumes_belong_to_the_containers_root", "network_and_ports", "another_runtime",
+            "restart_after_a_crash", "root_in_there_is_nobody_out_here",
+        )
+    ),
+    *(
+        f"tests/integration/containers/test_foreign_runtimes.py::test_{name}[{runtime}]"
+        for runtime in ("debian-runc", "crun")
+        for name in (
+            "what_it_is_given", "propagation", "a_terminal", "an_init", "out_of_memory", "life", "pause",
+            "removing_a_paused_one", "stop_reaches_the_program", "a_killed_engine", "nothing_is_left",
+        )
+    ),
     "tests/integration/runtime_core/test_idmapped_mounts.py",
     "tests/integration/runtime_core/test_runtime_under_docker.py",
-)
+)  # fmt: skip
 """What depends on the kernel, its cgroups and its packet filter. Tests of what does not are the same here as on the host."""
 
 UNDER_SYSTEMD = ("tests/vm/systemd",)
