@@ -141,6 +141,16 @@ def test_only_what_changed_is_sent_again(run: Run, context: Callable[..., None])
     assert 290_000 < sent() < 400_000
 
 
+def test_builds_that_were(run: Run, context: Callable[..., None], tmp_path: Path) -> None:
+    context(Dockerfile="FROM busybox\nRUN echo spoken\n")
+    run("buildx", "build", ".")
+    listed = run("buildx", "history", "ls").stdout
+    assert re.search(rf"{tmp_path.name} +Completed", listed)
+    assert "spoken" in run("buildx", "history", "logs", "--progress", "plain").stderr
+    run("buildx", "history", "rm", "--all")
+    assert tmp_path.name not in run("buildx", "history", "ls").stdout
+
+
 def test_a_result_for_the_clients_directory(run: Run, context: Callable[..., None], tmp_path: Path) -> None:
     context(Dockerfile="FROM scratch\nCOPY a /dir/b\n", a="content")
     run("buildx", "build", "-o", "out", ".")

@@ -10,6 +10,7 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from sampan.build.history import History
 from sampan.containers.service import ContainerService
 from sampan.images.parts import Collection
 from sampan.images.service import ImageService
@@ -43,6 +44,7 @@ class Graphs:
         self._surroundings = surroundings
         self.keeping = keeping
         self.directories = directories
+        self.history = History(surroundings.database)
         self._solving: Solving | None = None
 
     @classmethod

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from sampan.buildkit import details, exporting, frontends, workers
 from sampan.buildkit.protos import control_pb2 as pb
 from sampan.buildkit.session import ClientSession
 from sampan.buildkit.status import status_response
-from sampan.errors import NotFound, NotSupported
+from sampan.errors import Cancelled, NotSupported
 from sampan.grpc.server import Caller
 from sampan.grpc.tunnel import TunnelTransport
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from grpclib.server import Stream
 
+    from sampan.buildkit.history import BuildHistory
     from sampan.buildkit.jobs import Job, Jobs, Result
     from sampan.buildkit.waiting import SessionDirectory
     from sampan.engine.engine import Engine
@@ -28,10 +31,11 @@ _EVENTS = 512
 class Control:
     """The service for one engine."""
 
-    def __init__(self, engine: Engine, sessions: SessionDirectory, jobs: Jobs) -> None:
+    def __init__(self, engine: Engine, sessions: SessionDirectory, jobs: Jobs, history: BuildHistory) -> None:
         self._engine = engine
         self._sessions = sessions
         self._jobs = jobs
+        self._history = history
 
     async def info(self, request: pb.InfoRequest, caller: Caller) -> pb.InfoResponse:
         """Which BuildKit is spoken."""
@@ -72,15 +76,25 @@ class Control:
         session = await self._sessions.find(request.Session) if request.Session else None
         solving = self._engine.builds.graphs.solving
         response: dict[str, str] = {}
+        failure: Exception | None = None
         async with self._jobs.running(request.Ref, solving, session, request.FrontendInputs) as job:
+            self._history.begin(request)
             try:
                 result = await self._result(job, request)
                 if not exporters:
                     await exporting.evaluate(result)
                 for number, (export, attributes) in enumerate(exporters):
                     response |= await export(self._engine, job, result, attributes, number)
+            except asyncio.CancelledError:
+                failure = Cancelled("context canceled")
+                raise
             except Exception as error:
-                raise details.as_grpc(error) from error
+                failure = details.as_grpc(error)
+                raise failure from error
+            finally:
+                await asyncio.shield(
+                    self._history.end(request.Ref, job.build.progress.events, response, failure)
+                )
         return pb.SolveResponse(ExporterResponse=response)
 
     async def _result(self, job: Job, request: pb.SolveRequest) -> Result:
@@ -95,6 +109,11 @@ class Control:
         self, request: pb.StatusRequest, caller: Caller
     ) -> AsyncGenerator[pb.StatusResponse, None]:
         """Follow a build from its beginning to its end."""
+        if not self._jobs.knows(request.Ref):
+            told = await self._history.told(request.Ref)
+            if told is not None:
+                yield told
+                return
         progress = await self._jobs.progress(request.Ref)
         async for events in progress.follow():
             for start in range(0, len(events), _EVENTS):
@@ -103,16 +122,17 @@ class Control:
     async def listen_build_history(
         self, request: pb.BuildHistoryRequest, caller: Caller
     ) -> AsyncGenerator[pb.BuildHistoryEvent, None]:
-        """Builds that were, and those that come: none is kept yet."""
-        events: list[pb.BuildHistoryEvent] = []
-        for event in events:
-            yield event
+        """Builds that were, and those that come."""
+        async with aclosing(self._history.listen(request)) as events:
+            async for event in events:
+                yield event
 
     async def update_build_history(
         self, request: pb.UpdateBuildHistoryRequest, caller: Caller
     ) -> pb.UpdateBuildHistoryResponse:
         """Pin or forget a build that was."""
-        raise NotFound(f"no such build: {request.Ref}")
+        await self._history.update(request)
+        return pb.UpdateBuildHistoryResponse()
 
 
 def _exporters(request: pb.SolveRequest) -> list[pb.Exporter]:

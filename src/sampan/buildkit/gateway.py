@@ -22,6 +22,7 @@ from sampan.solver.progress import WarningEvent
 if TYPE_CHECKING:
     from grpclib.server import Stream
 
+    from sampan.buildkit.history import BuildHistory
     from sampan.engine.engine import Engine
     from sampan.grpc.server import Caller
     from sampan.llb import ops_pb2
@@ -36,9 +37,10 @@ _IMAGE = "docker-image://"
 class Gateway:
     """The service for one engine. Requests say which build they are about in their metadata."""
 
-    def __init__(self, engine: Engine, jobs: Jobs) -> None:
+    def __init__(self, engine: Engine, jobs: Jobs, history: BuildHistory) -> None:
         self._engine = engine
         self._jobs = jobs
+        self._history = history
 
     async def _job(self, caller: Caller) -> Job:
         id = caller.metadata.get(BUILD_ID, "")
@@ -62,6 +64,7 @@ class Gateway:
         try:
             if request.Frontend:
                 inputs = {**job.inputs, **request.FrontendInputs}
+                self._history.describe(job.ref, request.Frontend, request.FrontendOpt)
                 result = await frontends.run(job, request.Frontend, dict(request.FrontendOpt), inputs)
             else:
                 result = job.result_of(request.Definition)

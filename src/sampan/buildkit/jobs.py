@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -135,14 +135,16 @@ class Jobs:
         await self._arrival(ref, lambda: ref in self._running)
         return self._running[ref]
 
+    def knows(self, ref: str) -> bool:
+        """Whether a build of that name runs, or has ended a while ago."""
+        return ref in self._told
+
     async def progress(self, ref: str) -> Progress:
         """What a build tells, also for some time after its end. Raises `NotFound`."""
         await self._arrival(ref, lambda: ref in self._told)
         return self._told[ref]
 
-    async def _arrival(self, ref: str, there: object) -> None:
-        assert callable(there)
-
+    async def _arrival(self, ref: str, there: Callable[[], bool]) -> None:
         async def arrival() -> None:
             async with self._news:
                 await self._news.wait_for(there)

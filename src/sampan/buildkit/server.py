@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sampan.buildkit.control import Control
 from sampan.buildkit.gateway import Gateway
+from sampan.buildkit.history import BuildHistory
 from sampan.buildkit.jobs import Jobs
 from sampan.buildkit.protos import control_pb2, gateway_pb2, trace_pb2
 from sampan.buildkit.session import ClientSession
@@ -27,7 +28,8 @@ class BuilderServer:
     def __init__(self, engine: Engine) -> None:
         self.sessions = SessionDirectory()
         jobs = Jobs()
-        control, gateway = Control(engine, self.sessions, jobs), Gateway(engine, jobs)
+        history = BuildHistory(engine.builds.graphs.history)
+        control, gateway = Control(engine, self.sessions, jobs, history), Gateway(engine, jobs, history)
         self._grpc = GrpcServer(
             [
                 Service(control_pb2.DESCRIPTOR.services_by_name["Control"], control),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from sampan.build.cache import BUILD_SCHEMA
+from sampan.build.history import HISTORY_SCHEMA
 from sampan.build.service import BuildService
 from sampan.containers.registry import CONTAINERS_SCHEMA
 from sampan.containers.service import ContainerService
@@ -59,6 +60,7 @@ _SCHEMAS = (
     CONTAINERS_SCHEMA,
     BUILD_SCHEMA,
     SOLVER_SCHEMA,
+    HISTORY_SCHEMA,
 )
 
 
