@@ -1,4 +1,4 @@
-"""Debian's docker-registry (distribution 2.8) as a peer, each with its own storage and port."""
+"""distribution's registry (Debian's 2.8, or another program) as a peer, each with its own storage and port."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from pathlib import Path
 class DockerRegistry:
     """A registry process on 127.0.0.1. `environment` are further `REGISTRY_…` variables of its configuration."""
 
-    def __init__(self, root: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, root: Path, environment: Mapping[str, str] | None = None, program: str = "docker-registry"
+    ) -> None:
+        self._program = program
         self.storage = root / "storage"
         self._configuration = root / "config.yml"
         self._environment = dict(environment or {})
@@ -38,7 +41,7 @@ class DockerRegistry:
 
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                ["docker-registry", "serve", str(self._configuration)],
+                [self._program, "serve", str(self._configuration)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -1,20 +1,33 @@
-"""crane and oras, built from the Go module proxy, against `sampan registry serve`."""
+"""crane, oras, helm, cosign, distribution v3 and versitygw, built from the Go module proxy, with `sampan registry serve`."""
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from clients.conftest import PROGRAM_SECONDS, Play
+from clients.conftest import Play
 from image_archives import tar
-from registry_peer import SampanRegistry
+from registry_peer import DockerRegistry, SampanRegistry, free_port
+from running_engine import RunningEngine
 
 CRANE = "github.com/google/go-containerregistry/cmd/crane@latest"
 ORAS = "oras.land/oras/cmd/oras@latest"
+HELM = "helm.sh/helm/v3/cmd/helm@latest"
+COSIGN = "github.com/sigstore/cosign/v2/cmd/cosign@latest"
+DISTRIBUTION = "github.com/distribution/distribution/v3/cmd/registry@latest"
+VERSITYGW = "github.com/versity/versitygw/cmd/versitygw@latest"
+BUILD_SECONDS = 1800
+"""cosign and helm are hundreds of packages, compiled the first time."""
+INSECURE = ("--src-tls-verify=false", "--dest-tls-verify=false")
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(PROGRAM_SECONDS)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(BUILD_SECONDS)]
 
 
 @pytest.fixture
@@ -27,9 +40,20 @@ def server(tmp_path: Path) -> Iterator[SampanRegistry]:
 
 
 @pytest.fixture
-def built(play: Play, tmp_path: Path) -> Callable[[str], str]:
+def built(tmp_path: Path) -> Callable[[str], str]:
+    """Build a program from the Go module proxy; where it is."""
+
     def build(module: str) -> str:
-        play("go", "install", module, GOBIN=str(tmp_path / "bin"))
+        environment = {**os.environ, "GOBIN": str(tmp_path / "bin"), "CGO_ENABLED": "0"}
+        done = subprocess.run(
+            ["go", "install", module],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=BUILD_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
         return str(tmp_path / "bin" / module.rpartition("/")[2].partition("@")[0])
 
     return build
@@ -67,3 +91,125 @@ def test_oras(play: Play, built: Callable[[str], str], server: SampanRegistry, t
     assert "text/sig" in play(oras, "discover", "--plain-http", copy)
     play(oras, "pull", "--plain-http", "-o", str(tmp_path / "out"), copy)
     assert (tmp_path / "out" / "art.txt").read_text() == "hello"
+
+
+def test_helm(play: Play, built: Callable[[str], str], server: SampanRegistry, tmp_path: Path) -> None:
+    helm = built(HELM)
+    chart = tmp_path / "app"
+    chart.mkdir()
+    (chart / "Chart.yaml").write_text("apiVersion: v2\nname: app\nversion: 0.1.0\n")
+    homes = {f"HELM_{each}_HOME": str(tmp_path / each) for each in ("CACHE", "CONFIG", "DATA")}
+    play(helm, "package", str(chart), **homes)
+    play(helm, "push", "app-0.1.0.tgz", f"oci://{server.host}/charts", "--plain-http", **homes)
+    (tmp_path / "app-0.1.0.tgz").unlink()
+    play(helm, "pull", f"oci://{server.host}/charts/app", "--version", "0.1.0", "--plain-http", **homes)
+    assert (tmp_path / "app-0.1.0.tgz").exists()
+
+
+def test_cosign(
+    play: Play, built: Callable[[str], str], server: SampanRegistry, engine: RunningEngine, tmp_path: Path
+) -> None:
+    """What Sampan signs cosign verifies, by tag and by referrers; what cosign signs Sampan verifies."""
+    cosign, name = built(COSIGN), f"{server.host}/signed/app:1"
+    sampan = (sys.executable, "-m", "sampan.cli")
+    play("docker", "tag", "busybox", name)
+    play("docker", "push", name)
+    private, public = str(tmp_path / "key.pem"), str(tmp_path / "key.pub")
+    play("openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", private)
+    play("openssl", "pkey", "-in", private, "-pubout", "-out", public)
+    play(*sampan, "image", "sign", "--key", private, name)
+    registry = ("--allow-http-registry", "--allow-insecure-registry")
+    verify = (cosign, "verify", "--insecure-ignore-tlog=true", *registry)
+    assert "cosign container image signature" in play(*verify, "--key", public, name)
+    play(*verify, "--experimental-oci11", "--key", public, name, COSIGN_EXPERIMENTAL="1")
+    play(cosign, "generate-key-pair", "--output-key-prefix", "theirs", COSIGN_PASSWORD="secret")
+    digest = play(*sampan, "image", "verify", "--key", public, name).partition("@")[2].partition(": ")[0]
+    target = f"{name.rpartition(':')[0]}@{digest}"
+    play(
+        *(cosign, "sign", "--key", "theirs.key", "--tlog-upload=false", "--yes", *registry, target),
+        COSIGN_PASSWORD="secret",
+    )
+    play(*sampan, "image", "verify", "--any-name", "--key", str(tmp_path / "theirs.pub"), name)
+    play(*verify, "--key", public, name)  # theirs has not displaced ours
+
+
+@pytest.mark.parametrize("program", [DISTRIBUTION, ""])
+def test_the_same_directory_serves_both_programs(
+    play: Play, built: Callable[[str], str], server: SampanRegistry, tmp_path: Path, program: str
+) -> None:
+    """distribution v3 (and Debian's 2.8) go on with what Sampan has stored, and the other way round."""
+    name = f"{server.host}/app"
+    play("docker", "tag", "busybox", f"{name}:ours")
+    play("docker", "push", f"{name}:ours")
+    server.stop()
+    (tmp_path / "theirs").mkdir()
+    theirs = DockerRegistry(tmp_path / "theirs", program=built(program) if program else "docker-registry")
+    theirs.storage, theirs.port = server.storage, server.port
+    theirs.start()
+    try:
+        play("skopeo", "copy", *INSECURE, f"docker://{name}:ours", f"docker://{name}:theirs")
+        play("skopeo", "copy", *INSECURE, f"docker://{name}:ours", f"docker://{server.host}/other:theirs")
+    finally:
+        theirs.stop()
+    server.start()
+    for each in ("app:ours", "app:theirs", "other:theirs"):
+        play(
+            "skopeo",
+            "copy",
+            "--src-tls-verify=false",
+            f"docker://{server.host}/{each}",
+            f"dir:{tmp_path}/copy",
+        )
+
+
+def test_versitys_object_storage(play: Play, built: Callable[[str], str], tmp_path: Path) -> None:
+    """Another S3 than the unit tests' own: a registry in its bucket, a push, a pull, a collection."""
+    gateway, port = built(VERSITYGW), free_port()
+    (tmp_path / "buckets" / "images").mkdir(parents=True)
+    with (tmp_path / "gateway.log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                gateway,
+                "--access",
+                "key",
+                "--secret",
+                "secretsecret",
+                "--port",
+                f"127.0.0.1:{port}",
+                "posix",
+                f"{tmp_path}/buckets",
+            ],
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except OSError:
+                time.sleep(0.05)  # it has no way to say that it is ready
+        settings = {
+            "BUCKET": "images",
+            "REGION": "us-east-1",
+            "REGIONENDPOINT": f"http://127.0.0.1:{port}",
+            "ACCESSKEY": "key",
+            "SECRETKEY": "secretsecret",
+        }
+        environment = {f"REGISTRY_STORAGE_S3_{key}": value for key, value in settings.items()}
+        (tmp_path / "bucket-registry").mkdir()
+        registry = SampanRegistry(tmp_path / "bucket-registry", {"REGISTRY_STORAGE": "s3", **environment})
+        registry.start()
+        try:
+            name = f"{registry.host}/app:1"
+            play("docker", "tag", "busybox", name)
+            play("docker", "push", name)
+            play("docker", "rmi", name)
+            play("docker", "pull", name)
+            play("skopeo", "copy", "--src-tls-verify=false", f"docker://{name}", f"dir:{tmp_path}/copy")
+        finally:
+            registry.stop()
+    finally:
+        process.terminate()
+        process.wait(10)

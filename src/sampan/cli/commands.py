@@ -87,6 +87,12 @@ GROUPS: dict[str, tuple[str, dict[str, Home]]] = {
             "ls": Home("image_list", "images", "List images"),
             "prune": Home("pruning", "image_prune", "Remove unused images"),
             "rm": Home("image_list", "rmi", "Remove one or more images"),
+            "sign": Home("image_sign", "sign", "Sign an image at its registry"),
+            "verify": Home(
+                "image_sign",
+                "verify",
+                "Say whether an image at its registry is signed by a key, or taken by a trust policy",
+            ),
         },
     ),
     "manifest": (

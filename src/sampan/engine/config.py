@@ -141,6 +141,7 @@ class EngineConfig(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, k
     # registries
     registry_mirrors: list[str] = []
     insecure_registries: list[str] = []
+    signature_policy: str = ""
     max_concurrent_downloads: int = 3
     max_concurrent_uploads: int = 5
     max_download_attempts: int = 5

@@ -90,6 +90,7 @@ def registry_settings(config: EngineConfig) -> RegistrySettings:
         mirrors=tuple(config.registry_mirrors),
         insecure=tuple(config.insecure_registries),
         proxies=proxies,
+        signature_policy=config.signature_policy,
         downloads=config.max_concurrent_downloads,
         uploads=config.max_concurrent_uploads,
         attempts=config.max_download_attempts,

@@ -19,6 +19,7 @@ from sampan.images.pullprogress import LayerProgress, Report
 from sampan.images.references import refer_all
 from sampan.images.remote import RemoteDocuments, RemoteImage, unresolved
 from sampan.images.transfers import BlobTransfers, note_source
+from sampan.images.trusting import check_policy
 from sampan.images.unpacking import Unpacker
 from sampan.names import platform as platforms
 from sampan.names.platform import Platform
@@ -71,6 +72,10 @@ class Puller:
             target = await repository.resolve(reference.digest or reference.tag)
         except SampanError as error:
             raise unresolved(error, reference, repository.mirrors_report()) from error
+        if self._client.settings.signature_policy:
+            await check_policy(
+                self._client.settings.signature_policy, self._parts.workers, repository, reference, target
+            )
         report(StreamMessage(status=f"Pulling from {reference.path}", id=reference.digest or reference.tag))
         name = str(reference.without_tag() if reference.digest else reference)
         async with self._parts.content.leases.hold("pull") as lease:

@@ -20,6 +20,8 @@ class RegistrySettings(msgspec.Struct, kw_only=True, frozen=True):
     proxies: ProxySettings = ProxySettings()
     certificate_directories: tuple[str, ...] = CERTIFICATE_DIRECTORIES
     """Where `HOST/ca.crt`, `HOST/client.cert` and `HOST/client.key` are looked for."""
+    signature_policy: str = ""
+    """A file of containers-policy.json(5)'s form that pulls obey; empty: everything may be pulled."""
     downloads: int = 3
     """Blobs fetched at the same time."""
     uploads: int = 5

@@ -156,6 +156,12 @@ FLAGS = [
     Flag("seccomp-profile", "seccomp-profile", "string", "Path to seccomp profile, or unconfined (builtin)"),
     Flag("selinux-enabled", "selinux-enabled", "bool", "Enable selinux support"),
     Flag("shutdown-timeout", "shutdown-timeout", "int", "Set the default shutdown timeout (15)"),
+    Flag(
+        "signature-policy",
+        "signature-policy",
+        "string",
+        "Trust policy (containers-policy.json) that pulls obey",
+    ),
     Flag("storage-driver", "storage-driver", "string", "Storage driver to use (overlayfs | native)", "s"),
     Flag("storage-opt", "storage-opts", "list", "Storage driver options"),
     Flag(
