@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from running_engine import RunningEngine
+from sampan.errors import SampanError
 
 
 class Built(NamedTuple):
@@ -72,13 +73,16 @@ def build(
     image = error = ""
     with engine.client() as client:
         asked = {"version": "2", "trace": "json", "t": ["built"], **query}
-        response = client.api.request("POST", "/build", asked, context(dockerfile, files))
-        for message in response.json_stream():
-            aux = message.get("aux") or {}
-            if message.get("id") == "sampan.build.trace":
-                events.append(aux)
-            image = aux.get("ID") or image
-            error = message.get("error") or error
+        try:
+            response = client.api.request("POST", "/build", asked, context(dockerfile, files))
+            for message in response.json_stream():
+                aux = message.get("aux") or {}
+                if message.get("id") == "sampan.build.trace":
+                    events.append(aux)
+                image = aux.get("ID") or image
+                error = message.get("error") or error
+        except SampanError as refused:  # before anything was told
+            error = str(refused)
     assert bool(error) == fails, error + engine.log[-3000:]
     return Built(image, error, events)
 

@@ -7,6 +7,7 @@ protobuf, at the first build.
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,6 +23,10 @@ from sampan.zygote.workers import Workers
 
 if TYPE_CHECKING:
     from sampan.build.solving import Solving
+
+
+FETCHED = "fetched"
+"""Below the builds' directory: files of the web and repositories, on their way into a tree."""
 
 
 class Surroundings(NamedTuple):
@@ -60,6 +65,7 @@ class Graphs:
         """Remove what a killed engine's builds have left, and believe no result that the disk may not have."""
         await self.keeping.recover()
         await asyncio.to_thread(_remove_runs, self._surroundings.exec_directory)
+        await asyncio.to_thread(shutil.rmtree, self._surroundings.directory / FETCHED, True)
 
     @property
     def solving(self) -> Solving:

@@ -9,14 +9,13 @@ from pathlib import Path
 import msgspec
 
 from sampan.build.context import IGNORE_FILE, Context
-from sampan.build.graphs import Surroundings
+from sampan.build.graphs import FETCHED, Surroundings
 from sampan.build.interface import BuildRequest
 from sampan.dockerfile.ignore import patterns_of
 from sampan.dockerfile.stages import read
 from sampan.engineapi.container import HostConfig
 from sampan.errors import SampanError
 from sampan.exporters.images import ImageExporter
-from sampan.exporters.layering import Layering
 from sampan.frontend.interface import Base, Lowered, Options
 from sampan.frontend.lower import lower
 from sampan.llb.graph import load
@@ -27,6 +26,8 @@ from sampan.names.reference import is_identifier, parse_normalized
 from sampan.ops.caches import Caches
 from sampan.ops.digests import TreeDigester
 from sampan.ops.directories import Directories
+from sampan.ops.layering import Layering
+from sampan.ops.merge import LayerTools
 from sampan.ops.operations import Tools, VertexOperations
 from sampan.ops.run import RunTools
 from sampan.ops.trees import Trees
@@ -58,9 +59,13 @@ class Solving:
             containers.programs,
             surroundings.exec_directory,
         )
-        self.operations = VertexOperations(Tools(self.trees, images, keeping.layers, directories, run))
-        self.solver = Solver(keeping, content, snapshots, self.operations, TreeDigester(self.trees))
         self.layering = Layering(self.trees, content, keeping.layers)
+        merge = LayerTools(self.trees, content, self.layering, keeping.layers)
+        fetched = surroundings.directory / FETCHED
+        self.operations = VertexOperations(
+            Tools(self.trees, images, keeping.layers, directories, run, merge, fetched)
+        )
+        self.solver = Solver(keeping, content, snapshots, self.operations, TreeDigester(self.trees))
         self.exporter = ImageExporter(images, self.layering, keeping.records)
 
     async def build(self, request: BuildRequest, context: Context, session: Session, follow: Follow) -> str:

@@ -2,6 +2,5 @@
 
 | module | what it makes |
 | --- | --- |
-| `layering` | a result's layers as blobs |
 | `images` | an image in the engine's store |
 """

@@ -12,12 +12,12 @@ import msgspec
 
 from sampan.content.interface import Lease, snapshot_resource
 from sampan.errors import Conflict, InvalidParameter
-from sampan.exporters.layering import Layering
 from sampan.images.committing import NewImage
 from sampan.images.service import ImageService
 from sampan.names.reference import Reference
 from sampan.names.times import format_rfc3339_nano
 from sampan.oci.image import Descriptor, History, ImageConfig, RootFS, chain_ids
+from sampan.ops.layering import Layering
 from sampan.ops.trees import PREFIX
 from sampan.solver.interface import Tree
 from sampan.solver.layers import Layer

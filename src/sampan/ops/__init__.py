@@ -8,9 +8,10 @@
 | `local` | `local://`: a client's directories |
 | `directories` | what stays between builds: clients' files, cache mounts |
 | `fetching` | `http://`, `https://` |
-| `repositories` | `git://` |
+| `repositories`, `git_jobs` | `git://` |
 | `run`, `sandbox`, `mounts`, `caches` | a program, as confined as a container's |
 | `files` | file operations; `file_jobs`, `copier`, `choosing` do them in a worker |
 | `digests`, `digest_jobs` | what identifies files |
+| `layering` | a result's layers as blobs |
 | `merge` | layers over one another, and what one has more than another |
 """
