@@ -16,14 +16,16 @@ from sampan.api.query import Query
 from sampan.api.responses import json
 from sampan.api.router import Router
 from sampan.build.interface import BuildRequest
+from sampan.build.upkeep import PruneRequest
 from sampan.engineapi.container import HostConfig, Ulimit
+from sampan.engineapi.filters import Filters
 from sampan.engineapi.image import StreamMessage
-from sampan.errors import InvalidParameter, NotSupported
+from sampan.errors import InvalidParameter, NotSupported, SampanError
 from sampan.images.importing import fetched
 from sampan.names import platform as platforms
 from sampan.names.reference import parse_normalized
 from sampan.registry.credentials import all_credentials_of
-from sampan.solver.progress import Event, described
+from sampan.solver.progress import Event, described, described_failure
 
 router = Router()
 
@@ -92,7 +94,12 @@ async def _build_graph(call: Call, request: BuildRequest) -> web.StreamResponse:
 
         body = call.upload()
         async with fetched(request.remote) if request.remote else nullcontext(body) as archive:
-            image = await call.engine.builds.build_graph(request, archive, follow)
+            try:
+                image = await call.engine.builds.build_graph(request, archive, follow)
+            except SampanError as error:
+                if as_json and (place := described_failure(error)):
+                    send(StreamMessage(id="sampan.build.trace", aux=place))
+                raise
         send(StreamMessage(id="moby.image.id", aux={"ID": image}))
 
     return await streamed(call, work)
@@ -108,10 +115,19 @@ async def cancel(call: Call) -> web.StreamResponse:
 
 @router.post("/build/prune", since=(1, 31))
 async def prune(call: Call) -> web.StreamResponse:
-    """What builds remember; their images go with `docker image prune`."""
-    _check_prune(call.query)
-    await call.engine.builds.prune()
-    return json({"CachesDeleted": None, "SpaceReclaimed": 0})
+    """Results that no build uses, and directories; images go with `docker image prune`."""
+    query = call.query
+    _check_prune(query)
+    request = PruneRequest(
+        all=query.boolean("all"),
+        filters=query.filters(),
+        reserved=query.integer("reserved-space") or query.integer("keep-storage"),
+        maximum=query.integer("max-used-space"),
+        free=query.integer("min-free-space"),
+    )
+    gone = await call.engine.builds.prune(request)
+    freed = sum(each.size for each in gone if not each.shared)
+    return json({"CachesDeleted": [each.id for each in gone] or None, "SpaceReclaimed": freed})
 
 
 def _check_prune(query: Query) -> None:
@@ -186,6 +202,7 @@ def _request(call: Call) -> BuildRequest:
         platform=platforms.parse(platform) if platform and call.version >= (1, 32) else None,
         credentials=all_credentials_of(call.request.headers.get("X-Registry-Config", "")),
         use_cache=not query.boolean("nocache"),
+        anew=frozenset(filter(None, query.text("nocachefilter").split(","))),
         pull=query.boolean("pull"),
         remove_containers=query.boolean("rm", True),
         remove_failed=query.boolean("forcerm"),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sampan.build.history import History
+from sampan.build.upkeep import Upkeep
 from sampan.containers.service import ContainerService
 from sampan.images.parts import Collection
 from sampan.images.service import ImageService
@@ -45,8 +46,12 @@ class Surroundings(NamedTuple):
 class Graphs:
     """See the module. Make one with `open`; once containers are recovered, call `recover`."""
 
-    def __init__(self, surroundings: Surroundings, keeping: Keeping, directories: Directories) -> None:
+    def __init__(
+        self, surroundings: Surroundings, keeping: Keeping, directories: Directories, collection: Collection
+    ) -> None:
         self._surroundings = surroundings
+        snapshots = surroundings.images.parts.snapshots
+        self.upkeep = Upkeep(keeping, directories, snapshots, collection, self._used)
         self.keeping = keeping
         self.directories = directories
         self.history = History(surroundings.database)
@@ -59,13 +64,19 @@ class Graphs:
         keeping = Keeping(surroundings.database, snapshots)
         collection.add_roots(keeping.roots)
         directories = await Directories.open(surroundings.database, surroundings.directory / "kept")
-        return cls(surroundings, keeping, directories)
+        return cls(surroundings, keeping, directories, collection)
 
     async def recover(self) -> None:
         """Remove what a killed engine's builds have left, and believe no result that the disk may not have."""
         await self.keeping.recover()
         await asyncio.to_thread(_remove_runs, self._surroundings.exec_directory)
         await asyncio.to_thread(shutil.rmtree, self._surroundings.directory / FETCHED, True)
+
+    def _used(self) -> frozenset[str]:
+        """The snapshots that builds use now."""
+        if self._solving is None:
+            return frozenset()
+        return frozenset(name for build in self._solving.solver.builds.values() for name in build.snapshots)
 
     @property
     def solving(self) -> Solving:

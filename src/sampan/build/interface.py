@@ -45,6 +45,8 @@ class BuildRequest:
     platform: Platform | None = None
     credentials: Mapping[str, Credentials] = field(default_factory=dict)
     use_cache: bool = True
+    anew: frozenset[str] = frozenset()
+    """Stages that are built without the cache (by the solver only)."""
     pull: bool = False
     remove_containers: bool = True
     """Remove each step's container once it succeeded."""

@@ -16,6 +16,7 @@ from sampan.build.graphs import Graphs, Surroundings
 from sampan.build.interface import BuildRequest, Output
 from sampan.build.running import Runner
 from sampan.build.steps import Counter, StageBuilder, Tools
+from sampan.build.upkeep import Kept, PruneRequest
 from sampan.build.uploads import UploadSession
 from sampan.containers.service import ContainerService
 from sampan.dockerfile.expand import expand
@@ -123,9 +124,11 @@ class BuildService:
         finally:
             self._running -= 1
 
-    async def prune(self) -> None:
-        """Forget every step: the images that nothing else keeps are `docker image prune`'s."""
-        await self._cache.clear()
+    async def prune(self, request: PruneRequest) -> list[Kept]:
+        """Let go of results; what went. With `all`, classic steps are forgotten too: their images are `docker image prune`'s."""
+        if request.all and not request.filters:
+            await self._cache.clear()
+        return await self.graphs.upkeep.prune(request)
 
     def _tools(self, request: BuildRequest, context: Context, output: Output) -> Tools:
         async def find(name: str, platform: Platform | None) -> ResolvedImage:

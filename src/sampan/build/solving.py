@@ -146,6 +146,7 @@ def _options(request: BuildRequest, ignored: Sequence[str]) -> Options:
         arguments=request.arguments,
         labels=request.labels,
         no_cache=not request.use_cache,
+        no_cache_stages=request.anew,
         network=config.network_mode if config.network_mode in ("host", "none") else "",
         shm_size=config.shm_size,
         resolve="pull" if request.pull else "default",

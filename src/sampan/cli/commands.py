@@ -58,6 +58,13 @@ _IMAGE = {
 }
 
 GROUPS: dict[str, tuple[str, dict[str, Home]]] = {
+    "builder": (
+        "Manage builds",
+        {
+            "build": Home("building", "build", "Build an image from a Dockerfile"),
+            "prune": Home("pruning", "builder_prune", "Remove build cache"),
+        },
+    ),
     "container": (
         "Manage containers",
         {
@@ -172,7 +179,8 @@ TOP: dict[str, Home] = {
     "completion": Home("completion", "completion", "Print the completion script of a shell"),
 }
 
-ALIASES = {
+ALIASES: dict[str, dict[str, str]] = {
+    "builder": {},
     "container": {"list": "ls", "ps": "ls", "remove": "rm"},
     "image": {"list": "ls", "remove": "rm"},
     "manifest": {},

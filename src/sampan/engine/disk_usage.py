@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from sampan.build.upkeep import Kept
 from sampan.images.listing import in_words_of
+from sampan.names.times import format_rfc3339_nano
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
@@ -63,7 +65,34 @@ async def _volumes(engine: Engine, version: tuple[int, int]) -> tuple[dict[str, 
 
 
 async def _build_cache(engine: Engine, version: tuple[int, int]) -> tuple[dict[str, Any], dict[str, Any]]:
-    return {"BuildCacheUsage": {}}, {"BuildCache": []}
+    kept = await engine.builds.graphs.upkeep.usage()
+    items = [_cache_record(each, version) for each in kept]
+    own = [each for each in kept if not each.shared]
+    totals = _object(
+        sum(each.in_use for each in kept),
+        items,
+        sum(each.size for each in own if not each.in_use),
+        sum(each.size for each in own),
+    )
+    return {"BuildCacheUsage": totals}, {"BuildCache": items}
+
+
+def _cache_record(kept: Kept, version: tuple[int, int]) -> dict[str, Any]:
+    parents: dict[str, Any] = {"Parents": list(kept.parents)} if kept.parents and version >= (1, 42) else {}
+    if version < (1, 42):
+        parents = {"Parent": kept.parents[0] if kept.parents else ""}
+    return {
+        "ID": kept.id,
+        **parents,
+        "Type": kept.kind,
+        "Description": kept.description,
+        "InUse": kept.in_use,
+        "Shared": kept.shared,
+        "Size": kept.size,
+        "CreatedAt": format_rfc3339_nano(kept.created_ns),
+        "LastUsedAt": format_rfc3339_nano(kept.used_ns),
+        "UsageCount": kept.uses,
+    }
 
 
 def _object(active: int, items: Sequence[Any], reclaimable: int, size: int) -> dict[str, Any]:

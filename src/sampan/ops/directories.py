@@ -21,7 +21,7 @@ class Directories:
 
     def __init__(self, database: Database, root: Path) -> None:
         self._database = database
-        self._root = root
+        self.root = root
         self._used: set[str] = set()
 
     @classmethod
@@ -49,24 +49,24 @@ class Directories:
             if id not in self._used:
                 self._used.add(id)
                 await self._note_use(id)
-                return id, self._root / id
+                return id, self.root / id
         id = new_id()
         self._used.add(id)
-        await asyncio.to_thread(_make, self._root / id)
+        await asyncio.to_thread(_make, self.root / id)
         now = time.time_ns()
         row = (id, kind, name, now, now)
         await self._database.write(
             lambda cx: cx.execute("insert into solver_directory values (?, ?, ?, ?, ?, 0)", row),
             durable=False,
         )
-        return id, self._root / id
+        return id, self.root / id
 
     async def share(self, kind: str, name: str) -> Path:
         """The directory of that name, whoever else uses it."""
         found = await self._named(kind, name)
         if found:
             await self._note_use(found[0][0])
-            return self._root / str(found[0][0])
+            return self.root / str(found[0][0])
         id, path = await self.take(kind, name)
         self.give_back(id)
         return path
@@ -81,7 +81,7 @@ class Directories:
 
     def path(self, id: str) -> Path:
         """Where it is."""
-        return self._root / id
+        return self.root / id
 
     async def every(self) -> list[tuple[str, str, str, int, int, int]]:
         """All: (id, kind, name, created, used, uses)."""
@@ -94,7 +94,7 @@ class Directories:
     async def remove(self, id: str) -> None:
         """The row first, then the files."""
         await self._database.write(lambda cx: cx.execute("delete from solver_directory where id = ?", (id,)))
-        await asyncio.to_thread(shutil.rmtree, self._root / id, True)
+        await asyncio.to_thread(shutil.rmtree, self.root / id, True)
 
     async def _named(self, kind: str, name: str) -> list[tuple[str]]:
         def look(connection: sqlite3.Connection) -> list[tuple[str]]:
@@ -115,8 +115,8 @@ class Directories:
         )
 
     def _sweep(self, known: set[str]) -> None:
-        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for entry in self._root.iterdir():
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for entry in self.root.iterdir():
             if entry.name not in known:
                 shutil.rmtree(entry, ignore_errors=True)
 

@@ -57,6 +57,8 @@ class Build:
         self._tasks: dict[tuple[str, str, int], asyncio.Task[Any]] = {}
         self._waiting: dict[str, asyncio.Event] = {}
         self._executed: set[str] = set()
+        self.snapshots: set[str] = set()
+        """What it uses, as far as it has found or made it."""
         self._served: set[int] = set()
 
     async def solve(self, graph: Graph) -> Tree:
@@ -206,6 +208,7 @@ class Build:
             if not await self.solver.exists(found.snapshot):
                 await self.solver.records.forget([found.id])
                 return None
+            self.snapshots.add(found.snapshot)
         self._served.add(found.id)
         return Tree(found.snapshot)
 
@@ -219,6 +222,7 @@ class Build:
         trees = await self.solver.flights.join(key.canonical, self._reporter(vertex), self.progress, work)
         snapshots = [tree.snapshot for tree in trees if tree.snapshot]
         if snapshots:
+            self.snapshots.update(snapshots)
             await self.solver.leases.add(self.lease, *(snapshot_resource(each) for each in snapshots))
         return trees
 

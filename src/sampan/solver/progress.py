@@ -87,6 +87,15 @@ def described(event: Event) -> dict[str, Any]:
     return {"kind": kind, **fields}
 
 
+def described_failure(error: Exception) -> dict[str, Any] | None:
+    """Which step an error is of, and the lines that it was made from; None for an error of no step."""
+    excerpt = getattr(error, "excerpt", None)
+    if excerpt is None:
+        return None
+    vertex = getattr(error, "vertex", None)
+    return {"kind": "failure", "name": vertex.name if vertex else "the Dockerfile", "excerpt": excerpt}
+
+
 class Progress:
     """All that one build told."""
 

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from sampan.cli import pulling
+from sampan.cli.building import show
 from sampan.cli.command import flag, listing, option, verb
 from sampan.cli.streaming import BLOCK, blocks
 from sampan.cli.values import STRING
@@ -33,17 +33,16 @@ _STDIN = "-"
 @listing("--add-host", kind=STRING, help='Add a custom host-to-IP mapping ("host:ip")')
 @listing("--build-arg", kind=STRING, help="Set build-time variables")
 @option("-f", "--file", kind=STRING, default="", help='Name of the Dockerfile (default: "PATH/Dockerfile")')
-@flag("--force-rm", help="Always remove intermediate containers")
 @option("--iidfile", kind=STRING, default="", help="Write the image ID to a file")
 @listing("--label", kind=STRING, help="Set metadata for an image")
 @option(
     "--network", kind=STRING, default="", help="Set the networking mode for the RUN instructions during build"
 )
 @flag("--no-cache", help="Do not use cache when building the image")
+@listing("--no-cache-filter", kind=STRING, help="Do not cache specified stages")
 @option("--platform", kind=STRING, default="", help="Set platform if server is multi-platform capable")
 @flag("--pull", help="Always attempt to pull a newer version of the image")
 @flag("-q", "--quiet", help="Suppress the build output and print image ID on success")
-@flag("--rm", default=True, help="Remove intermediate containers after a successful build")
 @listing("-t", "--tag", kind=STRING, help='Name and optionally a tag in the "name:tag" format')
 @option("--target", kind=STRING, default="", help="Set the target build stage to build")
 def build(session: Session, args: tuple[str, ...], **given: Any) -> None:
@@ -53,39 +52,27 @@ def build(session: Session, args: tuple[str, ...], **given: Any) -> None:
         "buildargs": json.dumps(_pairs(given["build_arg"], os.environ.get)),
         "dockerfile": "Dockerfile",
         "extrahosts": ",".join(given["add_host"]) or None,
-        "forcerm": given["force_rm"],
         "labels": json.dumps(_pairs(given["label"], lambda _: "")),
         "networkmode": given["network"] or None,
         "nocache": given["no_cache"],
+        "nocachefilter": ",".join(given["no_cache_filter"]) or None,
         "platform": given["platform"] or None,
         "pull": given["pull"],
-        "q": given["quiet"],
-        "rm": given["rm"],
         "t": list(given["tag"]),
         "target": given["target"] or None,
+        "trace": "json",
+        "version": 2,
     }
     body, changes = _context(args[0], given["file"])
     from sampan.cli.credentials import config_header
 
     response = session.api.request("POST", "/build", {**query, **changes}, body, headers=config_header())
-    image = _show(response.json_stream(), quiet=given["quiet"])
+    image = show(response.json_stream(), quiet=given["quiet"])
+    if given["quiet"]:
+        print(image)
     if given["iidfile"]:
         with open(given["iidfile"], "w") as file:
             file.write(image)
-
-
-def _show(messages: Iterable[dict[str, Any]], *, quiet: bool) -> str:
-    """Print what the engine says; the image's id."""
-    image = ""
-
-    def noting() -> Iterator[dict[str, Any]]:
-        nonlocal image
-        for message in messages:
-            image = str((message.get("aux") or {}).get("ID") or image)
-            yield message
-
-    pulling.show(noting(), quiet=False, out=sys.stdout)
-    return image
 
 
 def _pairs(given: tuple[str, ...], default: Callable[[str], str | None]) -> dict[str, str | None]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from sampan.cli.command import flag, listing, verb
-from sampan.cli.values import FILTER, filters
+from sampan.cli.command import flag, listing, option, verb
+from sampan.cli.values import BYTES, FILTER, filters
 from sampan.names.units import human_size
 
 if TYPE_CHECKING:
@@ -94,6 +94,43 @@ def volume_prune(
         _reclaimed(answer.get("SpaceReclaimed", 0))
 
 
+@verb("[OPTIONS]", "Remove build cache", aliases=("builder prune",))
+@flag("-a", "--all", help="Remove all unused build cache, not just dangling ones")
+@listing("--filter", kind=FILTER, help='Provide filter values (e.g. "until=24h")')
+@flag("-f", "--force", help="Do not prompt for confirmation")
+@option("--keep-storage", kind=BYTES, default=0, help="Amount of disk space to keep for cache")
+@option(
+    "--max-used-space", kind=BYTES, default=0, help="Maximum amount of disk space allowed to keep for cache"
+)
+@option("--min-free-space", kind=BYTES, default=0, help="Target amount of free disk space after pruning")
+@option(
+    "--reserved-space", kind=BYTES, default=0, help="Amount of disk space always allowed to keep for cache"
+)
+def builder_prune(
+    session: Session,
+    args: tuple[str, ...],
+    all: bool,
+    filter: tuple[tuple[str, str], ...],
+    force: bool,
+    keep_storage: int,
+    max_used_space: int,
+    min_free_space: int,
+    reserved_space: int,
+) -> None:
+    what = "all build cache" if all else "all dangling build cache"
+    if not _confirmed(f"WARNING! This will remove {what}.", force=force):
+        return
+    limits = {
+        "all": all,
+        "max-used-space": max_used_space or None,
+        "min-free-space": min_free_space or None,
+        "reserved-space": reserved_space or keep_storage or None,
+    }
+    answer = session.call("POST", "/build/prune", {"filters": filters(filter) or None, **limits})
+    _print("Deleted build cache objects", answer.get("CachesDeleted"))
+    _reclaimed(answer.get("SpaceReclaimed", 0))
+
+
 @verb("[OPTIONS]", "Remove unused data", aliases=("system prune",))
 @flag("-a", "--all", help="Remove all unused images not just dangling ones")
 @listing("--filter", kind=FILTER, help='Provide filter values (e.g. "label=<key>=<value>")')
@@ -112,6 +149,7 @@ def system_prune(
     lines.append(
         "all images without at least one container associated to them" if all else "all dangling images"
     )
+    lines.append("all build cache" if all else "unused build cache")
     warning = "WARNING! This will remove:\n" + "\n".join(f"  - {line}" for line in lines) + "\n"
     if not _confirmed(warning, force=force):
         return
@@ -125,4 +163,8 @@ def system_prune(
         freed += removed.get("SpaceReclaimed", 0)
     images = _post(session, "images", filters([*filter, ("dangling", "false" if all else "true")]))
     _print("Deleted Images", _image_lines(images))
-    _reclaimed(freed + images.get("SpaceReclaimed", 0))
+    freed += images.get("SpaceReclaimed", 0)
+    kept = filters(pair for pair in filter if pair[0] != "label")
+    cache = session.call("POST", "/build/prune", {"filters": kept or None, "all": all})
+    _print("Deleted build cache objects", cache.get("CachesDeleted"))
+    _reclaimed(freed + cache.get("SpaceReclaimed", 0))
