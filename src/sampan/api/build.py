@@ -18,7 +18,6 @@ from sampan.api.router import Router
 from sampan.build.interface import BuildRequest
 from sampan.build.upkeep import PruneRequest
 from sampan.engineapi.container import HostConfig, Ulimit
-from sampan.engineapi.filters import Filters
 from sampan.engineapi.image import StreamMessage
 from sampan.errors import InvalidParameter, NotSupported, SampanError
 from sampan.images.importing import fetched

@@ -37,6 +37,16 @@ from sampan.solver.progress import Event, WarningEvent
 from sampan.solver.sessions import Session
 from sampan.solver.solver import Solver
 
+_JOBS = (
+    "sampan.archive.diff",
+    "sampan.build.ignore_jobs",
+    "sampan.ops.cache_jobs",
+    "sampan.ops.digest_jobs",
+    "sampan.ops.file_jobs",
+    "sampan.runtime.container.host",
+)
+"""What workers do for builds: imported once, at the first build, and not by each worker."""
+
 Follow = Callable[[Sequence[Event]], None]
 """Told what a build tells."""
 
@@ -70,6 +80,7 @@ class Solving:
 
     async def build(self, request: BuildRequest, context: Context, session: Session, follow: Follow) -> str:
         """Build an image of a context's Dockerfile and name it; its id. Raises `VertexFailed`, `DockerfileError`, `SampanError`."""
+        await self._workers.preload(_JOBS)
         async with self.solver.build(session) as build:
             build.settings["host_config"] = lambda: _copy(request.host_config)
             following = asyncio.create_task(_follow(build, follow))

@@ -35,6 +35,8 @@ _FILTERS = (
     "unused-for",
     "mutable",
     "immutable",
+    "label",
+    "label!",
 )
 _HIDDEN = ("internal", "frontend")
 _ID_LENGTH = 25
@@ -191,6 +193,8 @@ def _chosen(kept: Kept, request: PruneRequest) -> bool:
     if age and kept.used_ns > time.time_ns() - age:
         return False
     filters = request.filters
+    if "label" in filters:
+        return False  # nothing of a build has any
     words = {"id": kept.id, "type": kept.kind, "description": kept.description}
     if not all(_matches(filters.get(name), value) for name, value in words.items()):
         return False

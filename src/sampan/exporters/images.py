@@ -56,8 +56,10 @@ class ImageExporter:
     async def _settle(self, tree: Tree, diff_ids: list[str], lease: Lease) -> None:
         """Make the snapshots durable, and the topmost one known by its chain id."""
         snapshots, leases = self._images.parts.snapshots, self._images.parts.content.leases
-        await snapshots.sync()
-        await self._records.synced()
+        newest = await self._records.unsynced()
+        if newest:
+            await snapshots.sync()
+            await self._records.synced(newest)
         chain = chain_ids(diff_ids)
         if not chain or not tree.snapshot.startswith(PREFIX):
             return

@@ -11,6 +11,7 @@ from typing import Any
 
 from sampan.archive.read_entry import carried_xattrs
 from sampan.dockerfile.ignore import Ignore
+from sampan.errors import NotFound
 from sampan.linux import path as paths
 from sampan.ops.choosing import open_source
 from sampan.ops.file_jobs import chosen
@@ -21,18 +22,28 @@ _CHUNK = 1 << 18
 
 def digest_job(
     args: dict[str, Any], _fds: list[int], _report: Callable[[dict[str, Any]], None]
-) -> dict[str, Any]:
-    """`{"digest": …}` of the parts of `source` that `selectors` name. Raises `NotFound` for a path that is not there."""
+) -> list[dict[str, str]]:
+    """For each request (a list of selectors): `{"digest": …}` of the parts of `source` that they name, or `{"missing": …}`."""
     root = open_source(args["source"])
+    answers = []
+    for selectors in args["requests"]:
+        try:
+            answers.append({"digest": _digest(root, selectors)})
+        except NotFound as error:
+            answers.append({"missing": str(error)})
+    return answers
+
+
+def _digest(root: int, selectors: list[dict[str, Any]]) -> str:
     hasher = hashlib.sha256()
-    for selector in args["selectors"]:
+    for selector in selectors:
         for found in chosen(root, {**selector, "empty_wildcard": True}):
             walk = _Walk(hasher, selector)
             # A directory is what is in it; a file has its name, unless the selector is that name already.
             name = "" if found.is_directory else posixpath.basename(found.path)
             walk.file(found.fd, name)
             os.close(found.fd)
-    return {"digest": f"sha256:{hasher.hexdigest()}"}
+    return f"sha256:{hasher.hexdigest()}"
 
 
 class _Walk:

@@ -43,15 +43,23 @@ class Layering:
                 found = known
                 break
             missing.append(name)
-        for name in reversed(missing):
-            async with self._making.setdefault(name, asyncio.Lock()):
-                known = await self._known(name, lease)
-                if known is None:
-                    known = [*found, await self._difference(name, lease)]
-                    await self._table.store(name, known)
-            self._making.pop(name, None)
-            found = known
+        made = await asyncio.gather(
+            *(self._once(name, lease) for name in reversed(missing)), return_exceptions=True
+        )
+        for name, layer in zip(reversed(missing), made, strict=True):
+            if isinstance(layer, BaseException):
+                raise layer
+            found = [*found, layer]
+            await self._table.store(name, found)
         return found
+
+    async def _once(self, snapshot: str, lease: Lease) -> Layer:
+        """A snapshot's difference; who asks while it is made has the same."""
+        async with self._making.setdefault(snapshot, asyncio.Lock()):
+            known = await self._known(snapshot, lease)
+            layer = known[-1] if known else await self._difference(snapshot, lease)
+        self._making.pop(snapshot, None)
+        return layer
 
     async def _known(self, snapshot: str, lease: Lease) -> list[Layer] | None:
         layers = await self._table.find(snapshot)

@@ -8,7 +8,7 @@ its inputs at the same time, as far as they don't need each other.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -18,7 +18,7 @@ from sampan.llb.graph import Edge, Graph, Vertex, ancestry
 from sampan.names.names import new_id
 from sampan.solver import keys
 from sampan.solver.failures import VertexFailed
-from sampan.solver.interface import EMPTY, Identity, Operation, Tree
+from sampan.solver.interface import EMPTY, Identity, Operation, Selector, Tree
 from sampan.solver.progress import Progress, Reporter
 
 if TYPE_CHECKING:
@@ -65,6 +65,9 @@ class Build:
         """The result of a graph. Raises `VertexFailed`, `InvalidParameter` for a graph that makes no sense."""
         if graph.result is None:
             return EMPTY
+        for vertex in graph.vertices():
+            if vertex.inputs:
+                self._begin("foreseen", vertex, 0, partial(self._foresee, vertex))
         try:
             return await self.result(graph.result)
         except VertexFailed as failure:
@@ -103,14 +106,7 @@ class Build:
     # -- keys
 
     async def _key(self, vertex: Vertex) -> Key:
-        try:
-            identity = await self._operation(vertex).identify()
-        except SampanError as error:
-            report = self._reporter(vertex)
-            report.start()
-            report.complete(str(error))
-            raise VertexFailed(vertex, error) from error
-        _check(vertex, identity)
+        identity = await self._identity(vertex)
         if not identity.kept:
             return Key(keys.salted(identity.digest, self.id), kept=False)
         try:
@@ -123,6 +119,31 @@ class Build:
             return Key(keys.salted(key.canonical, self.id), (*key.further, key.canonical))
         return key
 
+    async def _identity(self, vertex: Vertex) -> Identity:
+        return await self._once("identity", vertex, 0, lambda: self._identify(vertex))
+
+    async def _identify(self, vertex: Vertex) -> Identity:
+        try:
+            identity = await self._operation(vertex).identify()
+        except SampanError as error:
+            report = self._reporter(vertex)
+            report.add(self.progress)
+            report.start()
+            report.complete(str(error))
+            raise VertexFailed(vertex, error) from error
+        _check(vertex, identity)
+        return identity
+
+    async def _foresee(self, vertex: Vertex) -> None:
+        """Begin with what is wanted of a client's files: nothing but their content will identify what is made of them.
+
+        So all that is looked at of one directory is looked at together.
+        """
+        identity = await self._identity(vertex)
+        for edge, how in zip(vertex.inputs, identity.inputs, strict=True):
+            if how.by_content and not (await self._identity(edge.vertex)).kept:
+                self._begin_content(edge, how.selectors)
+
     async def _stored_key(self, vertex: Vertex, identity: Identity) -> Key:
         records = self.solver.records
         inputs = await self._input_keys(vertex, identity)
@@ -134,7 +155,7 @@ class Build:
             return Key(fast, (fast,))
         self._waits(vertex).set()
         parts = await _together(
-            self._content(edge, how.selectors) if how.by_content else _same(key)
+            asyncio.shield(self._begin_content(edge, how.selectors)) if how.by_content else _same(key)
             for edge, how, key in zip(vertex.inputs, identity.inputs, inputs, strict=True)
         )
         slow = keys.slow_key(identity, parts)
@@ -171,11 +192,16 @@ class Build:
     async def _edge_key(self, edge: Edge) -> str:
         return keys.output_key((await self.key(edge.vertex)).canonical, edge.index)
 
-    async def _content(self, edge: Edge, selectors: Any) -> str:
+    def _begin_content(self, edge: Edge, selectors: Sequence[Selector]) -> asyncio.Task[str]:
+        selection = keys.selection(selectors)
+        work = partial(self._content, edge, selectors, selection)
+        return self._begin(f"content {selection}", edge.vertex, edge.index, work)
+
+    async def _content(self, edge: Edge, selectors: Sequence[Selector], selection: str) -> str:
         tree = await self.result(edge)
         if not tree.snapshot:
             return await self.solver.digester.digest(tree, selectors)
-        records, selection = self.solver.records, keys.selection(selectors)
+        records = self.solver.records
         digest = await records.content(tree.snapshot, selection)
         if digest is None:
             digest = await self.solver.digester.digest(tree, selectors)

@@ -167,10 +167,20 @@ class Records:
             durable=False,
         )
 
-    async def synced(self) -> None:
-        """Everything written so far has been synced."""
+    async def unsynced(self) -> int:
+        """The newest result that nothing has synced yet, by its id; 0 for none."""
+        return await self.database.read(
+            lambda cx: int(
+                cx.execute("select coalesce(max(id), 0) from solver_result where boot <> ''").fetchone()[0]
+            )
+        )
+
+    async def synced(self, newest: int) -> None:
+        """Everything up to that result has been synced."""
         await self.database.write(
-            lambda cx: cx.execute("update solver_result set boot = '' where boot <> ''")
+            lambda cx: cx.execute(
+                "update solver_result set boot = '' where boot <> '' and id <= ?", (newest,)
+            )
         )
 
     async def content(self, snapshot: str, selection: str) -> str | None:

@@ -105,6 +105,13 @@ class Zygote:
         reply = await self._request({"call": "fork-lasting", "entry": entry, "args": args}, fds)
         return self._children_waiting.pop(reply["id"])
 
+    async def preload(self, modules: Iterable[str]) -> None:
+        """Import these before the next fork, once: what will be asked for often is not to import them each time."""
+        wanted = [name for name in modules if name not in self._preload]
+        if wanted:
+            self._preload += wanted  # whoever takes its place has them too
+            await self._request({"call": "preload", "modules": wanted}, [])
+
     async def close(self) -> None:
         """Stop the fork server. Its children stay."""
         self._closed = True

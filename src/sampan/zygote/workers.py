@@ -22,7 +22,7 @@ from sampan.zygote.worker import restore
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from sampan.zygote.client import Zygote
 
@@ -37,6 +37,10 @@ class Workers:
     def apart(self, limit: int) -> Workers:
         """Others of the same fork server, with turns of their own: for jobs that last as long as a client likes."""
         return Workers(self._zygote, limit)
+
+    async def preload(self, modules: Iterable[str]) -> None:
+        """Say that jobs of these modules will come: from now on they need not import them."""
+        await self._zygote.preload(modules)
 
     async def run(
         self,

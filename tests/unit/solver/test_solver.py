@@ -320,7 +320,7 @@ def test_what_another_boot_wrote_without_sync_is_not_believed(
 ) -> None:
     async def test(solver: Solver, world: World) -> None:
         await solved(solver, world, vertex("a"))
-        await solver.records.synced()
+        await solver.records.synced(await solver.records.unsynced())
         await solved(solver, world, vertex("b"))
         monkeypatch.setattr("sampan.solver.records.boot_id", lambda: "another")
         await solver.keeping.recover()
