@@ -14,6 +14,7 @@ import pytest
 
 from busybox_image import busybox_archive
 from engine_audit import assert_settled
+from registry_peer import DockerRegistry
 from running_engine import RunningEngine
 from small_disk import SmallDisk, small_disk
 
@@ -33,6 +34,7 @@ docker volume create grown
 docker cp extra.tar keeper:/root/
 docker cp context spare:/
 docker commit keeper grown:1
+docker pull $(cat registry)/extra:1
 """
 """What needs room, and must say so."""
 
@@ -80,8 +82,9 @@ def engine_with_disk(
                 disk.free()  # or it could not be closed
 
 
-def furnish(engine: RunningEngine, folder: Path) -> None:
+def furnish(engine: RunningEngine, folder: Path, registry: DockerRegistry) -> None:
     """What the verbs want."""
+    (folder / "registry").write_text(registry.host)
     (folder / "extra.tar").write_bytes(busybox_archive("extra:1", {"etc/extra": os.urandom(1 << 18)}))
     (folder / "context").mkdir()
     (folder / "context" / "Dockerfile").write_text("FROM busybox\nCOPY large /\n")
@@ -94,6 +97,10 @@ def furnish(engine: RunningEngine, folder: Path) -> None:
         docker run -d --name stopped busybox sleep 1000
         docker run --name ended busybox true
         docker create --name spare busybox true
+        docker load -i extra.tar
+        docker tag extra:1 $(cat registry)/extra:1
+        docker push $(cat registry)/extra:1
+        docker rmi extra:1 $(cat registry)/extra:1
         """,
         folder,
     )
@@ -103,9 +110,11 @@ def furnish(engine: RunningEngine, folder: Path) -> None:
 @pytest.mark.parametrize("shortage", ["blocks", "inodes"])
 @pytest.mark.parametrize("kind", ["ext4", "tmpfs"])
 @pytest.mark.timeout(180)
-def test_data_root(kind: str, shortage: str, tmp_path: Path, busybox: bytes) -> None:
+def test_data_root(
+    kind: str, shortage: str, tmp_path: Path, busybox: bytes, docker_registry: DockerRegistry
+) -> None:
     with engine_with_disk(tmp_path, busybox, kind, "data_root") as (engine, disk):
-        furnish(engine, tmp_path)
+        furnish(engine, tmp_path, docker_registry)
         disk.fill() if shortage == "blocks" else disk.fill_names()
         for verb in GROWING.strip().splitlines():
             if (kind, shortage, verb) == ("tmpfs", "blocks", "docker volume create grown"):
@@ -162,10 +171,12 @@ def test_exec_root(shortage: str, tmp_path: Path, busybox: bytes) -> None:
 
 
 @pytest.mark.timeout(180)
-def test_where_nothing_can_be_reserved(tmp_path: Path, busybox: bytes) -> None:
+def test_where_nothing_can_be_reserved(
+    tmp_path: Path, busybox: bytes, docker_registry: DockerRegistry
+) -> None:
     """ext2 has no fallocate(2): rows cannot be written either; what happens goes on, and is stored afterwards."""
     with engine_with_disk(tmp_path, busybox, "ext2", "data_root") as (engine, disk):
-        furnish(engine, tmp_path)
+        furnish(engine, tmp_path, docker_registry)
         disk.fill()
         for verb in (
             *GROWING.strip().splitlines(),
