@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
+from sampan.linux import process
 from sampan.runtime.shim import rehearsal
 
 
@@ -20,3 +23,12 @@ def test_rehearsal_leaves_nothing() -> None:
     before = state()
     rehearsal.rehearse()
     assert state() == before
+
+
+def test_a_rehearsal_that_is_broken_off_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that stood still, a spare's time is over before an exec takes it."""
+    monkeypatch.setattr("sampan.runtime.shim.execs.SPARE_SECONDS", -1.0)
+    before = process.children()
+    with pytest.raises((RuntimeError, OSError)):
+        rehearsal.rehearse()
+    assert process.children() == before

@@ -69,6 +69,7 @@ class Stage:
         self._engine, self._shim = sockets.pair()
         self._engine.setblocking(False)
         self._maker: socket.socket | None = None
+        self._children: list[Child] = []
         self._ids = 0
         site = Site(Layout("v1", {"memory": place, "freezer": place}, None), place)
         crew = Crew(self._loop, self._spawn)
@@ -76,18 +77,29 @@ class Stage:
         self._service.accept(self._shim)
 
     def play(self) -> None:
-        self._service.park("/docker/parked")
-        self._answer_park()
-        stub = self._launch()
-        self._live(stub)
-        self._exec()
-        self._end(stub)
+        """Raises whatever goes wrong, with no process left: a machine that stands still for seconds lets timers come in between."""
+        try:
+            self._service.park("/docker/parked")
+            self._answer_park()
+            stub = self._launch()
+            self._live(stub)
+            self._exec()
+            self._end(stub)
+        except BaseException:
+            for child in reversed(self._children):  # the later ones hold what the earlier ones wait for
+                child.break_off()
+            raise
 
     # --- the others' lines
 
     def _spawn(self) -> tuple[int, socket.socket]:
         ours, self._maker = sockets.pair(blocking=False)
         return os.getpid(), ours  # no child of ours: waiting for it ends at once
+
+    def _child(self) -> Child:
+        child = Child()
+        self._children.append(child)
+        return child
 
     def _call(self, name: str, arguments: dict[str, Any], descriptors: list[int]) -> None:
         self._ids += 1
@@ -119,7 +131,7 @@ class Stage:
 
     def _answer_park(self) -> None:
         self._asked()
-        self._stub = Child()
+        self._stub = self._child()
         sandbox = {
             name: os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC) for name in ("netns", "route", "netfilter")
         }
@@ -183,7 +195,7 @@ class Stage:
     def _exec(self) -> None:
         self._call("prepare_exec", {}, [])
         _close(self._asked())
-        child = Child()
+        child = self._child()
         self._answer({"pid": child.pid}, {"pidfd": os.pidfd_open(child.pid)})
         launch = {
             "exec_id": "1",
@@ -227,8 +239,21 @@ class Child:
 
     def end(self) -> None:
         """Let it end; somebody else reaps it."""
-        os.close(self._tell)
+        self._let_go()
         os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+
+    def break_off(self) -> None:
+        """Let it end, and reap it, whatever has become of it."""
+        self._let_go()
+        try:
+            os.waitpid(self.pid, 0)
+        except ChildProcessError:
+            pass
+
+    def _let_go(self) -> None:
+        if self._tell >= 0:
+            os.close(self._tell)
+            self._tell = -1
 
 
 def _close(descriptors: list[int]) -> None:
