@@ -57,6 +57,8 @@ class _Audit:
             self._blobs = self._column("select digest from content_blob")
             self._references = self._cx.execute("select digest, kind, id from content_reference").fetchall()
             self._targets = self._column("select digest from image")
+            self._results = self._column("select snapshot from solver_result")
+            self._result_layers = self._cx.execute("select snapshot, layers from solver_layer").fetchall()
             self._volumes = self._column("select name from volume where not removing and goes_with = ''")
             self._unfinished_volumes = self._column(
                 "select name from volume where removing or goes_with != ''"
@@ -149,7 +151,7 @@ class _Audit:
                 yield f"container {id[:12]} has no root file system"
 
     def _reachable(self) -> tuple[set[str], set[str]]:
-        """Blobs and committed snapshots that images and containers need."""
+        """Blobs and committed snapshots that images, containers and results of builds need."""
         references: dict[str, list[tuple[str, str]]] = {}
         for digest, kind, id in self._references:
             references.setdefault(digest, []).append((kind, id))
@@ -166,6 +168,7 @@ class _Audit:
                     waiting.append(id)
                 else:
                     snapshots.add(id)
+        snapshots |= self._results
         by_id = {row[0]: row for row in self._rows["snapshot"]}
         for row in self._rows["snapshot"]:
             if row[3] != "committed" or row[1] in snapshots:
@@ -173,6 +176,9 @@ class _Audit:
                 while parent is not None:
                     snapshots.add(by_id[parent][1])
                     parent = by_id[parent][2]
+        for name, layers in self._result_layers:
+            if name in snapshots:
+                blobs.update(re.findall(r"sha256:[0-9a-f]{64}", layers))
         return blobs, snapshots
 
     def _about_networks(self) -> Iterator[str]:

@@ -20,12 +20,20 @@ from running_engine import RunningEngine
 pytestmark = pytest.mark.root
 
 RUN = "docker run -d --name job -v kept:/kept -v /scratch --network net -p 127.0.0.1::80 busybox sleep 100"
+BUILD = """
+set -e
+mkdir -p context && printf 'FROM busybox\nRUN echo made > /made\n' > context/Dockerfile
+tar c -C context . | curl -s --unix-socket ${DOCKER_HOST#unix://} -H 'Content-Type: application/x-tar' \
+    --data-binary @- 'http://docker/build?version=2&t=made:1'
+docker image inspect made:1
+"""
 VERBS = {
     "create": RUN,
     "start": RUN,
     "join": RUN,
     "connect": f"{RUN} && docker network connect other job",
     "disconnect": f"{RUN} && docker network connect other job && docker network disconnect other job",
+    "solver": BUILD,
     "stop": f"{RUN} && docker stop -t 0 job",
     "exit": f"{RUN} && docker kill job && docker wait job",
     "leave": f"{RUN} && docker kill job && docker wait job",
@@ -48,7 +56,7 @@ docker rmi -f extra:1 $(cat registry)/extra:1
 
 CLEAN = """
 docker rm -f -v job; docker network rm made; docker volume rm -f made kept
-docker rmi -f made:1 extra:1 $(cat registry)/extra:1; true
+docker rmi -f made:1 extra:1 $(cat registry)/extra:1; docker builder prune -af; true
 """
 
 
