@@ -1,4 +1,4 @@
-"""Sampan's registry beside Debian's docker-registry, in turn, in one run: `python -m benchmarks.registry`.
+"""Sampan's registry beside Debian's docker-registry (and distribution v3), in turn: `python -m benchmarks.registry`.
 
 Plain requests by blocking sockets, the same for both, so that a ratio says something of the servers.
 """
@@ -10,6 +10,7 @@ import hashlib
 import http.client
 import json
 import os
+import shutil
 import ssl
 import statistics
 import sys
@@ -27,11 +28,16 @@ from registry_peer import DockerRegistry, SampanRegistry
 ROUNDS = 3
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
+LAYER_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
 def digest(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def media_type(layer: bytes) -> str:
+    return LAYER_GZIP if layer.startswith(b"\x1f\x8b") else LAYER
 
 
 class Client:
@@ -73,17 +79,18 @@ class Client:
         return total
 
 
-def image(client: Client, layers: list[bytes]) -> None:
+def push_image(client: Client, layers: list[bytes], config: bytes = b"{}") -> None:
     """Push blobs and a manifest `app:1`."""
     for layer in layers:
         client.push_blob(layer)
-    config = b"{}"
     client.push_blob(config)
     document = {
         "schemaVersion": 2,
         "mediaType": MANIFEST,
         "config": {"mediaType": CONFIG, "digest": digest(config), "size": len(config)},
-        "layers": [{"mediaType": LAYER, "digest": digest(each), "size": len(each)} for each in layers],
+        "layers": [
+            {"mediaType": media_type(each), "digest": digest(each), "size": len(each)} for each in layers
+        ],
     }
     answer = client("PUT", "/v2/app/manifests/1", json.dumps(document).encode(), Content_Type=MANIFEST)
     assert answer.status == 201, answer.read()
@@ -106,10 +113,10 @@ def measure(server: DockerRegistry, tls: bool, big: bytes, small: list[bytes]) -
     """One round; seconds, and milliseconds for the latency."""
     client = Client(server, tls)
     found: dict[str, float] = {}
-    found["push 170 MB, s"] = timed(lambda: image(client, [big]))
+    found["push 170 MB, s"] = timed(lambda: push_image(client, [big]))
     found["pull 170 MB, s"] = timed(lambda: client.pull_blob(digest(big)))
     if not tls:
-        found["push 500 small layers, s"] = timed(lambda: image(client, small))
+        found["push 500 small layers, s"] = timed(lambda: push_image(client, small))
         found["pull 500 small layers, s"] = timed(lambda: [client.pull_blob(digest(each)) for each in small])
         name = digest(small[0])
         with ThreadPoolExecutor(64) as pool:
@@ -125,7 +132,17 @@ def measure(server: DockerRegistry, tls: bool, big: bytes, small: list[bytes]) -
 
 
 def main() -> None:
-    argparse.ArgumentParser(prog="python -m benchmarks.registry", description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.registry", description=__doc__)
+    parser.add_argument(
+        "--distribution", metavar="PROGRAM", help="another registry of distribution's kind, beside the two"
+    )
+    options = parser.parse_args()
+    kinds: dict[str, Callable[[Path, dict[str, str] | None], DockerRegistry]] = {
+        "sampan": SampanRegistry,
+        "docker-registry": DockerRegistry,
+    }
+    if options.distribution:
+        kinds["distribution"] = lambda root, keys: DockerRegistry(root, keys, program=options.distribution)
     big = os.urandom(170 << 20)
     small = [os.urandom(2000) for _ in range(500)]
     with tempfile.TemporaryDirectory(prefix="sampan-registry-bench-") as directory:
@@ -135,26 +152,36 @@ def main() -> None:
             "REGISTRY_HTTP_TLS_KEY": str(certificate / "key.pem"),
         }
         for tls in (False, True):
-            rounds: dict[str, list[dict[str, float]]] = {"sampan": [], "docker-registry": []}
-            highest = {"sampan": 0.0, "docker-registry": 0.0}
+            rounds: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
             for number in range(ROUNDS):
-                for kind, program in (("sampan", SampanRegistry), ("docker-registry", DockerRegistry)):
+                for kind, program in kinds.items():
                     root = Path(directory, f"{kind}-{tls}-{number}")
                     root.mkdir()
                     server = program(root, keys if tls else None)
                     server.start()
                     try:
-                        rounds[kind].append(measure(server, tls, big, small))
-                        highest[kind] = max(highest[kind], memory(server))
+                        found = measure(server, tls, big, small)
+                        rounds[kind].append({**found, **exertion(server)})
                     finally:
                         server.stop()
-            print(f"\n{'TLS' if tls else 'plain HTTP'}, best of {ROUNDS}")
-            print(f"{'':40}{'sampan':>12}{'docker-registry':>18}{'ratio':>8}")
-            for key in rounds["sampan"][0]:
-                ours, theirs = (min(each[key] for each in rounds[kind]) for kind in rounds)
-                print(f"{key:40}{ours:12.3f}{theirs:18.3f}{ours / theirs:8.2f}")
-            ours, theirs = highest.values()
-            print(f"{'memory at its highest, MiB':40}{ours:12.0f}{theirs:18.0f}{ours / theirs:8.2f}")
+                        shutil.rmtree(root, ignore_errors=True)
+            show("TLS" if tls else "plain HTTP", rounds)
+
+
+def exertion(server: DockerRegistry) -> dict[str, float]:
+    """What it has cost the server."""
+    fields = Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()
+    seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return {"processor time of all that, s": seconds, "memory at its highest, MiB": memory(server)}
+
+
+def show(title: str, rounds: dict[str, list[dict[str, float]]]) -> None:
+    """The table: the best of the rounds, and Sampan's share of docker-registry's."""
+    print(f"\n{title}, best of {ROUNDS}")
+    print(f"{'':40}" + "".join(f"{kind:>18}" for kind in rounds) + f"{'ratio':>8}")
+    for key in rounds["sampan"][0]:
+        best = [min(each[key] for each in found) for found in rounds.values()]
+        print(f"{key:40}" + "".join(f"{value:18.3f}" for value in best) + f"{best[0] / best[1]:8.2f}")
 
 
 if __name__ == "__main__":

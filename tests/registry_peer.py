@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
@@ -18,9 +18,15 @@ class DockerRegistry:
     """A registry process on 127.0.0.1. `environment` are further `REGISTRY_…` variables of its configuration."""
 
     def __init__(
-        self, root: Path, environment: Mapping[str, str] | None = None, program: str = "docker-registry"
+        self,
+        root: Path,
+        environment: Mapping[str, str] | None = None,
+        program: str = "docker-registry",
+        prefix: Sequence[str] = (),
     ) -> None:
+        """`prefix` is a command that starts the program's (nsenter)."""
         self._program = program
+        self._prefix = prefix
         self.storage = root / "storage"
         self._configuration = root / "config.yml"
         self._environment = dict(environment or {})
@@ -41,13 +47,16 @@ class DockerRegistry:
 
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [self._program, "serve", str(self._configuration)],
+                [*self._prefix, self._program, "serve", str(self._configuration)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "OTEL_TRACES_EXPORTER": "none", **self._environment},
             )
-        self._wait()
+        if self._prefix:
+            self._wait_for_log()  # it may be where nobody else reaches it
+        else:
+            self._wait()
 
     def _write_configuration(self) -> None:
         self.storage.mkdir(parents=True, exist_ok=True)
@@ -70,6 +79,14 @@ class DockerRegistry:
         """Where the registry keeps a blob."""
         encoded = digest.partition(":")[2]
         return self.storage / "docker/registry/v2/blobs/sha256" / encoded[:2] / encoded / "data"
+
+    def _wait_for_log(self) -> None:
+        assert self._process is not None
+        deadline = time.monotonic() + 30
+        while "listening on" not in self.log:
+            assert self._process.poll() is None, self.log
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.05)  # it has no other way to say that it is ready
 
     def _wait(self) -> None:
         assert self._process is not None

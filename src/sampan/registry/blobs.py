@@ -64,11 +64,13 @@ class Blob:
         return await self._answer.read(limit)
 
 
-async def open_blob(session: Session, path: str, descriptor: Descriptor, offset: int, scopes: Scopes) -> Blob:
-    """Ask an endpoint for a blob. Raises `NotFound`, `WrongContent` when the announced length is not the manifest's."""
+async def open_blob(
+    session: Session, domain: str, path: str, descriptor: Descriptor, offset: int, scopes: Scopes
+) -> Blob:
+    """Ask an endpoint of a registry for a blob. Raises `NotFound`, `WrongContent` for a length that is not the manifest's."""
     url = session.url(f"/v2/{path}/blobs/{descriptor.digest}")
     if session.endpoint.mirror:
-        url = url.update_query(ns="docker.io")
+        url = url.update_query(ns=domain)
     headers = {"Range": f"bytes={offset}-"} if offset else {}
     stack = AsyncExitStack()
     try:
@@ -77,7 +79,7 @@ async def open_blob(session: Session, path: str, descriptor: Descriptor, offset:
         )
         if answer.status == 416:  # no such range there: begin again
             await stack.aclose()
-            return await open_blob(session, path, descriptor, 0, scopes)
+            return await open_blob(session, domain, path, descriptor, 0, scopes)
         return Blob(answer, _checked_start(answer, descriptor, offset), descriptor.size, stack)
     except BaseException:
         await stack.aclose()

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sampan.errors import InvalidParameter
+from sampan.registry.hostsfile import Trust
 
 State = tuple[tuple[str, int], ...]
 """Files and their times: what a context was made from."""
@@ -22,15 +23,32 @@ class HostCertificates:
     def __init__(self, directories: Iterable[str]) -> None:
         self._directories = [Path(directory) for directory in directories]
         self._made: dict[tuple[str, bool], tuple[State, ssl.SSLContext]] = {}
+        self._trusts: dict[str, Trust] = {}
+
+    def trust(self, host: str, trust: Trust) -> None:
+        """Check a host as `hosts.toml` says from now on."""
+        if self._trusts.get(host) != trust:
+            self._trusts[host] = trust
+            self._made = {key: made for key, made in self._made.items() if key[0] != host}
 
     def context(self, host: str, *, insecure: bool) -> ssl.SSLContext:
         """The context for `host:port`. Reads files: call it in a thread. Raises `InvalidParameter` naming the file at fault."""
-        files = self._files(host)
-        state = tuple((str(file), file.stat().st_mtime_ns) for file in files)
+        files, trust = self._files(host), self._trusts.get(host, Trust())
+        more = [
+            Path(name)
+            for name in (*trust.authorities, *(each for pair in trust.client for each in pair if each))
+        ]
+        try:
+            state = tuple((str(file), file.stat().st_mtime_ns) for file in [*files, *more])
+        except OSError as error:
+            raise InvalidParameter(
+                f"cannot read {error.filename}: {(error.strerror or '').lower()}"
+            ) from None
         known = self._made.get((host, insecure))
         if known is not None and known[0] == state:
             return known[1]
-        made = _make(files, insecure)
+        made = _make(files, insecure or trust.unchecked)
+        _extend(made, trust)
         self._made[host, insecure] = state, made
         return made
 
@@ -44,6 +62,20 @@ class HostCertificates:
                 continue
             return [file for file in found if file.suffix in (".crt", ".cert", ".key")]
         return []
+
+
+def _extend(context: ssl.SSLContext, trust: Trust) -> None:
+    """Add what `hosts.toml` says."""
+    for file in trust.authorities:
+        try:
+            context.load_verify_locations(file)
+        except (OSError, ssl.SSLError) as error:
+            raise InvalidParameter(f"cannot read {file}: {error}") from error
+    for certificate, key in trust.client:
+        try:
+            context.load_cert_chain(certificate, key or None)
+        except (OSError, ssl.SSLError) as error:
+            raise InvalidParameter(f"cannot read {certificate}: {error}") from error
 
 
 def _make(files: list[Path], insecure: bool) -> ssl.SSLContext:

@@ -10,6 +10,7 @@ from yarl import URL
 from sampan.errors import InvalidParameter
 from sampan.names.reference import DEFAULT_DOMAIN, LEGACY_DEFAULT_DOMAIN
 from sampan.registry import lookups
+from sampan.registry.hostsfile import Trust, listed_hosts
 from sampan.registry.settings import LOCAL_RANGES, RegistrySettings
 
 HUB_HOST = "registry-1.docker.io"
@@ -25,6 +26,11 @@ class Endpoint(NamedTuple):
     url: URL
     """Scheme, host and port; paths begin with `/v2/`."""
     mirror: bool = False
+    resolves: bool = True
+    """Whether it is asked what a tag means."""
+    trust: Trust | None = None
+    listed: str = ""
+    """Where a mirror is configured: what to change, for messages."""
 
     @property
     def host(self) -> str:
@@ -33,14 +39,19 @@ class Endpoint(NamedTuple):
 
 
 def endpoints_of(domain: str, settings: RegistrySettings) -> list[Endpoint]:
-    """The mirrors of a registry, then the registry. Only docker.io has mirrors, as `registry-mirrors` defines it.
+    """The mirrors of a registry, then the registry: docker.io's of `registry-mirrors`, then any registry's of `hosts.toml`.
 
-    Raises `InvalidParameter` for a mirror that is no address.
+    Reads a small file. Raises `InvalidParameter` for a mirror that is no address, or a file that cannot be read.
     """
-    if domain in (DEFAULT_DOMAIN, LEGACY_DEFAULT_DOMAIN):
-        mirrors = [Endpoint(mirror_url(text), mirror=True) for text in settings.mirrors]
-        return [*mirrors, Endpoint(URL(f"https://{HUB_HOST}"))]
-    return [Endpoint(URL(f"https://{domain}"))]
+    own = HUB_HOST if domain in (DEFAULT_DOMAIN, LEGACY_DEFAULT_DOMAIN) else domain
+    mirrors: list[Endpoint] = []
+    if own == HUB_HOST:
+        listed = ", ".join(f'"{text}"' for text in settings.mirrors)
+        line = f'the line of daemon.json is "registry-mirrors": [{listed}]'
+        mirrors = [Endpoint(mirror_url(text), mirror=True, listed=line) for text in settings.mirrors]
+    for host in listed_hosts(domain, settings.certificate_directories):
+        mirrors.append(Endpoint(host.url, True, host.resolves, host.trust, f"the file is {host.file}"))
+    return [*mirrors, Endpoint(URL(f"https://{own}"))]
 
 
 def mirror_url(text: str) -> URL:

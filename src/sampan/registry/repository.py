@@ -57,6 +57,8 @@ class MirrorFailure(msgspec.Struct, frozen=True):
 
     endpoint: str
     reason: str
+    listed: str
+    """Where the mirror is configured."""
 
 
 class Repository:
@@ -74,10 +76,13 @@ class Repository:
         """Mirrors that did not serve something, for the message of a pull that failed."""
         own = credentials.for_registry(reference.domain)
         # A mirror is another host than the credentials are for, whoever runs it.
+        endpoints = endpoints_of(reference.domain, transport.settings)
         self._sessions = [
-            Session(transport, endpoint, ANONYMOUS if endpoint.mirror else own)
-            for endpoint in endpoints_of(reference.domain, transport.settings)
+            Session(transport, endpoint, ANONYMOUS if endpoint.mirror else own) for endpoint in endpoints
         ]
+        for endpoint in endpoints:
+            if endpoint.trust is not None:
+                transport.trust(endpoint.host, endpoint.trust)
         self._pull = frozenset({repository_scope(self.path, "pull")})
 
     @property
@@ -87,7 +92,8 @@ class Repository:
 
     async def resolve(self, tag_or_digest: str) -> Descriptor:
         """What a tag or digest means now. Raises `NotFound`, `Unauthorized`, …"""
-        return await self._first(lambda session: self._resolve(session, tag_or_digest))
+        tag = ":" not in tag_or_digest
+        return await self._first(lambda session: self._resolve(session, tag_or_digest), resolving=tag)
 
     async def manifest(self, descriptor: Descriptor) -> bytes:
         """A manifest or index by its descriptor, verified. Raises `WrongContent`, `NotFound`, …"""
@@ -106,7 +112,7 @@ class Repository:
         sessions = self._sessions[skipped:] or self._sessions[-1:]
         for session in sessions:
             try:
-                blob = await open_blob(session, self.path, descriptor, offset, self._pull)
+                blob = await open_blob(session, self.domain, self.path, descriptor, offset, self._pull)
                 break
             except NotFound as error:
                 if session is self.origin and descriptor.urls:
@@ -178,13 +184,15 @@ class Repository:
         if not self.failed_mirrors:
             return ""
         tried = "; ".join(f"{each.endpoint}: {each.reason}" for each in self.failed_mirrors)
-        listed = ", ".join(f'"{text}"' for text in self.transport.settings.mirrors)
-        return f' (mirrors tried first: {tried}; the line of daemon.json is "registry-mirrors": [{listed}])'
+        places = "; ".join(dict.fromkeys(each.listed for each in self.failed_mirrors))
+        return f" (mirrors tried first: {tried}; {places})"
 
     # -- one endpoint
 
-    async def _first(self, attempt: Callable[[Session], Awaitable[T]]) -> T:
+    async def _first(self, attempt: Callable[[Session], Awaitable[T]], *, resolving: bool = False) -> T:
         for session in self._sessions[:-1]:
+            if resolving and not session.endpoint.resolves:
+                continue
             try:
                 return await attempt(session)
             except SampanError as error:
@@ -192,8 +200,9 @@ class Repository:
         return await retried(lambda: attempt(self.origin), self.transport.settings, self.waiting)
 
     def _note(self, session: Session, error: SampanError) -> None:
-        failure = MirrorFailure(str(session.endpoint.url.origin()), str(error))
-        if session.endpoint.mirror and failure not in self.failed_mirrors:
+        endpoint = session.endpoint
+        failure = MirrorFailure(str(endpoint.url.origin()), str(error), endpoint.listed)
+        if endpoint.mirror and failure not in self.failed_mirrors:
             self.failed_mirrors.append(failure)
 
     def _manifest_url(self, session: Session, tag_or_digest: str) -> URL:
@@ -229,7 +238,7 @@ class Repository:
 
     async def _document(self, session: Session, descriptor: Descriptor) -> bytes:
         _check_size(descriptor)
-        async with await open_blob(session, self.path, descriptor, 0, self._pull) as blob:
+        async with await open_blob(session, self.domain, self.path, descriptor, 0, self._pull) as blob:
             return _verified(await blob.read(DOCUMENT_LIMIT), descriptor, "blob")
 
     async def _page(self, session: Session, url: URL, shape: type[T]) -> tuple[T, URL | None]:

@@ -21,6 +21,7 @@ from yarl import URL
 from sampan.registry.certificates import HostCertificates
 from sampan.registry.endpoints import is_insecure
 from sampan.registry.failures import BrokenAnswer, CertificateRefused, ConnectionFailed
+from sampan.registry.hostsfile import Trust
 from sampan.registry.lookups import RememberingResolver
 from sampan.registry.settings import RegistrySettings
 
@@ -116,6 +117,10 @@ class Transport:
         sessions, self._sessions = self._sessions, {}
         for session in sessions.values():
             await session.close()
+
+    def trust(self, host: str, trust: Trust) -> None:
+        """See `HostCertificates.trust`."""
+        self._certificates.trust(host, trust)
 
     def is_plain(self, url: URL) -> bool:
         """Whether a host whose address says https was found to speak plain HTTP, being allowed to."""
