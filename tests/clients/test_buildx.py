@@ -6,12 +6,14 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Callable
+import tarfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from buildkit_peer import BUILD_SECONDS, buildctl, docker_config
+from registry_peer import SampanRegistry
 from running_engine import RunningEngine
 from sampan.llb import state
 from sampan.llb.execop import Command
@@ -53,6 +55,14 @@ def run(engine: RunningEngine, configuration: Path, tmp_path: Path) -> Run:
         return done
 
     return docker
+
+
+@pytest.fixture
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampanRegistry]:
+    registry = SampanRegistry(tmp_path_factory.mktemp("registry"))
+    registry.start()
+    yield registry
+    registry.stop()
 
 
 @pytest.fixture
@@ -155,6 +165,24 @@ def test_a_result_for_the_clients_directory(run: Run, context: Callable[..., Non
     context(Dockerfile="FROM scratch\nCOPY a /dir/b\n", a="content")
     run("buildx", "build", "-o", "out", ".")
     assert (tmp_path / "out" / "dir" / "b").read_text() == "content"
+
+
+def test_a_result_as_an_archive(run: Run, context: Callable[..., None], tmp_path: Path) -> None:
+    context(Dockerfile="FROM scratch\nCOPY a /dir/b\n", a="content")
+    run("buildx", "build", "-o", "type=tar,dest=out.tar", ".")
+    with tarfile.open(tmp_path / "out.tar") as archive:
+        assert archive.getnames() == ["dir", "dir/b"]
+        file = archive.extractfile("dir/b")
+        assert file is not None and file.read() == b"content"
+
+
+def test_a_result_is_pushed(run: Run, context: Callable[..., None], server: SampanRegistry) -> None:
+    name = f"{server.host}/built/app:v1"
+    context(Dockerfile="FROM busybox\nRUN echo made > /made\n")
+    run("buildx", "build", "--push", "-t", name, ".")
+    run("rmi", name)
+    assert run("run", "--rm", "--net", "none", name, "cat", "/made").stdout == "made\n"
+    assert json.loads(run("buildx", "imagetools", "inspect", "--raw", name).stdout)["schemaVersion"] == 2
 
 
 def test_buildctl_sends_graphs_of_its_own(engine: RunningEngine, tmp_path: Path) -> None:

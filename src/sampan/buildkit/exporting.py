@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from base64 import b64encode
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,10 +18,12 @@ from sampan.errors import InvalidParameter, NotSupported
 from sampan.names import platform as platforms
 from sampan.names.reference import Reference, parse_normalized
 from sampan.oci.image import ImageConfig, parse_config
+from sampan.registry.credentials import ANONYMOUS
 from sampan.solver.interface import EMPTY, Tree
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
+    from sampan.solver.progress import Reporter
 
 Export = Callable[["Engine", Job, Result, Mapping[str, str], int], Coroutine[Any, Any, dict[str, str]]]
 
@@ -44,12 +47,15 @@ async def _image(
     engine: Engine, job: Job, result: Result, attributes: Mapping[str, str], number: int
 ) -> dict[str, str]:
     """`moby` and `image`: the engine's store."""
-    if attributes.get("push", "") in ("true", "1"):
-        raise NotSupported("pushing from a build is not in this version of Sampan's builder: docker push")
     tree, config = await _only(result)
     names = [
         parse_normalized(name).with_default_tag() for name in attributes.get("name", "").split(",") if name
     ]
+    push = attributes.get("push", "") in ("true", "1")
+    if push and not names:
+        raise InvalidParameter("tag is needed when pushing to registry")
+    if attributes.get("push-by-digest", "") in ("true", "1"):
+        raise NotSupported("pushing by digest is not in this version of Sampan's builder")
     async with step(job.build, "exporting to image") as report:
         started = time.time_ns()
         id = await job.solving.exporter.export(tree, config, names, job.build.lease, epoch=_epoch(attributes))
@@ -58,9 +64,38 @@ async def _image(
         for name in names:
             report.status(f"naming to {name}", 0, 0, started, done=True)
         image = await engine.images.resolve(id)
+        if push:
+            await _push(engine, job, names, report)
     return _response(
         image.target.digest, image.manifest.config.digest, msgspec.json.encode(image.target), names
     )
+
+
+async def _push(engine: Engine, job: Job, names: list[Reference], report: Reporter) -> None:
+    """To the registry of each name, with the client's credentials for it."""
+    for name in names:
+        started = time.time_ns()
+        report.status(f"pushing {name}", 0, 0, started)
+        credentials = await job.session.credentials(name.domain) if job.session else ANONYMOUS
+        await engine.images.push(name, None, credentials, lambda _: None)
+        report.status(f"pushing {name}", 0, 0, started, done=True)
+
+
+async def _tar(
+    engine: Engine, job: Job, result: Result, attributes: Mapping[str, str], number: int
+) -> dict[str, str]:
+    """`tar`: the files as an archive for the client."""
+    if job.session is None:
+        raise InvalidParameter("a result for the client needs its session")
+    tree = await _tree(result)
+    packing = job.solving.trees
+    async with (
+        step(job.build, "exporting to client tarball"),
+        trees.opened(packing, tree) as root,
+        aclosing(trees.packed(packing, root)) as chunks,
+    ):
+        await job.session.send_file(chunks, {}, number)
+    return {}
 
 
 async def _local(
@@ -78,7 +113,7 @@ async def _local(
     return {}
 
 
-_EXPORTERS: dict[str, Export] = {"moby": _image, "image": _image, "local": _local}
+_EXPORTERS: dict[str, Export] = {"moby": _image, "image": _image, "local": _local, "tar": _tar}
 
 
 async def _only(result: Result) -> tuple[Tree, ImageConfig]:

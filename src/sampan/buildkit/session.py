@@ -14,6 +14,7 @@ from sampan.buildkit import filesync, sending
 from sampan.buildkit.protos import auth_pb2, filesync_pb2, fsutil_pb2, secrets_pb2, ssh_pb2, upload_pb2
 from sampan.errors import InvalidParameter, NotFound, NotSupported, SampanError, Unavailable
 from sampan.grpc.client import GrpcClient
+from sampan.names.reference import DEFAULT_DOMAIN
 from sampan.registry.credentials import ANONYMOUS, Credentials
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ _CHECK_AGENT = ssh_pb2.DESCRIPTOR.services_by_name["SSH"].methods_by_name["Check
 _FORWARD_AGENT = ssh_pb2.DESCRIPTOR.services_by_name["SSH"].methods_by_name["ForwardAgent"]
 _UPLOAD = upload_pb2.DESCRIPTOR.services_by_name["Upload"].methods_by_name["Pull"]
 
+_HUBS_HOST = "registry-1.docker.io"
+"""By which clients know their credentials for Docker Hub."""
 _CHUNK = 1 << 20
 _ASK_SECONDS = 30.0
 """For a secret or credentials: a client that does not answer must not hold a build for ever."""
@@ -99,9 +102,8 @@ class ClientSession:
         """For a registry; anonymous where the client has none."""
         if not self._supports(_CREDENTIALS):
             return ANONYMOUS
-        answer = await self._client.call(
-            _CREDENTIALS, auth_pb2.CredentialsRequest(Host=host), timeout=_ASK_SECONDS
-        )
+        request = auth_pb2.CredentialsRequest(Host=_HUBS_HOST if host == DEFAULT_DOMAIN else host)
+        answer = await self._client.call(_CREDENTIALS, request, timeout=_ASK_SECONDS)
         if answer.Secret and not answer.Username:
             return Credentials(identity_token=answer.Secret)
         return Credentials(username=answer.Username, password=answer.Secret)

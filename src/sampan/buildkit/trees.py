@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import posixpath
+import re
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from sampan.ops.trees import Trees
     from sampan.solver.interface import Tree
 
+_PACK = "sampan.archive.pack:pack_job"
+_PIECE = 1 << 20
 _LARGEST = 128 << 20
 """Bytes of a file that a frontend may read at once."""
 
@@ -34,6 +37,21 @@ async def opened(trees: Trees, tree: Tree) -> AsyncIterator[int]:
         yield root
     finally:
         await asyncio.to_thread(os.close, root)
+
+
+async def packed(trees: Trees, root: int) -> AsyncGenerator[bytes, None]:
+    """The files beneath a descriptor as a tar; a worker packs them."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    packing = asyncio.create_task(trees.run(_PACK, {"path": "/", "name": ""}, (writer, root)))
+    packing.add_done_callback(lambda _: os.close(writer))  # the reader sees the end, however it ended
+    try:
+        while chunk := await asyncio.to_thread(os.read, reader, _PIECE):
+            yield chunk
+        await packing
+    finally:
+        packing.cancel()
+        await asyncio.gather(packing, return_exceptions=True)
+        os.close(reader)
 
 
 def read_file(root: int, path: str, offset: int = 0, length: int = 0) -> bytes:
@@ -54,8 +72,6 @@ def read_file(root: int, path: str, offset: int = 0, length: int = 0) -> bytes:
 
 def read_directory(root: int, path: str, pattern: str = "") -> list[fsutil_pb2.Stat]:
     """A directory's entries in the order of their names, those that the pattern fits. Blocks. Raises `NotFound`."""
-    import re
-
     wanted = re.compile(expression_of(pattern), re.DOTALL) if pattern else None
     fd = _open(root, path, os.O_RDONLY | os.O_DIRECTORY)
     try:
