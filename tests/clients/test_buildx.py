@@ -151,6 +151,41 @@ def test_only_what_changed_is_sent_again(run: Run, context: Callable[..., None])
     assert 290_000 < sent() < 400_000
 
 
+BAKE = """
+group "default" { targets = ["app", "other"] }
+target "base" { dockerfile-inline = "FROM busybox\\nENV A=b\\nRUN echo base > /base" }
+target "app" {
+  contexts = { base = "target:base" }
+  dockerfile-inline = "FROM base\\nRUN cat /base > /app && echo $A >> /app"
+  tags = ["app"]
+}
+target "other" {
+  contexts = { base = "target:base" }
+  dockerfile-inline = "FROM busybox\\nCOPY --from=base /base /copied"
+  tags = ["other"]
+}
+"""
+
+
+def test_bake_builds_targets_on_targets(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "docker-bake.hcl").write_text(BAKE)
+    run("buildx", "bake")
+    assert run("run", "--rm", "--net", "none", "app", "cat", "/app").stdout == "base\nb\n"
+    assert run("run", "--rm", "--net", "none", "other", "cat", "/copied").stdout == "base\n"
+
+
+def test_what_builds_keep_is_listed_and_let_go(run: Run, context: Callable[..., None]) -> None:
+    context(Dockerfile="FROM busybox\nRUN echo kept > /kept\n")
+    run("buildx", "build", ".")
+    assert "RUN echo kept" in run("buildx", "du", "--verbose").stdout
+    gone = run("buildx", "prune", "-f", "--filter", "type=source.local").stdout
+    assert "Total:" in gone
+    kept = run("buildx", "du", "--verbose").stdout
+    assert "source.local" not in kept and "RUN echo kept" in kept
+    run("buildx", "prune", "-af")
+    assert "RUN echo kept" not in run("buildx", "du", "--verbose").stdout
+
+
 def test_builds_that_were(run: Run, context: Callable[..., None], tmp_path: Path) -> None:
     context(Dockerfile="FROM busybox\nRUN echo spoken\n")
     run("buildx", "build", ".")

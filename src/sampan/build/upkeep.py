@@ -88,9 +88,11 @@ class Upkeep:
         self._used = used
         self._pruning = False
 
-    async def usage(self) -> list[Kept]:
-        """All that is kept, oldest first."""
-        return [kept for kept, _ in await self._kept()]
+    async def usage(self, filters: Filters = Filters()) -> list[Kept]:  # noqa: B008 - never changed
+        """All that is kept and the filters leave, oldest first."""
+        filters.validate(_FILTERS)
+        wanted = PruneRequest(all=True, filters=filters)
+        return [kept for kept, _ in await self._kept() if _chosen(kept, wanted)]
 
     async def prune(self, request: PruneRequest) -> list[Kept]:
         """Let go of what is not used, longest unused first; what went. Raises `Conflict` while another one does."""

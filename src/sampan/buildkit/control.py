@@ -6,9 +6,8 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from sampan.buildkit import details, exporting, frontends, workers
+from sampan.buildkit import details, exporting, frontends, usage, workers
 from sampan.buildkit.protos import control_pb2 as pb
-from sampan.buildkit.records import prune_request, usage_record
 from sampan.buildkit.session import ClientSession
 from sampan.buildkit.status import status_response
 from sampan.errors import Cancelled, NotSupported
@@ -60,13 +59,13 @@ class Control:
 
     async def disk_usage(self, request: pb.DiskUsageRequest, caller: Caller) -> pb.DiskUsageResponse:
         """What is kept for later builds."""
-        kept = await self._engine.builds.graphs.upkeep.usage()
-        return pb.DiskUsageResponse(record=[usage_record(each) for each in kept])
+        kept = await self._engine.builds.graphs.upkeep.usage(usage.filters(list(request.filter)))
+        return pb.DiskUsageResponse(record=[usage.record(each) for each in kept])
 
     async def prune(self, request: pb.PruneRequest, caller: Caller) -> AsyncGenerator[pb.UsageRecord, None]:
-        """Remove what is kept for later builds."""
-        for kept in await self._engine.builds.prune(prune_request(request)):
-            yield usage_record(kept)
+        """Remove what is kept for later builds, and tell what was."""
+        for kept in await self._engine.builds.graphs.upkeep.prune(usage.prune_request(request)):
+            yield usage.record(kept)
 
     async def solve(self, request: pb.SolveRequest, caller: Caller) -> pb.SolveResponse:
         """Build, and export what comes out. The result is the request's definition, a frontend's of ours, or what a frontend on

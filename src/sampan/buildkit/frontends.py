@@ -10,6 +10,7 @@ import asyncio
 import csv
 import json
 import posixpath
+from base64 import b64decode
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -21,13 +22,14 @@ from sampan.buildkit.steps import step
 from sampan.dockerfile.ignore import patterns_of
 from sampan.dockerfile.stages import read
 from sampan.errors import InvalidParameter, NotFound, NotSupported
-from sampan.frontend.interface import CONTEXT, DOCKERFILE, Base, Options
+from sampan.frontend.interface import CONTEXT, DOCKERFILE, Base, Input, Options
 from sampan.frontend.lower import lower
-from sampan.llb.state import Meta, Text, definition, local
+from sampan.llb.state import Meta, Text, definition, loaded, local
 from sampan.names import platform as platforms
 from sampan.names.platform import Platform
 from sampan.names.reference import is_identifier, parse_normalized
 from sampan.names.units import parse_size
+from sampan.oci.image import parse_config
 from sampan.solver.progress import WarningEvent
 
 if TYPE_CHECKING:
@@ -57,19 +59,18 @@ async def run(
         raise NotSupported(
             f"request {options['requestid']!r} to the Dockerfile frontend is not in this version of Sampan"
         )
-    if inputs:
-        raise NotSupported(
-            "definitions as a Dockerfile's contexts are not in this version of Sampan's builder"
-        )
-    return await _Dockerfile(job, options).result()
+    return await _Dockerfile(job, options, inputs).result()
 
 
 class _Dockerfile:
     """One request to `dockerfile.v0`. The options are those that BuildKit's has."""
 
-    def __init__(self, job: Job, options: Mapping[str, str]) -> None:
+    def __init__(
+        self, job: Job, options: Mapping[str, str], inputs: Mapping[str, ops_pb2.Definition]
+    ) -> None:
         self._job = job
         self._options = options
+        self._inputs = inputs
         self._name = options.get("filename") or "Dockerfile"
 
     async def result(self) -> Result:
@@ -180,6 +181,7 @@ class _Dockerfile:
             cgroup_parent=given.get("cgroup-parent", ""),
             resolve=self._mode,
             contexts=self._contexts(),
+            inputs={name: self._input(name, given) for name, given in self._inputs.items()},
             ignored=tuple(ignored),
             show_platform=several,
         )
@@ -187,6 +189,12 @@ class _Dockerfile:
     def _contexts(self) -> dict[str, str]:
         contexts = self._prefixed("context:")
         return {name.partition("::")[0]: value for name, value in contexts.items()}
+
+    def _input(self, name: str, given: ops_pb2.Definition) -> Input:
+        """A definition that came, with the image's configuration beside it."""
+        told = json.loads(self._options.get(f"input-metadata:{name}") or "{}")
+        config = told.get(CONFIG) if isinstance(told, dict) else None
+        return Input(loaded(given), parse_config(b64decode(config)) if config else None)
 
     def _prefixed(self, prefix: str) -> dict[str, str]:
         return {

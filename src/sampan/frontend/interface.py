@@ -18,6 +18,13 @@ DOCKERFILE = "dockerfile"
 """The name of the directory that the Dockerfile is in."""
 
 
+class Input(NamedTuple):
+    """A file system that came as a graph, and the configuration of the image that it is, when it is one."""
+
+    state: State | None
+    config: ImageConfig | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """How a Dockerfile is built, beside what it says."""
@@ -39,7 +46,9 @@ class Options:
     resolve: str = "default"
     """How images are found: `default`, `pull` (always ask the registry), `local`."""
     contexts: Mapping[str, str] = field(default_factory=dict)
-    """Named contexts: `docker-image://…`, `https://…`, `git://…`, `local:name`, `oci-layout://…`."""
+    """Named contexts: `docker-image://…`, `https://…`, `git://…`, `local:name`, `oci-layout://…`, `input:name`."""
+    inputs: Mapping[str, Input] = field(default_factory=dict)
+    """What `input:name` means: graphs that came with the request."""
     ignored: tuple[str, ...] = ()
     """Patterns of `.dockerignore`."""
     show_platform: bool = False

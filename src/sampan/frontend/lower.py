@@ -11,9 +11,9 @@ from sampan.dockerfile.parse import parse
 from sampan.dockerfile.source import DockerfileError, source_of
 from sampan.dockerfile.stages import Dockerfile, Stage
 from sampan.dockerfile.typed import typed
-from sampan.errors import NotFound
+from sampan.errors import InvalidParameter, NotFound
 from sampan.frontend.copying import INTERNAL, copy, git_source
-from sampan.frontend.interface import CONTEXT, Base, Lowered, Options, Resolver
+from sampan.frontend.interface import CONTEXT, Base, Input, Lowered, Options, Resolver
 from sampan.frontend.remote import git_reference
 from sampan.frontend.running import run_instruction
 from sampan.frontend.stage import StageState, llb_platform
@@ -141,6 +141,10 @@ class _Lowering:
             await self._begin_with_image(state, given.removeprefix("docker-image://"))
             return
         state.meta_of_base(name)
+        found = self._input(name, given)
+        if found is not None and found.config is not None:
+            state.begin_with(found.state, found.config)
+            return
         state.state = self._named_context(name, given)
 
     async def _triggers(self, state: StageState) -> None:
@@ -198,7 +202,18 @@ class _Lowering:
             attributes["local.followpaths"] = json.dumps([each.lstrip("/") for each in self._wanted])
         return local(CONTEXT, attributes, Meta(name=INTERNAL + "load build context"))
 
+    def _input(self, name: str, given: str) -> Input | None:
+        if not given.startswith("input:"):
+            return None
+        found = self._options.inputs.get(given.removeprefix("input:"))
+        if found is None:
+            raise InvalidParameter(f"invalid input {given} for context {name}")
+        return found
+
     def _named_context(self, name: str, given: str) -> State | None:
+        found = self._input(name, given)
+        if found is not None:
+            return found.state
         kind, _, rest = given.partition(":")
         meta = Meta(name=f"[context {name}] {given}")
         if kind == "docker-image":

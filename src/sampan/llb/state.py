@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from sampan.llb import ops_pb2 as pb
 from sampan.llb.execop import Command, ExecMount, exec_op
 from sampan.llb.fileop import Action, file_op
-from sampan.llb.graph import NAME, digest_of
+from sampan.llb.graph import NAME, digest_of, load
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +162,27 @@ def definition(state: State | None, text: Text | None = None) -> pb.Definition:
                     pb.Location(sourceIndex=0, ranges=[_range(*place) for place in node.meta.places])
                 )
     return made
+
+
+def loaded(given: pb.Definition) -> State | None:
+    """A graph that came, as one to build on; None is the empty file system. Raises `InvalidParameter` for what is none."""
+    graph = load(given)
+    if graph.result is None:
+        return None
+    data = {digest_of(each): each for each in given.ops}
+    nodes: dict[str, Node] = {}
+    for vertex in graph.vertices():
+        inputs = tuple(State(nodes[edge.vertex.digest], edge.index) for edge in vertex.inputs)
+        described = vertex.metadata
+        meta = Meta(
+            name=described.description.get(NAME, ""),
+            ignore_cache=described.ignore_cache,
+            description=dict(described.description),
+            group=described.progress_group if described.HasField("progress_group") else None,
+            resources=described.linux_resources if described.HasField("linux_resources") else None,
+        )
+        nodes[vertex.digest] = Node(vertex.digest, data[vertex.digest], inputs, meta)
+    return State(nodes[graph.result.vertex.digest], graph.result.index)
 
 
 def _describe(made: pb.Definition, node: Node) -> None:

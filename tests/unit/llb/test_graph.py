@@ -13,7 +13,7 @@ from sampan.llb import ops_pb2 as pb
 from sampan.llb.execop import Bind, Cache, Command
 from sampan.llb.fileop import Copy, MakeDirectory, MakeFile
 from sampan.llb.graph import load
-from sampan.llb.state import Meta, State, Text, change, definition, diff, image, merge, run
+from sampan.llb.state import Meta, State, Text, change, definition, diff, image, loaded, merge, run
 
 
 def _example() -> State:
@@ -38,6 +38,16 @@ def test_what_was_made_is_read_back() -> None:
         0,
     )  # on the first action's result, from the second input
     assert file.op.file.actions[0].output == -1
+
+
+def test_what_came_is_built_on() -> None:
+    came = pb.Definition.FromString(definition(_example()).SerializeToString())
+    again = loaded(came)
+    assert again is not None and definition(again).ops == came.ops
+    assert load(definition(again)).result == load(came).result
+    further = definition(again.file(MakeDirectory("/more")))
+    assert list(further.ops[:3]) == list(came.ops[:3])
+    assert loaded(pb.Definition()) is None
 
 
 def test_same_calls_give_the_same_bytes() -> None:
