@@ -26,7 +26,7 @@ router = Router()
 async def ping(call: Call) -> web.StreamResponse:
     """The first request of every client: version negotiation is in its headers."""
     headers = {
-        "Builder-Version": "1",
+        "Builder-Version": "2",
         "Cache-Control": "no-cache, no-store, must-revalidate",
         "Pragma": "no-cache",
         "Swarm": "inactive",
