@@ -127,6 +127,11 @@ def test_events_and_features_are_json(bundle: Bundle) -> None:
     theirs = json.loads(bundle.command("features", runtime=RUNC).out)
     assert set(theirs["mountOptions"]) <= set(ours["mountOptions"])
     assert set(theirs["hooks"]) == set(ours["hooks"])
+    mine, others = ours["linux"], theirs["linux"]
+    assert set(others["namespaces"]) <= set(mine["namespaces"])
+    assert set(others["seccomp"]["actions"]) == set(mine["seccomp"]["actions"])
+    assert set(others["seccomp"]["operators"]) == set(mine["seccomp"]["operators"])
+    assert [name for name, true in mine["cgroup"].items() if not true] == ["systemdUser"]
 
 
 def test_spec_writes_a_bundle_that_runs(bundle: Bundle) -> None:

@@ -30,7 +30,7 @@ def features(context: Context, options: Parsed) -> None:
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": list(NAMES),
-            "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": False, "rdma": False},
+            "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": False, "rdma": True},
             "seccomp": _seccomp(),
             "apparmor": {"enabled": True},
             "selinux": {"enabled": False},
@@ -44,21 +44,20 @@ def features(context: Context, options: Parsed) -> None:
 
 
 def _seccomp() -> dict[str, Any]:
-    actions = "ALLOW ERRNO KILL KILL_PROCESS KILL_THREAD LOG NOTIFY TRACE TRAP"
+    from sampan.seccomp.architectures import BY_OCI_NAME
+    from sampan.seccomp.compiler import ACTIONS, FLAGS
+    from sampan.seccomp.profile import host_kernel
+
     operators = "EQ GE GT LE LT MASKED_EQ NE"
+    since = {"SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": (5, 19)}
     return {
         "enabled": True,
-        "actions": ["SCMP_ACT_" + name for name in actions.split()],
+        "actions": sorted(ACTIONS),
         "operators": ["SCMP_CMP_" + name for name in operators.split()],
-        "archs": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", "SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"],
-        "knownFlags": [
-            "SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
-            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
-        ],
-        "supportedFlags": [
-            "SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
-        ],
-    }  # fmt: skip
+        "archs": sorted(BY_OCI_NAME),
+        "knownFlags": list(FLAGS),
+        "supportedFlags": [name for name in FLAGS if host_kernel() >= since.get(name, (0, 0))],
+    }
 
 
 def spec(context: Context, options: Parsed) -> None:
