@@ -54,8 +54,10 @@ def docker(tmp_path: Path, busybox: bytes) -> Iterator[Docker]:
         archive.write_bytes(busybox)
         run("load", "-i", str(archive))
         yield run
-        run("rm", "-f", "box")
     finally:
+        subprocess.run(
+            ["docker", "-H", host, "rm", "-f", "box"], capture_output=True, timeout=120, check=False
+        )
         daemon.terminate()
         daemon.wait(60)
 
