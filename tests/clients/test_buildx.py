@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import json
 import os
 import re
 import subprocess
 import tarfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -184,6 +187,28 @@ def test_what_builds_keep_is_listed_and_let_go(run: Run, context: Callable[..., 
     assert "source.local" not in kept and "RUN echo kept" in kept
     run("buildx", "prune", "-af")
     assert "RUN echo kept" not in run("buildx", "du", "--verbose").stdout
+
+
+def test_a_repository_is_a_context(run: Run, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    (work / "sub").mkdir(parents=True)
+    (work / "sub" / "Dockerfile").write_text("FROM busybox\nCOPY word /\n")
+    (work / "sub" / "word").write_text("of the repository")
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for words in (
+        ["init", "-q", "-b", "main", work],
+        ["-C", work, "add", "."],
+        ["-C", work, *identity, "commit", "-q", "-m", "one"],
+        ["clone", "-q", "--bare", work, tmp_path / "repo.git"],
+        ["-C", tmp_path / "repo.git", "update-server-info"],
+    ):
+        subprocess.run(["git", *map(str, words)], check=True)
+    serve = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        run("buildx", "build", "-t", "built", f"http://127.0.0.1:{server.server_port}/repo.git#main:sub")
+        server.shutdown()
+    assert run("run", "--rm", "--net", "none", "built", "cat", "/word").stdout == "of the repository"
 
 
 def test_builds_that_were(run: Run, context: Callable[..., None], tmp_path: Path) -> None:

@@ -76,7 +76,9 @@ class Control:
         solving = self._engine.builds.graphs.solving
         response: dict[str, str] = {}
         failure: Exception | None = None
-        async with self._jobs.running(request.Ref, solving, session, request.FrontendInputs) as job:
+        async with self._jobs.running(
+            request.Ref, solving, session, request.FrontendInputs, request.Entitlements
+        ) as job:
             self._history.begin(request)
             try:
                 result = await self._result(job, request)

@@ -11,7 +11,8 @@ import csv
 import json
 import posixpath
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,8 +24,9 @@ from sampan.dockerfile.ignore import patterns_of
 from sampan.dockerfile.stages import read
 from sampan.errors import InvalidParameter, NotFound, NotSupported
 from sampan.frontend.interface import CONTEXT, DOCKERFILE, Base, Input, Options
-from sampan.frontend.lower import lower
-from sampan.llb.state import Meta, Text, definition, loaded, local
+from sampan.frontend.lower import lower, remote
+from sampan.frontend.remote import git_reference
+from sampan.llb.state import Meta, State, Text, definition, loaded, local
 from sampan.names import platform as platforms
 from sampan.names.platform import Platform
 from sampan.names.reference import is_identifier, parse_normalized
@@ -72,12 +74,9 @@ class _Dockerfile:
         self._options = options
         self._inputs = inputs
         self._name = options.get("filename") or "Dockerfile"
+        self._remote = options.get("context", "")
 
     async def result(self) -> Result:
-        if "context" in self._options:
-            raise NotSupported(
-                f"a build context from {self._options['context']} is not in this version of Sampan's builder"
-            )
         data, own_ignore = await self._dockerfile()
         ignored = patterns_of(own_ignore) if own_ignore is not None else await self._ignored()
         wanted = [platforms.parse(each) for each in self._options.get("platform", "").split(",") if each]
@@ -108,26 +107,20 @@ class _Dockerfile:
             short = f"One or more build-args [{' '.join(lowered.unused)}] were not consumed"
             self._job.build.progress.publish(WarningEvent(vertex="", short=short))
         made = definition(lowered.state, Text(name, data))
-        return Ref(self._job.build, made) if made.ops else None, msgspec.json.encode(lowered.image)
+        return self._job.make(made) if made.ops else None, msgspec.json.encode(lowered.image)
 
     # -- the client's files
 
     async def _dockerfile(self) -> tuple[bytes, str | None]:
         """The Dockerfile, and the ignore file of its own."""
-        key = self._options.get("dockerfilekey", DOCKERFILE)
         ignore = f"{self._name}.dockerignore"
-        state = local(
-            key,
-            {
-                "local.followpaths": json.dumps([self._name, ignore]),
-                "local.sharedkeyhint": DOCKERFILE,
-                "local.differ": "none",
-                **self._session(key),
-            },
-            Meta(name=f"[internal] load build definition from {posixpath.basename(self._name)}"),
-        )
-        tree = await Ref(self._job.build, definition(state)).tree()
-        async with trees.opened(self._job.solving.trees, tree) as root:
+        title = f"[internal] load build definition from {posixpath.basename(self._name)}"
+        key = self._options.get("dockerfilekey", DOCKERFILE)
+        if self._remote and "dockerfilekey" not in self._options:
+            state = self._repository()
+        else:
+            state = self._files(key, DOCKERFILE, [self._name, ignore], title)
+        async with self._opened(state) as root:
             try:
                 data = await asyncio.to_thread(trees.read_file, root, self._name)
             except NotFound as error:
@@ -136,20 +129,39 @@ class _Dockerfile:
 
     async def _ignored(self) -> list[str]:
         key = self._options.get("contextkey", CONTEXT)
-        state = local(
-            key,
-            {
-                "local.followpaths": json.dumps([".dockerignore"]),
-                "local.sharedkeyhint": f"{key}-.dockerignore",
-                "local.differ": "none",
-                **self._session(key),
-            },
-            Meta(name="[internal] load .dockerignore"),
-        )
-        tree = await Ref(self._job.build, definition(state)).tree()
-        async with trees.opened(self._job.solving.trees, tree) as root:
+        if self._remote:
+            state = self._repository()
+        else:
+            state = self._files(
+                key, f"{key}-.dockerignore", [".dockerignore"], "[internal] load .dockerignore"
+            )
+        async with self._opened(state) as root:
             text = await _text_if_there(root, ".dockerignore")
         return patterns_of(text) if text else []
+
+    def _files(self, key: str, hint: str, paths: list[str], title: str) -> State:
+        """Some files of a directory of the client's."""
+        attributes = {
+            "local.followpaths": json.dumps(paths),
+            "local.sharedkeyhint": hint,
+            "local.differ": "none",
+            **self._session(key),
+        }
+        return local(key, attributes, Meta(name=title))
+
+    def _repository(self) -> State:
+        """The context that is not the client's. Raises `NotSupported` for an archive: only repositories are files as they are."""
+        if git_reference(self._remote) is None:
+            raise NotSupported(
+                f"a build context from {self._remote} is not in this version of Sampan's builder"
+            )
+        return remote(self._remote, Meta(name="[internal] load git source " + self._remote))
+
+    @asynccontextmanager
+    async def _opened(self, state: State) -> AsyncIterator[int]:
+        tree = await self._job.make(definition(state)).tree()
+        async with trees.opened(self._job.solving.trees, tree) as root:
+            yield root
 
     def _session(self, key: str) -> dict[str, str]:
         id = self._options.get(f"local-sessionid:{key}", "")
@@ -183,6 +195,7 @@ class _Dockerfile:
             contexts=self._contexts(),
             inputs={name: self._input(name, given) for name, given in self._inputs.items()},
             ignored=tuple(ignored),
+            context=self._remote,
             show_platform=several,
         )
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sampan.errors import Conflict, InvalidParameter, NotFound
-from sampan.llb.graph import Graph, load
+from sampan.errors import Conflict, Forbidden, InvalidParameter, NotFound
+from sampan.llb import ops_pb2
+from sampan.llb.graph import Graph, Vertex, load
 from sampan.names.names import new_id
 
 if TYPE_CHECKING:
     from sampan.build.solving import Solving
     from sampan.buildkit.session import ClientSession
-    from sampan.llb import ops_pb2
     from sampan.solver.build import Build
     from sampan.solver.interface import Tree
     from sampan.solver.progress import Progress
@@ -32,11 +32,11 @@ class Ref:
     def __init__(self, build: Build, definition: ops_pb2.Definition) -> None:
         self._build = build
         self.definition = definition
-        self._graph: Graph = load(definition)
+        self.graph: Graph = load(definition)
 
     async def tree(self) -> Tree:
         """The files. Raises `VertexFailed`."""
-        return await self._build.solve(self._graph)
+        return await self._build.solve(self.graph)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,7 @@ class Job:
         solving: Solving,
         session: ClientSession | None,
         inputs: Mapping[str, ops_pb2.Definition],
+        allowed: Iterable[str] = (),
     ) -> None:
         self.ref = ref
         self.build = build
@@ -72,7 +73,17 @@ class Job:
         """Definitions that the client gives its frontend."""
         self.returned: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         """What a frontend on the client's side gives as the result."""
+        self._allowed = frozenset(allowed)
         self._refs: dict[str, Ref] = {}
+
+    def make(self, definition: ops_pb2.Definition) -> Ref:
+        """A reference to what a definition says. Raises `InvalidParameter` for none, `Forbidden` for what was not allowed."""
+        ref = Ref(self.build, definition)
+        for vertex in ref.graph.vertices():
+            for entitlement in _entitlements(vertex):
+                if entitlement not in self._allowed:
+                    raise Forbidden(f"failed to load LLB: {entitlement} is not allowed")
+        return ref
 
     def register(self, ref: Ref | None) -> str:
         """An id by which the client names a file system; "" for the empty one."""
@@ -92,7 +103,16 @@ class Job:
 
     def result_of(self, definition: ops_pb2.Definition) -> Result:
         """A definition alone, as a result. Raises `InvalidParameter`."""
-        return Result({"": Ref(self.build, definition) if definition.ops else None})
+        return Result({"": self.make(definition) if definition.ops else None})
+
+
+def _entitlements(vertex: Vertex) -> Iterator[str]:
+    """What a program may only do when the client of the build said so, and not whoever wrote the Dockerfile."""
+    if vertex.kind == "exec":
+        if vertex.op.exec.network == ops_pb2.HOST:
+            yield "network.host"
+        if vertex.op.exec.security == ops_pb2.INSECURE:
+            yield "security.insecure"
 
 
 class Jobs:
@@ -110,6 +130,7 @@ class Jobs:
         solving: Solving,
         session: ClientSession | None,
         inputs: Mapping[str, ops_pb2.Definition],
+        allowed: Iterable[str] = (),
     ) -> AsyncIterator[Job]:
         """A build that can be found by its name while the block lasts; its end ends whatever it still does."""
         if not ref:
@@ -117,7 +138,7 @@ class Jobs:
         if ref in self._running:
             raise Conflict(f"job ID {ref} exists")
         async with solving.solver.build(session) as build:
-            job = self._running[ref] = Job(ref, build, solving, session, inputs)
+            job = self._running[ref] = Job(ref, build, solving, session, inputs, allowed)
             self._remember(ref, build.progress)
             if session is not None:
                 solving.solver.sessions.add(session)

@@ -194,7 +194,7 @@ class _Lowering:
 
     def _context(self) -> State:
         if self._options.context:
-            return _remote(self._options.context, Meta(name=INTERNAL + "load remote build context"))
+            return remote(self._options.context, Meta(name=INTERNAL + "load remote build context"))
         attributes = {"local.sharedkeyhint": CONTEXT}
         if self._options.ignored:
             attributes["local.excludepatterns"] = json.dumps(list(self._options.ignored))
@@ -220,7 +220,7 @@ class _Lowering:
             return image(rest.removeprefix("//"), platform=llb_platform(self._options.platform), meta=meta)
         if kind == "local":
             return local(rest, {"local.sharedkeyhint": f"context:{name}"}, meta)
-        return _remote(given, meta)
+        return remote(given, meta)
 
     def _outer_expand(self, text: str) -> str:
         return expand(text, self._outer.get, escape=self._file.directives.escape)
@@ -242,7 +242,8 @@ class _Lowering:
         return values
 
 
-def _remote(url: str, meta: Meta) -> State:
+def remote(url: str, meta: Meta) -> State:
+    """What a URL of a repository or a file brings."""
     reference = git_reference(url)
     if reference is not None:
         return git_source(reference, {"git.fullurl": reference.remote}, meta)

@@ -250,6 +250,20 @@ def test_a_client_that_goes_away_ends_its_build(engine: RunningEngine, tmp_path:
     run(work())
 
 
+def test_the_hosts_network_is_for_clients_to_allow(engine: RunningEngine, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nRUN --network=host readlink /proc/self/ns/net\n")
+
+    async def work() -> None:
+        async with building(engine, tmp_path) as builder:
+            with pytest.raises(SampanError, match=r"network\.host is not allowed"):
+                await builder.solve(Frontend="dockerfile.v0")
+        async with building(engine, tmp_path) as builder:
+            await builder.solve(Frontend="dockerfile.v0", Entitlements=["network.host"])
+            assert builder.output.strip() == os.readlink("/proc/self/ns/net")
+
+    run(work())
+
+
 def test_names_that_nobody_knows(engine: RunningEngine, tmp_path: Path) -> None:
     async def work() -> None:
         async with building(engine, tmp_path) as builder:
