@@ -73,20 +73,24 @@ class Pusher:
         await self._upload(descriptor, source, sent, location)
         return PushedBlob("pushed")
 
-    async def manifest(self, data: bytes, media_type: str, tag: str = "") -> None:
-        """Send a manifest or index under a tag, or under its digest. Raises `WrongContent` when the registry made another of it."""
+    async def manifest(self, data: bytes, media_type: str, tag: str = "") -> str:
+        """Send a manifest or index under a tag, or under its digest; the subject that the registry has understood (OCI-Subject).
+
+        Raises `WrongContent` when the registry made another document of it.
+        """
         digest = digest_of(data)
         url = self._session.url(f"/v2/{self._path}/manifests/{tag or digest}")
 
-        async def attempt() -> None:
+        async def attempt() -> str:
             async with self._session.request(
                 "PUT", url, self._scopes, accept=(200, 201, 202), body=small_body(data, media_type)
             ) as answer:
                 told = answer.headers.get("Docker-Content-Digest", "")
                 if told and told.startswith("sha256:") and told != digest:
                     raise WrongContent(f"manifest {digest}: the registry stored it as {told}")
+                return answer.headers.get("OCI-Subject", "")
 
-        await retried(attempt, self._settings, self._repository.waiting)
+        return await retried(attempt, self._settings, self._repository.waiting)
 
     async def has_manifest(self, digest: str) -> bool:
         """Whether the repository has a manifest already."""

@@ -16,13 +16,16 @@ from sampan.names.digest import Digest, algorithm_of, encoded_of
 from sampan.oci.image import (
     MANIFEST_TYPES,
     OCI_CONFIG,
+    OCI_INDEX,
     OCI_MANIFEST,
     Descriptor,
     ImageConfig,
+    Index,
     Manifest,
     RootFS,
     describe,
     encode,
+    parse_index,
     parse_manifest,
 )
 from sampan.registry.claims import CLAIM_MAX, COSIGN_TYPE, is_named, parse_claim
@@ -89,8 +92,10 @@ async def attach(repository: Repository, target: Descriptor, signature: Signatur
         subject=subject,
     )
     data = encode(manifest)
-    await pusher.manifest(data, OCI_MANIFEST, _tag(target.checked_digest))
-    return describe(data, OCI_MANIFEST)
+    attached = describe(data, OCI_MANIFEST, artifact_type=ARTIFACT)
+    if not await pusher.manifest(data, OCI_MANIFEST, _tag(target.checked_digest)):
+        await _list_as_referrer(repository, pusher, target.checked_digest, attached)
+    return attached
 
 
 def is_signed(
@@ -138,6 +143,23 @@ async def _attached(repository: Repository, digest: Digest) -> list[Descriptor]:
     if tagged.media_type not in MANIFEST_TYPES:
         return []
     return parse_manifest(await repository.manifest(tagged), tagged.digest).layers
+
+
+async def _list_as_referrer(
+    repository: Repository, pusher: Pusher, subject: Digest, attached: Descriptor
+) -> None:
+    """What a client does for a registry without the referrers API (distribution spec, "Referrers Tag Schema")."""
+    tag = f"{algorithm_of(subject)}-{encoded_of(subject)}"[:128]
+    try:
+        target = await repository.resolve(tag)
+        listed = parse_index(await repository.manifest(target), target.digest).manifests
+    except NotFound:
+        listed = []
+    kept = [
+        each for each in listed if each.artifact_type != ARTIFACT
+    ]  # ours holds what the one before it held
+    index = Index(schema_version=2, media_type=OCI_INDEX, manifests=[*kept, attached])
+    await pusher.manifest(encode(index), OCI_INDEX, tag)
 
 
 async def _push(pusher: Pusher, descriptor: Descriptor, data: bytes) -> None:

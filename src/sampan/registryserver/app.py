@@ -232,7 +232,9 @@ class RegistryApp:
                 return self._created(name, wanted)
         session = await self._repositories.uploads.begin(name)
         if not digest:
-            return self._progress(session, 202)
+            answer = self._progress(session, 202)
+            answer.headers["OCI-Chunk-Min-Length"] = str(self._repositories.storage.chunk_min)
+            return answer
         session.busy = True
         try:
             return await self._finish_upload(request, session)

@@ -21,6 +21,8 @@ _READ = 1 << 20
 class LocalStorage:
     """A `Storage`."""
 
+    chunk_min = 1
+
     def __init__(self) -> None:
         self.lock = threading.Lock()
         """Held while a blob is found and made fresh, and while it is looked at once more and removed. Between programs the grace

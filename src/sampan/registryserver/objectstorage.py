@@ -43,6 +43,8 @@ _ADDRESS_LIFE = timedelta(minutes=20)
 class ObjectStorage:
     """A `Storage`."""
 
+    chunk_min = 5 << 20  # each is an object at least
+
     def __init__(self, settings: dict[str, Any], *, redirect: bool) -> None:
         """`settings` as distribution's `storage.s3`. Raises `InvalidParameter`."""
         bucket = str(settings.get("bucket") or "")

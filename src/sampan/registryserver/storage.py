@@ -55,6 +55,9 @@ class Partial(Protocol):
 class Storage(Protocol):
     """See the module."""
 
+    chunk_min: int
+    """Bytes that a chunk of an upload should have at least (OCI-Chunk-Min-Length); smaller ones are taken all the same."""
+
     def prepare(self, directories: list[Path]) -> None:
         """Have what must be there before the first write."""
         ...

@@ -224,6 +224,32 @@ async def test_a_cache_of_several_registries(tmp_path: Path) -> None:
             assert len(one.requests("GET", "/manifests/")) == len(two.requests("GET", "/manifests/")) == 1
 
 
+async def test_a_cache_shows_its_credentials_to_their_registry_alone(tmp_path: Path) -> None:
+    mine = "Basic " + base64.b64encode(b"me:secret").decode()
+
+    async def locked(request: web.Request) -> web.StreamResponse | None:
+        if request.headers.get("Authorization") == mine:
+            return None
+        return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'})
+
+    async with HostileRegistry() as open_one, HostileRegistry() as locked_one:
+        open_one.image([b"one"], "1")
+        target = locked_one.image([b"two"], "1")
+        locked_one.behave(locked)
+        entries = [
+            {"remoteurl": locked_one.url, "username": "me", "password": "secret"},
+            {"remoteurl": open_one.url},
+        ]
+        async with registry(tmp_path, upstreams=entries) as ask:
+            # What the client shows to the cache is not passed on either.
+            path = f"/v2/app/manifests/1?ns={open_one.host}"
+            assert (await ask("GET", path, Authorization="Basic Y2xpZW50OnNlY3JldA=="))[0] == 200
+            status, _, body = await ask("GET", f"/v2/app/manifests/1?ns={locked_one.host}")
+            assert (status, digest(body)) == (200, target["digest"])
+        assert {each.authorization for each in open_one.seen} == {""}
+        assert {each.authorization for each in locked_one.seen} == {"", mine}
+
+
 async def test_rights(tmp_path: Path) -> None:
     rights = [
         {"users": ["ci"], "repositories": ["team/*"], "actions": ["pull", "push"]},

@@ -72,7 +72,7 @@ async def test_chunks_come_in_order(tmp_path: Path) -> None:
     data = os.urandom(3000)
     async with registry(tmp_path) as ask:
         status, headers, _ = await ask("POST", "/v2/app/blobs/uploads/", Content_Length="0")
-        assert status == 202
+        assert (status, headers["Oci-Chunk-Min-Length"]) == (202, "1")
         location = headers["Location"]
         status, headers, _ = await ask("PATCH", location, data[:1000], Content_Range="0-999")
         assert (status, headers["Range"]) == (202, "0-999")
@@ -105,6 +105,18 @@ async def test_one_request_is_enough(tmp_path: Path) -> None:
         empty = digest(b"")
         assert (await ask("POST", f"/v2/app/blobs/uploads/?digest={empty}", b""))[0] == 201
         assert (await ask("GET", f"/v2/app/blobs/{empty}"))[:3:2] == (200, b"")
+
+
+async def test_who_pushes_one_blob_at_once(tmp_path: Path) -> None:
+    """Each is told that it is there, and it is stored once."""
+    data = os.urandom(2_000_000)
+    async with registry(tmp_path) as ask:
+        await asyncio.gather(*(ask.blob(data, f"repository{number % 2}") for number in range(6)))
+        for repository in ("repository0", "repository1"):
+            assert (await ask("GET", f"/v2/{repository}/blobs/{digest(data)}"))[2] == data
+    (stored,) = (tmp_path / "docker/registry/v2/blobs").rglob("data")
+    assert stored.stat().st_size == len(data)
+    assert not list((tmp_path / "docker/registry/v2/repositories").rglob("_uploads/*"))
 
 
 async def test_wrong_digests_are_refused_and_leave_nothing(tmp_path: Path) -> None:
