@@ -23,10 +23,6 @@ from typing import NamedTuple
 
 DIRECTORY = Path(__file__).parent / "scenarios"
 
-UNBUILT = "unbuilt"
-"""The file of what the engine does not have yet: recorded, but not compared until it moves to another file."""
-
-
 _TIMED = re.compile(
     r"\bsleep 0?\.?\d{1,2}\b(?!\d)|ptydo|hijack|timeout|[^&>]&(?![&\w])|stats|health|restart always"
 )

@@ -11,7 +11,7 @@ from aiohttp import web
 from sampan.api.call import Call
 from sampan.api.responses import json
 from sampan.api.router import Handler, Router
-from sampan.errors import NotFound, NotSupported, Unavailable
+from sampan.errors import InvalidParameter, NotFound, NotSupported, Unavailable
 
 router = Router()
 
@@ -66,6 +66,7 @@ for _method, _path, _subject in [
     ("POST", "/swarm/join", "Swarm"),
     ("POST", "/plugins/pull", "Plugin support"),
     ("POST", "/plugins/create", "Plugin support"),
+    ("GET", "/plugins/privileges", "Plugin support"),
 ]:
     router.add(_method, _path, _refusing(_subject))
 
@@ -73,11 +74,14 @@ for _method, _path, _subject in [
 @router.get("/plugins")
 async def list_plugins(call: Call) -> web.StreamResponse:
     """No plugin can be installed, so the list is truthfully empty."""
+    call.query.filters()
     return json([])
 
 
 async def _no_plugin(call: Call) -> web.StreamResponse:
     """As no plugin can be installed, no name is one; `docker inspect NAME` asks here too and goes on after a 404."""
+    if call.request.path.endswith("/enable") and not call.query.text("timeout"):
+        raise InvalidParameter('strconv.Atoi: parsing "": invalid syntax')
     raise NotFound(f'plugin "{call.fields["name"]}" not found')
 
 

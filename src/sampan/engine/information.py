@@ -165,7 +165,7 @@ class Information:
             insecure_registry_cidrs=sorted({"::1/128", "127.0.0.0/8", *ranges}),
             index_configs={"docker.io": IndexInfo("docker.io", mirrors, True, True)}
             | {name: IndexInfo(name, [], False, False) for name in hosts},
-            mirrors=mirrors or None,
+            mirrors=mirrors,
         )
 
 
