@@ -14,7 +14,8 @@ _RULES: list[tuple[str, re.Pattern[str]]] = [
     ),
     ("mac", re.compile(r"\b[0-9a-f]{2}(?::[0-9a-f]{2}){5}\b")),
     ("bridge", re.compile(r"\bbr-[0-9a-f]{12}\b")),
-    ("short", re.compile(r"\b(?=[0-9a-f]*[0-9])(?=[0-9a-f]*[a-f])[0-9a-f]{12}\b")),
+    # One id in three hundred has no letter among the first twelve.
+    ("short", re.compile(r"\b(?!9{12})(?=[0-9a-f]*[0-9])[0-9a-f]{12}\b")),
     ("addr6", re.compile(r"\bfe80::[0-9a-f:]+\b|\bfd[0-9a-f]{2}:[0-9a-f:]+\b")),
 ]
 _ADDRESS = re.compile(r"\b(10|172|192)\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})\b")
