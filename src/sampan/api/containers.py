@@ -194,6 +194,8 @@ async def wait(call: Call) -> web.StreamResponse:
     if condition is None:
         raise InvalidParameter(f'invalid condition: "{call.query.text("condition")}"')
     container = container_of(call)
+    if condition == "not-running":
+        await container.settled()
     future = container.wait(condition)
     async with call.stream() as stream:
         try:

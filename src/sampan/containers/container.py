@@ -69,6 +69,15 @@ class Container:
     def __repr__(self) -> str:
         return f"<Container {self.record.id[:12]} {self.record.name} {self.state.status}>"
 
+    async def settled(self) -> None:
+        """Wait until a start, or the handling of an exit, that is under way is complete: what the state says holds then.
+
+        Who acts upon a state without having waited acts on one that the start is about to replace: a removal would take the
+        record from under a program that then runs for ever.
+        """
+        async with self.lock:
+            return
+
     def wait(self, condition: WaitCondition) -> asyncio.Future[Exit]:
         """A future of the exit that `condition` asks for; registered at once, so that nothing after this call is missed."""
         future: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()

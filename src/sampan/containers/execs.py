@@ -94,6 +94,7 @@ class Execs:
         """
         if not config.cmd:
             raise InvalidParameter("No exec command specified")
+        await container.settled()
         check_can_exec(container, name)
         if config.user:
             await asyncio.to_thread(_check_user, container, config.user)

@@ -51,6 +51,7 @@ class Lifecycle:
 
         Raises `NotModified` when it does not run.
         """
+        await container.settled()
         if not container.state.running:
             raise NotModified("container already stopped")
         await self._stop(container, timeout=timeout, signal=signal)
@@ -90,6 +91,7 @@ class Lifecycle:
     async def kill(self, container: Container, signal: str = "KILL") -> None:
         """Send a signal; with KILL wait until it is gone. Raises `Conflict` when it does not run."""
         number = parse_signal(signal or "KILL")
+        await container.settled()
         if not container.state.running:
             raise Conflict(f"container {container.id} is not running")
         if number == signals.SIGKILL:
@@ -126,6 +128,7 @@ class Lifecycle:
 
     async def restart(self, container: Container, *, timeout: int | None = None, signal: str = "") -> None:
         """Stop if it runs, start; --rm does not act on this stop. Raises what start raises."""
+        await container.settled()
         if container.state.running:
             container.restarting_by_user = True
             try:

@@ -49,8 +49,9 @@ class Removal:
         state = container.state
         if state.removing:
             raise Conflict(f"removal of container {container.name} is already in progress")
-        state.removing, state.removing_volumes = True, volumes
+        state.removing, state.removing_volumes = True, volumes  # no start begins from here on
         try:
+            await container.settled()
             if state.running:
                 await self._make_stop(container, force=force)
             async with container.lock:

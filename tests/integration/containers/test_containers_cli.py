@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import io
 import json
 import re
 import tarfile
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import NoneType
 
 import pytest
 
 from running_engine import RunningEngine
+from sampan.errors import Conflict, NotFound
 
 pytestmark = pytest.mark.root
 
@@ -105,6 +110,33 @@ def test_logs(engine: RunningEngine) -> None:
     assert (done.stdout, done.stderr) == ("a\nc\n", "b\n")
     assert engine.docker("logs", "--tail", "0", "log").stdout == ""
     assert re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z a\n", engine.docker("logs", "-t", "log").stdout)
+
+
+def test_a_removal_during_a_start_leaves_no_program(engine: RunningEngine) -> None:
+    """Start and forced removal at once: whichever comes first, nothing runs on that nobody knows of."""
+    program = "4242424"  # seconds that nobody else sleeps
+    with engine.client() as client, concurrent.futures.ThreadPoolExecutor(16) as pool:
+        boxes = [client.containers.create("busybox", ["sleep", program], network="none") for _ in range(8)]
+        verbs = [verb for box in boxes for verb in (box.start, partial(box.remove, force=True))]
+        for done in concurrent.futures.as_completed([pool.submit(verb) for verb in verbs]):
+            assert isinstance(done.exception(), Conflict | NotFound | NoneType), done.exception()
+        running = [box for box in boxes if box.id in engine.docker("ps", "-aq", "--no-trunc").stdout]
+    assert not running
+    words = b"sleep\0" + program.encode() + b"\0"
+    assert not [line for line in Path("/proc").glob("[0-9]*/cmdline") if line.read_bytes() == words]
+
+
+def test_stop_waits_for_a_start_that_is_under_way(engine: RunningEngine) -> None:
+    with engine.client() as client, concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for _ in range(4):
+            box = client.containers.create("busybox", ["sleep", "100"], network="none")
+            starting = pool.submit(box.start)
+            while not (engine.exec_root / "shims" / box.id).exists() and not starting.done():
+                pass
+            box.stop(timeout=0)
+            starting.result()
+            assert box.inspect()["State"]["Status"] == "exited"
+            box.remove()
 
 
 def test_restart_policy_gives_up_after_its_count(engine: RunningEngine) -> None:
