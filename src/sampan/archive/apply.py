@@ -5,10 +5,10 @@ everything below in that directory is. Into an overlay upper directory they beco
 device 0:0, the attribute `trusted.overlay.opaque`); into a whole copy of the layers below they are deletions.
 
 Refused, naming the entry: absolute names and `..`; a way that leads out through a symbolic or hard link; whiteouts of
-nothing or of a parent; more data than there is room for; NULs, absurd numbers, damaged or short archives; a digest that is
-not the expected one. Of entries with the same name the last wins, as real images have them: what was there is removed
-first, never written into or through. Directory times are set at the end, for every entry made in a directory changes
-them. Nothing is synced: the snapshot's commit does that once for all files.
+nothing or of a parent; a name that the layer has already (a directory named twice is one directory); more data than there is
+room for; NULs, absurd numbers, damaged or short archives; a digest that is not the expected one. What a layer below has
+under the name is removed first, never written into or through. Directory times are set at the end, for every entry made in
+a directory changes them. Nothing is synced: the snapshot's commit does that once for all files.
 """
 
 from __future__ import annotations
@@ -110,7 +110,10 @@ class LayerWriter(EntryWriter):
                 return  # a device, skipped
 
     def _make_way(self, path: str, name: str, entry: Entry) -> None:
-        """Something has the name, from the layers below, an earlier entry of this layer, or as its whiteout."""
+        """Something has the name: of the layers below, this layer's whiteout, or an earlier entry, which is refused.
+
+        Which of two entries counts is a matter of the reader: who checks one and runs the other has been lied to.
+        """
         if path in self._whiteouts:
             directory = self._tree.directory(path.rpartition("/")[0])
             os.unlink(name, dir_fd=directory)
@@ -119,6 +122,9 @@ class LayerWriter(EntryWriter):
                 os.mkdir(name, 0o700, dir_fd=directory)
                 os.setxattr(f"/proc/self/fd/{directory}/{name}", OPAQUE_ATTRIBUTE, b"y")
             return
+        directory = self._tree.directory(path.rpartition("/")[0])
+        if self._overlay or _identity(directory, name) in self._made:
+            raise InvalidParameter(f"entry {shown(entry.name)}: the layer has this name already")
         self._remove(path, name)
 
     def _inherit(self, fd: int, path: str) -> None:
