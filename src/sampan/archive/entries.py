@@ -72,7 +72,7 @@ class EntryWriter(ABC):
         return count
 
     def _entry(self, entry: Entry, reader: TarReader) -> None:
-        path = clean_name(entry.name)
+        path = self._place_of(entry)
         if not path:
             if entry.kind == DIRECTORY:
                 self._directory_attributes("", entry)
@@ -88,6 +88,10 @@ class EntryWriter(ABC):
             self._make_way(path, name, entry)
             self._create(self._tree.directory(parent), path, name, entry, reader)
         self._done(path)
+
+    def _place_of(self, entry: Entry) -> str:
+        """Where in the tree the entry belongs, "" for the top. Raises InvalidParameter for a name that is none."""
+        return clean_name(entry.name)
 
     @abstractmethod
     def _is_mark(self, parent: str, name: str, entry: Entry) -> bool:

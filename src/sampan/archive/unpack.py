@@ -11,7 +11,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any
 
-from sampan.archive.beneath import Tree
+from sampan.archive.beneath import Tree, clean_name
 from sampan.archive.compression import InputStream
 from sampan.archive.entries import EntryWriter
 from sampan.archive.tarread import DIRECTORY, TarReader
@@ -55,6 +55,10 @@ class Unpacker(EntryWriter):
         super().__init__(tree)
         self._no_overwrite = no_overwrite
         self._owner = owner
+
+    def _place_of(self, entry: Entry) -> str:
+        """Absolute names are beneath the target too: what `tar -P` writes."""
+        return clean_name(entry.name.lstrip("/"))
 
     def _is_mark(self, parent: str, name: str, entry: Entry) -> bool:
         if self._owner is not None:

@@ -28,6 +28,6 @@ def start_status(error: BaseException) -> int:
         for words in ("executable file not found", "no such file or directory", "system cannot find the file")
     ):
         return 127
-    if "permission denied" in text or "is a directory" in text:
+    if any(words in text for words in ("permission denied", "is a directory", "exec format error")):
         return 126
     return 125

@@ -114,6 +114,13 @@ def test_in_writes_where_a_process_in_the_container_would(root: Path) -> None:
     assert (root.parent / "outside" / "precious").read_text() == "host"
 
 
+def test_absolute_names_are_beneath_the_target(root: Path) -> None:
+    """What `tar -P` writes, as dockerd takes it."""
+    unpack(root, "/data", layer(directory("/abs"), file("//abs/file", b"x")))
+    assert (root / "data" / "abs" / "file").read_bytes() == b"x"
+    assert not (root / "abs").exists()
+
+
 @pytest.mark.parametrize(
     "members",
     [
