@@ -36,17 +36,19 @@ def configuration(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(engine: RunningEngine, configuration: Path, tmp_path: Path) -> Run:
     """`docker …`, in the test's directory."""
 
+    environment = {
+        **os.environ,
+        "DOCKER_HOST": engine.host,
+        "DOCKER_CONFIG": str(configuration),
+        "BUILDKIT_PROGRESS": "plain",
+    }
+
     def docker(
         *arguments: str, fails: bool = False, input: bytes | None = None
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             ["docker", *arguments],
-            env={
-                **os.environ,
-                "DOCKER_HOST": engine.host,
-                "DOCKER_CONFIG": str(configuration),
-                "BUILDKIT_PROGRESS": "plain",
-            },
+            env=environment,
             cwd=tmp_path,
             input=input.decode() if input is not None else None,
             capture_output=True,
@@ -57,6 +59,7 @@ def run(engine: RunningEngine, configuration: Path, tmp_path: Path) -> Run:
         assert bool(done.returncode) == fails, done.stdout + done.stderr + engine.log[-2000:]
         return done
 
+    docker.environment = environment  # type: ignore[attr-defined]
     return docker
 
 
@@ -187,6 +190,29 @@ def test_what_builds_keep_is_listed_and_let_go(run: Run, context: Callable[..., 
     assert "source.local" not in kept and "RUN echo kept" in kept
     run("buildx", "prune", "-af")
     assert "RUN echo kept" not in run("buildx", "du", "--verbose").stdout
+
+
+def test_an_archive_from_standard_input_is_a_context(
+    run: Run, context: Callable[..., None], tmp_path: Path, engine: RunningEngine
+) -> None:
+    context(Dockerfile="FROM scratch\nCOPY . /\n", kept="k", left="l")
+    (tmp_path / ".dockerignore").write_text("left\n")
+    with tarfile.open(tmp_path / "c.tar", "w", format=tarfile.GNU_FORMAT) as archive:
+        for name in ("Dockerfile", ".dockerignore", "kept", "left"):
+            archive.add(tmp_path / name, name)
+    with (tmp_path / "c.tar").open("rb") as file:
+        done = subprocess.run(
+            ["docker", "buildx", "build", "-o", "out", "-"],
+            stdin=file,
+            env=run.environment,  # type: ignore[attr-defined]
+            cwd=tmp_path,
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr.decode() + engine.log[-2000:]
+    assert sorted(os.listdir(tmp_path / "out")) == [".dockerignore", "Dockerfile", "kept"]
+    assert os.listdir(engine.data_root / "build") == []
 
 
 def test_a_repository_is_a_context(run: Run, tmp_path: Path) -> None:

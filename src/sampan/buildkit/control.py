@@ -70,9 +70,13 @@ class Control:
     async def solve(self, request: pb.SolveRequest, caller: Caller) -> pb.SolveResponse:
         """Build, and export what comes out. The result is the request's definition, a frontend's of ours, or what a frontend on
         the client's side gives (`LLBBridge.Return`)."""
-        _check_supported(request)
-        exporters = [(exporting.exporter(each.Type), dict(each.Attrs)) for each in _exporters(request)]
-        session = await self._sessions.find(request.Session) if request.Session else None
+        try:
+            _check_supported(request)
+            exporters = [(exporting.exporter(each.Type), dict(each.Attrs)) for each in _exporters(request)]
+            session = await self._sessions.find(request.Session) if request.Session else None
+        except BaseException:
+            await self._jobs.refuse(request.Ref)
+            raise
         solving = self._engine.builds.graphs.solving
         response: dict[str, str] = {}
         failure: Exception | None = None

@@ -12,13 +12,16 @@ import json
 import posixpath
 from base64 import b64decode
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from sampan.build.context import received
 from sampan.buildkit import trees
 from sampan.buildkit.jobs import Job, Ref, Result
+from sampan.buildkit.session import WithArchive
 from sampan.buildkit.steps import step
 from sampan.dockerfile.ignore import patterns_of
 from sampan.dockerfile.stages import read
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
 
 _OWN = ("dockerfile.v0", "gateway.v0")
 _DOCKERS = ("docker/dockerfile", "docker/dockerfile-upstream")
+_UPLOADS = ("http://buildkit-session/", "https://buildkit-session/")
+"""URLs that mean an upload of the client's session."""
 CONFIG = "containerimage.config"
 PLATFORMS = "refs.platforms"
 
@@ -77,8 +82,12 @@ class _Dockerfile:
         self._remote = options.get("context", "")
 
     async def result(self) -> Result:
+        uploaded = await self._uploaded()
         data, own_ignore = await self._dockerfile()
         ignored = patterns_of(own_ignore) if own_ignore is not None else await self._ignored()
+        if uploaded is not None and ignored:
+            arguments = {"directory": str(uploaded), "patterns": ignored}
+            await self._job.solving.trees.run("sampan.build.ignore_jobs:forget_job", arguments)
         wanted = [platforms.parse(each) for each in self._options.get("platform", "").split(",") if each]
         several = len(wanted) > 1 or self._options.get("multi-platform") in ("1", "true")
         refs: dict[str, Ref | None] = {}
@@ -110,6 +119,19 @@ class _Dockerfile:
         return self._job.make(made) if made.ops else None, msgspec.json.encode(lowered.image)
 
     # -- the client's files
+
+    async def _uploaded(self) -> Path | None:
+        """The directory of an archive that the client offers as its context; every local source means it from now on."""
+        job = self._job
+        if not self._remote.startswith(_UPLOADS) or job.session is None:
+            return None
+        until_end = AsyncExitStack()
+        job.build.at_end(until_end.aclose)
+        archive = received(job.session.upload(self._remote), job.uploads, job.solving.trees.workers)
+        context = await until_end.enter_async_context(archive)
+        job.build.session = WithArchive(job.session, context.directory)
+        self._remote = ""
+        return context.directory
 
     async def _dockerfile(self) -> tuple[bytes, str | None]:
         """The Dockerfile, and the ignore file of its own."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sampan.errors import Conflict, Forbidden, InvalidParameter, NotFound
@@ -63,7 +64,8 @@ class Job:
         solving: Solving,
         session: ClientSession | None,
         inputs: Mapping[str, ops_pb2.Definition],
-        allowed: Iterable[str] = (),
+        allowed: Iterable[str],
+        uploads: Path,
     ) -> None:
         self.ref = ref
         self.build = build
@@ -73,6 +75,8 @@ class Job:
         """Definitions that the client gives its frontend."""
         self.returned: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         """What a frontend on the client's side gives as the result."""
+        self.uploads = uploads
+        """Where archives of clients are unpacked; a killed engine's are removed there at the next start."""
         self._allowed = frozenset(allowed)
         self._refs: dict[str, Ref] = {}
 
@@ -118,9 +122,12 @@ def _entitlements(vertex: Vertex) -> Iterator[str]:
 class Jobs:
     """Those of one engine."""
 
-    def __init__(self) -> None:
+    def __init__(self, uploads: Path) -> None:
+        """`uploads`: where archives of clients are unpacked."""
+        self._uploads = uploads
         self._running: dict[str, Job] = {}
         self._told: dict[str, Progress] = {}
+        self._refused: dict[str, None] = {}
         self._news = asyncio.Condition()
 
     @asynccontextmanager
@@ -138,7 +145,7 @@ class Jobs:
         if ref in self._running:
             raise Conflict(f"job ID {ref} exists")
         async with solving.solver.build(session) as build:
-            job = self._running[ref] = Job(ref, build, solving, session, inputs, allowed)
+            job = self._running[ref] = Job(ref, build, solving, session, inputs, allowed, self._uploads)
             self._remember(ref, build.progress)
             if session is not None:
                 solving.solver.sessions.add(session)
@@ -156,6 +163,13 @@ class Jobs:
         await self._arrival(ref, lambda: ref in self._running)
         return self._running[ref]
 
+    async def refuse(self, ref: str) -> None:
+        """There will be no build of that name: whoever waits for it need not."""
+        self._refused[ref] = None
+        while len(self._refused) > _REMEMBERED:
+            self._refused.pop(next(iter(self._refused)))
+        await self._announce()
+
     def knows(self, ref: str) -> bool:
         """Whether a build of that name runs, or has ended a while ago."""
         return ref in self._told
@@ -168,12 +182,14 @@ class Jobs:
     async def _arrival(self, ref: str, there: Callable[[], bool]) -> None:
         async def arrival() -> None:
             async with self._news:
-                await self._news.wait_for(there)
+                await self._news.wait_for(lambda: there() or ref in self._refused)
 
         try:
             await asyncio.wait_for(arrival(), PATIENCE)
         except TimeoutError:
             raise NotFound(f"no such job {ref}") from None
+        if not there():
+            raise NotFound(f"no such job {ref}")
 
     async def _announce(self) -> None:
         async with self._news:

@@ -27,7 +27,7 @@ class BuilderServer:
 
     def __init__(self, engine: Engine) -> None:
         self.sessions = SessionDirectory()
-        jobs = Jobs()
+        jobs = Jobs(engine.config.data_path / "build")
         history = BuildHistory(engine.builds.graphs.history)
         control, gateway = Control(engine, self.sessions, jobs, history), Gateway(engine, jobs, history)
         self._grpc = GrpcServer(

@@ -207,6 +207,22 @@ class ClientSession:
             raise NotSupported(otherwise)
 
 
+class WithArchive:
+    """A client's session whose directories are the one that it has sent as an archive: `solver.sessions.Session`."""
+
+    def __init__(self, session: ClientSession, directory: Path) -> None:
+        self.id = session.id
+        self.shared_key = ""
+        self.secret = session.secret
+        self.ssh = session.ssh
+        self.credentials = session.credentials
+        self._directory = directory
+
+    async def local(self, request: LocalRequest, place: Place, sent: Sent) -> Path:
+        """The archive's files, all of them."""
+        return self._directory
+
+
 _EXPORTER = "buildkit-attachable-exporter-id"
 
 

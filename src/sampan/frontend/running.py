@@ -129,7 +129,14 @@ def _secret(mount: Mount, secrets: list[SecretVariable]) -> list[ExecMount]:
     target = mount.target or f"/run/secrets/{posixpath.basename(id)}"
     mode = 0o400 if mount.mode is None else mount.mode
     return [
-        Secret(posixpath.normpath("/" + target), id, mount.uid or 0, mount.gid or 0, mode, not mount.required)
+        Secret(
+            posixpath.normpath("/" + target.lstrip("/")),
+            id,
+            mount.uid or 0,
+            mount.gid or 0,
+            mode,
+            not mount.required,
+        )
     ]
 
 
@@ -139,7 +146,14 @@ def _ssh(mount: Mount) -> Ssh:
     id = mount.id or "default"
     mode = 0o600 if mount.mode is None else mount.mode
     target = mount.target or "/run/buildkit/ssh_agent.0"
-    return Ssh(posixpath.normpath("/" + target), id, mount.uid or 0, mount.gid or 0, mode, not mount.required)
+    return Ssh(
+        posixpath.normpath("/" + target.lstrip("/")),
+        id,
+        mount.uid or 0,
+        mount.gid or 0,
+        mode,
+        not mount.required,
+    )
 
 
 def _environment(stage: StageState, mounts: Sequence[ExecMount]) -> list[str]:

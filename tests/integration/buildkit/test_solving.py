@@ -264,6 +264,25 @@ def test_the_hosts_network_is_for_clients_to_allow(engine: RunningEngine, tmp_pa
     run(work())
 
 
+def test_a_solve_that_is_refused_is_not_waited_for(engine: RunningEngine, tmp_path: Path) -> None:
+    async def work() -> None:
+        async with building(engine, tmp_path) as builder:
+            asking = asyncio.create_task(builder.ask("Ping", gateway_pb2.PingRequest()))
+            reading = asyncio.create_task(
+                builder.ask("ReadFile", gateway_pb2.ReadFileRequest(Ref="x", FilePath="y"))
+            )
+            with pytest.raises(SampanError, match="'odd' could not be found"):
+                await builder.client.call(
+                    CONTROL["Solve"],
+                    control_pb2.SolveRequest(Ref=builder.ref, Exporters=[control_pb2.Exporter(Type="odd")]),
+                )
+            with pytest.raises(NotFound, match=f"no such job {builder.ref}"):
+                await asyncio.wait_for(reading, 3)
+            await asking
+
+    run(work())
+
+
 def test_names_that_nobody_knows(engine: RunningEngine, tmp_path: Path) -> None:
     async def work() -> None:
         async with building(engine, tmp_path) as builder:
