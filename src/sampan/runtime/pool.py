@@ -124,6 +124,8 @@ class ShimPool:
         """Somebody waits for a spare."""
         self._count = 0
         self._surplus: asyncio.TimerHandle | None = None
+        self._taken = 0.0
+        """When somebody last asked for a spare, by the loop's clock."""
         self._closed = False
         self.mounts = MountTable()
         self._refill(size)
@@ -132,6 +134,7 @@ class ShimPool:
         """A parked shim, as soon as there is one; None when none can be parked."""
         if not self._size:
             return None
+        self._taken = asyncio.get_running_loop().time()
         # Half the size: what has been taken is likely to come back before it is needed.
         self._refill(max(self._size // 2, 1) + 1 + len(self._waiting))
         while True:
@@ -208,12 +211,17 @@ class ShimPool:
             self._surplus = loop.call_later(_SURPLUS_SECONDS, self._drop_surplus)
 
     def _drop_surplus(self) -> None:
-        """One at a time: a busy engine takes the others meanwhile."""
+        """One at a time, and none while containers are started: each would have to be forked again."""
         self._surplus = None
+        loop = asyncio.get_running_loop()
+        idle = loop.time() - self._taken
+        if idle < _SURPLUS_SECONDS:
+            self._surplus = loop.call_later(_SURPLUS_SECONDS - idle, self._drop_surplus)
+            return
         if len(self._spares) > self._size:
             self._spares.popleft().discard()
         if len(self._spares) > self._size:
-            self._surplus = asyncio.get_running_loop().call_later(0.2, self._drop_surplus)
+            self._surplus = loop.call_later(0.2, self._drop_surplus)
 
     def _next_cgroup(self) -> str:
         self._count += 1
