@@ -6,6 +6,7 @@ An exec is made (`create`), started once (`start`), and can be inspected until i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from sampan.containers.services import ContainerSettings, Services
     from sampan.engineapi.container import ExecConfig
     from sampan.oci.runtime import Process
-    from sampan.runtime.interface import AttachStream, ExecHandle, ExitStatus
+    from sampan.runtime.interface import AttachStream, ExecHandle, ExitStatus, Shim
 
 _START_PATIENCE = 10.0
 """Seconds, as dockerd's."""
@@ -102,8 +103,15 @@ class Execs:
         exec = Exec(container, config)
         self._all[exec.id] = exec
         container.execs[exec.id] = exec
+        self._prepare(container)
         self._services.publish(container, f"exec_create: {exec.command}", {"execID": exec.id})
         return exec
+
+    def _prepare(self, container: Container) -> None:
+        """Let the shim make a process ready while the client takes the exec's id and asks for its start."""
+        task = asyncio.create_task(_prepared(container.shim))
+        self._waits.add(task)
+        task.add_done_callback(self._waits.discard)
 
     def get(self, exec_id: str) -> Exec:
         """Raises `NotFound("No such exec instance: x")`."""
@@ -236,6 +244,12 @@ def build_process(
     if record.app_armor_profile:  # of a privileged exec as well: it is the container that is confined
         process["apparmorProfile"] = record.app_armor_profile
     return process
+
+
+async def _prepared(shim: Shim | None) -> None:
+    if shim is not None:
+        with contextlib.suppress(SampanError, LaunchError):  # the start will say what is wrong
+            await shim.prepare_exec()
 
 
 def _check_user(container: Container, user: str) -> None:

@@ -16,6 +16,8 @@ from types import NoneType
 import pytest
 
 from running_engine import RunningEngine
+from sampan.client.api import Api
+from sampan.client.endpoint import parse
 from sampan.errors import Conflict, NotFound
 
 pytestmark = pytest.mark.root
@@ -74,6 +76,17 @@ def test_a_taken_name(engine: RunningEngine) -> None:
     first = engine.docker("create", "--name", "taken", "busybox", "true").stdout.strip()
     done = engine.docker("create", "--name", "taken", "busybox", "true", check=False)
     assert f'The container name "/taken" is already in use by container "{first}"' in done.stderr
+
+
+def test_process_of_an_exec_is_made_ready_when_it_is_created(engine: RunningEngine) -> None:
+    engine.docker("run", "-d", "--network", "none", "--name", "ready", "busybox", "sleep", "1000")
+    api = Api(parse(engine.host), version=(1, 41))
+    api.call("POST", "/containers/ready/exec", body={"Cmd": ["true"]})
+    until(lambda: len(engine.docker("top", "ready").stdout.splitlines()) == 3)
+    engine.docker("pause", "ready")
+    assert len(engine.docker("top", "ready").stdout.splitlines()) == 2
+    engine.docker("unpause", "ready")
+    engine.docker("rm", "-f", "ready")
 
 
 def test_life(engine: RunningEngine) -> None:

@@ -214,6 +214,24 @@ def test_killed_maker_of_an_exec_costs_that_exec(run: Any) -> None:
     run(scenario)
 
 
+def test_what_is_ready_for_an_exec_does_not_stand_in_the_way_of_a_pause(run: Any) -> None:
+    """It would be frozen in the container's cgroup, where no signal ends it: whoever waits for its end waits for ever."""
+
+    async def scenario(b: Bench) -> None:
+        shim = await b.launch(["sleep", "1000"])
+        await shim.start()
+        await shim.prepare_exec()
+        while len(await shim.processes()) < 2:
+            await asyncio.sleep(0.01)
+        await shim.pause()
+        assert await shim.processes() == [shim.init_pid]
+        await shim.resume()
+        assert await output_of_exec(shim, "one") == b"one\n"
+        await shim.close()
+
+    run(scenario)
+
+
 def test_container_closed_while_an_exec_starts(run: Any) -> None:
     async def scenario(b: Bench) -> None:
         shim = await b.launch(["sleep", "1000"])

@@ -114,7 +114,7 @@ class Execs:
         """Make a process ready for the next exec."""
         if self._spare is None:
             self._spare = Prepared(self._container, self._crew)
-            self._spare_timer = self._loop.after(SPARE_SECONDS, self._drop_spare)
+            self._spare_timer = self._loop.after(SPARE_SECONDS, self.drop_spare)
 
     def start(
         self,
@@ -185,7 +185,7 @@ class Execs:
 
     def close(self) -> None:
         """Forget all; the container's end has ended or will end them."""
-        self._drop_spare()
+        self.drop_spare()
         for prepared, told in list(self._starting.items()):
             prepared.discard()
             told(LaunchError("the container has ended", "other"), None)
@@ -253,7 +253,8 @@ class Execs:
             self._spare_timer.cancel()
         return spare
 
-    def _drop_spare(self) -> None:
+    def drop_spare(self) -> None:
+        """End the process that was made ready, if there is one. Also before the cgroup is frozen: it could not be ended then."""
         if self._spare is not None:
             spare = self._take()
             spare.discard()

@@ -271,7 +271,10 @@ class Service:
         request.reply()
 
     def _call_pause(self, request: Request, message: dict[str, Any]) -> None:
-        self._of_container().runtime.pause()
+        container = self._of_container()
+        if self._execs is not None:
+            self._execs.drop_spare()
+        container.runtime.pause()
         request.reply()
 
     def _call_resume(self, request: Request, message: dict[str, Any]) -> None:
