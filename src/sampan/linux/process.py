@@ -253,8 +253,11 @@ def start_time(pid: int) -> int:
     ProcessLookupError.
     """
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            text = file.read()
+        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            text = os.read(descriptor, 4096)
+        finally:
+            os.close(descriptor)
     except (FileNotFoundError, ProcessLookupError):
         raise ProcessLookupError(3, f"no process {pid}") from None
     # The name, field 2, is in parentheses and may itself contain spaces and parentheses.

@@ -151,10 +151,9 @@ class Launcher:
 
     async def _launch_in(self, spare: Spare, launch: ContainerLaunch) -> ShimHandle:
         head = _head_of(launch)
-        request = {"head": head, "fresh_mounts": spare.mounts != self._pool.mounts.generation}
         whole = sockets.in_memory(launch)  # type: ignore[arg-type]
         try:
-            description, _ = await spare.connection.call("launch", request, [whole])
+            description, _ = await spare.connection.call("launch", {"head": head}, [whole])
         except ShimLost:
             # Killed: what it had made has ended with it, but for the cgroup. (A parked one is found by the next start.)
             await readable(spare.child.pidfd)

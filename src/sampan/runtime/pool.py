@@ -59,8 +59,6 @@ class Spare(NamedTuple):
     child: Child
     connection: Connection
     sandbox: Sandbox | None
-    mounts: int
-    """`MountTable.generation` when it copied the host's mount table."""
 
     @property
     def alive(self) -> bool:
@@ -73,39 +71,6 @@ class Spare(NamedTuple):
         if self.sandbox is not None:
             for descriptor in self.sandbox:
                 os.close(descriptor)
-
-
-class MountTable:
-    """Counts changes of the host's mount table that mount namespaces made before do not get by propagation."""
-
-    def __init__(self) -> None:
-        self._file = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
-        self._poll = select.poll()
-        self._poll.register(self._file, select.POLLPRI)
-        self._poll.poll(0)
-        self._propagates = _root_is_shared()
-        self._generation = 0
-
-    @property
-    def generation(self) -> int:
-        """Grows whenever a mount came or went that does not arrive in slave namespaces by itself."""
-        if self._poll.poll(0) and not self._propagates:
-            self._generation += 1
-        return self._generation
-
-    def close(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-
-
-def _root_is_shared() -> bool:
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            fields = line.partition(" - ")[0].split(" ")
-            if fields[4] == "/":
-                return any(field.startswith("shared:") for field in fields[6:])
-    return False
 
 
 class ShimPool:
@@ -127,7 +92,6 @@ class ShimPool:
         self._taken = 0.0
         """When somebody last asked for a spare, by the loop's clock."""
         self._closed = False
-        self.mounts = MountTable()
         self._refill(size)
 
     async def take(self) -> Spare | None:
@@ -162,7 +126,7 @@ class ShimPool:
     async def fork_unparked(self) -> Spare:
         """A shim that has prepared nothing, for a container that differs from the usual."""
         child, connection = await self._fork(None)
-        return Spare(child, connection, None, self.mounts.generation)
+        return Spare(child, connection, None)
 
     async def close(self) -> None:
         """End all spares; returns when they are gone."""
@@ -175,7 +139,6 @@ class ShimPool:
         await asyncio.gather(*self._arriving, return_exceptions=True)
         spares, self._spares = self._spares, deque()
         await asyncio.gather(*(_end(spare) for spare in spares))
-        self.mounts.close()
 
     # ---
 
@@ -228,7 +191,6 @@ class ShimPool:
         return f"{self._cgroup_prefix}{os.getpid()}-{self._count}"
 
     async def _park_new(self) -> Spare:
-        mounts = self.mounts.generation
         child, connection = await self._fork(self._next_cgroup())
         parked: asyncio.Future[Sandbox] = asyncio.get_running_loop().create_future()
 
@@ -248,10 +210,10 @@ class ShimPool:
         try:
             sandbox = await parked
         except BaseException:
-            await _end(Spare(child, connection, None, mounts))
+            await _end(Spare(child, connection, None))
             raise
         connection.on_lost = None
-        return Spare(child, connection, sandbox, mounts)
+        return Spare(child, connection, sandbox)
 
     async def _park_again(self, child: Child, connection: Connection) -> Spare:
         try:
@@ -260,12 +222,11 @@ class ShimPool:
                 # take the processor from that.
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._hurry.wait(), _BREATH_SECONDS)
-            mounts = self.mounts.generation
             _, descriptors = await connection.call("park", {"cgroup": self._next_cgroup()})
         except BaseException:
-            await _end(Spare(child, connection, None, 0))
+            await _end(Spare(child, connection, None))
             raise
-        return Spare(child, connection, Sandbox(*descriptors), mounts)
+        return Spare(child, connection, Sandbox(*descriptors))
 
     async def _fork(self, park: str | None) -> tuple[Child, Connection]:
         try:

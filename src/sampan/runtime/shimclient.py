@@ -40,6 +40,8 @@ class Connection:
         self._next_id = 0
         self._calls: dict[int, asyncio.Future[tuple[dict[str, Any], list[int]]]] = {}
         self._outgoing: deque[tuple[dict[str, Any], list[int]]] = deque()
+        self._full = False
+        """The socket takes no more, and we are told when it does."""
         self.on_event: Callable[[dict[str, Any], list[int]], None] | None = None
         self.on_lost: Callable[[], None] | None = None
         sock.setblocking(False)
@@ -122,6 +124,7 @@ class Connection:
             try:
                 sockets.send(self._socket, message, descriptors)
             except BlockingIOError:
+                self._full = True
                 self._loop.add_writer(self._socket, self._flush)
                 return
             except OSError:
@@ -129,7 +132,8 @@ class Connection:
                 return
             self._outgoing.popleft()
             _close_all(descriptors)
-        if self._socket.fileno() >= 0:
+        if self._full and self._socket.fileno() >= 0:
+            self._full = False
             self._loop.remove_writer(self._socket)
 
     def _readable(self) -> None:
@@ -417,13 +421,9 @@ class ShimHandle:
 
 
 def remove_bundle(bundle: str) -> None:
-    """Remove a bundle and what its shim did not: a handful of files on a tmpfs."""
-    try:
-        os.rmdir(bundle)  # the usual case: the shim has left nothing in it
-        return
-    except OSError:
-        pass
-    shutil.rmtree(bundle, ignore_errors=True)
+    """Remove what its shim did not: usually nothing, else a handful of files on a tmpfs."""
+    if os.path.lexists(bundle):
+        shutil.rmtree(bundle, ignore_errors=True)
 
 
 async def readable(descriptor: int) -> None:

@@ -71,10 +71,16 @@ def _key(filter_: Seccomp) -> str:
 def read_program(path: str) -> Program | None:
     """A program that `cached_program` or `compiled_file` has kept; None when there is no whole one."""
     try:
-        with open(path, "rb") as file:
-            data = file.read()
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
+    try:
+        # In one go, without the layers of a file object: each container does this.
+        data = os.read(descriptor, os.fstat(descriptor).st_size + 1)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
     if len(data) < _HEADER.size:
         return None
     magic, flags, code, listener, metadata = _HEADER.unpack_from(data)

@@ -24,9 +24,6 @@ class InitConfig(TypedDict, total=False):
     """Docker's USER syntax, resolved by the image's own files; replaces the spec's uid, gid and additionalGids."""
     groups: list[str]
     """Beside `user`: further groups, by name or number (`--group-add`)."""
-    host_mounts: int
-    """The parent's descriptor of the host's mount namespace, when the parent is in another: what is mounted in a shared bind
-    mount gets out through the host's own mount only."""
     die_with_parent: bool
     """SIGKILL for the container when the parent ends: a killed shim must not leave what nobody watches."""
     no_pivot: bool

@@ -97,10 +97,7 @@ def _open_root_directory(spec: Spec, bundle: str) -> int:
 def _open_bind(entry: Mount, options: MountOptions, config: InitConfig) -> int:
     source = os.path.join(config["bundle"], entry.get("source", ""))
     try:
-        if is_shared(options) and "host_mounts" in config:
-            descriptor = clone_in(config["host_mounts"], source, recursive=options.recursive_bind)
-        else:
-            descriptor = mnt.clone_mount(source, recursive=options.recursive_bind)
+        descriptor = mnt.clone_mount(source, recursive=options.recursive_bind)
     except OSError as error:
         raise LaunchError(
             f'error mounting "{source}" to rootfs at "{entry["destination"]}": '

@@ -257,10 +257,13 @@ class Stub:
     def _setgroups_denied(self) -> bool:
         pid = self._target if self._target else self.pid
         try:
-            with open(f"/proc/{pid}/setgroups", encoding="ascii") as file:
-                return file.read().startswith("deny")
+            descriptor = os.open(f"/proc/{pid}/setgroups", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return False
+        try:
+            return os.read(descriptor, 16).startswith(b"deny")
+        finally:
+            os.close(descriptor)
 
 
 def prefork(

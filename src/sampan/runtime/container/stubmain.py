@@ -5,11 +5,11 @@ Nothing is imported from here on: after pivot_root an import would execute the i
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import fcntl
 import gc
 import os
 import select
-import signal
 import socket
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -23,6 +23,7 @@ from sampan.runtime.container.init import Inherited, become_init
 if TYPE_CHECKING:
     from sampan.runtime.container.departure import Departure
 
+_FIXED = (_signal.SIGKILL, _signal.SIGSTOP)
 _EXIT_CODES = {"not-found": 127, "permission": 126, "format": 126}
 
 
@@ -55,15 +56,16 @@ def main(channel: socket.socket, pidfd: int | None) -> NoReturn:
 
 
 def _reset_signals() -> None:
-    # Python ignores SIGPIPE and SIGXFSZ, and an ignored signal stays ignored across execve.
-    signal.set_wakeup_fd(-1)
-    for number in range(1, signal.NSIG):
-        if number not in (signal.SIGKILL, signal.SIGSTOP) and signal.getsignal(number) is not signal.SIG_DFL:
+    # Python ignores SIGPIPE and SIGXFSZ, and an ignored signal stays ignored across execve. By the module beneath `signal`,
+    # which makes no enumerations of it all: for 64 numbers that takes more than many a mount.
+    _signal.set_wakeup_fd(-1)
+    for number in range(1, _signal.NSIG):
+        if number not in _FIXED and _signal.getsignal(number) != _signal.SIG_DFL:
             try:
-                signal.signal(number, signal.SIG_DFL)
+                _signal.signal(number, _signal.SIG_DFL)
             except (OSError, ValueError):
                 continue  # numbers that the C library keeps to itself
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 
 def _wait_and_leave(

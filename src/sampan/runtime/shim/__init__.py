@@ -10,6 +10,7 @@ imports nothing after the fork: it goes on working when the package it came from
 `service`             which call does what
 `parking`             everything that can be prepared before the container is known
 `maker`, `making`     a child that makes the container and further processes: the shim's side, and its own
+`rehearsal`           a shim's life gone through in the zygote; `rootrehearsal`: a container's root file system
 `container`           the container: launch, start, exit, close
 `supervised`          one process with its streams, from fork to exit status; execs and health probes
 `streams`             pipes and terminals between a process and us

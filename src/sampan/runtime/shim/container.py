@@ -59,8 +59,6 @@ class Container:
         launch: int,
         parked: Parked | None,
         then: Callable[[LaunchError | None], None],
-        *,
-        fresh_mounts: bool,
     ) -> None:
         """Have it brought to `created`. `launch`: the ContainerLaunch in memory, the caller's descriptor.
 
@@ -79,9 +77,7 @@ class Container:
                 self._close_log()
             then(error)
 
-        maker.ask(
-            {"call": "make", "fresh_mounts": fresh_mounts}, (launch, *(self._streams.theirs or ())), made
-        )
+        maker.ask({"call": "make"}, (launch, *(self._streams.theirs or ())), made)
 
     def make_foreign(self, launch: int) -> None:
         """Bring it to `created` with another runtime's program, here. Raises LaunchError, with everything taken back."""

@@ -8,7 +8,7 @@ container (reading the launch, mounts, limits, the clone itself) happens in a ch
 call     arguments and descriptors                       answer and descriptors (named in `names`)
 =======  ==============================================  =======================================================
 park     cgroup                                          pid; pidfd, netns, route, netfilter
-make     fresh_mounts; launch (in memory), stdio?        pid, cgroup, helper; channel, pidfd?, seccomp?, console?…
+make     launch (in memory), stdio?                      pid, cgroup, helper; channel, pidfd?, seccomp?, console?…
 join     pid of the init, cgroup                         pid; pidfd
 become   config; stdio?, seccomp?                        — once the program runs; console?
 =======  ==============================================  =======================================================
@@ -88,7 +88,6 @@ class Making:
 
     def __init__(self, site: parking.Site) -> None:
         self._site = site
-        self._home = parking.open_own_mount_namespace()
         self._stub: Stub | None = None
         self._cgroup: Cgroup | None = None
         """Where the parked stub is; None where the machine cannot rename cgroups."""
@@ -100,7 +99,7 @@ class Making:
         if call == "park":
             return self._park(message["cgroup"])
         if call == "make":
-            return self._make(descriptors, fresh_mounts=message["fresh_mounts"])
+            return self._make(descriptors)
         if call == "join":
             return self._join(message["pid"], message["cgroup"])
         if call == "become":
@@ -123,8 +122,11 @@ class Making:
     # --- the container
 
     def _park(self, cgroup_path: str) -> Answer:
-        """Make everything that the usual container needs. Blocks for the cgroup's grace period."""
-        self._leave_mount_namespace()
+        """Make everything that the usual container needs. Blocks for the cgroup's grace period.
+
+        We mount nothing ourselves (what we open is detached), so we stay with the host's mounts: they are always as they are
+        now, and the stub makes its copy of them private before it mounts anything.
+        """
         self._stub = stub = prefork(parking.NAMESPACES, clone_flags=process.CLONE_PARENT)
         sandbox = parking.open_sandbox_of(stub.pid)
         if self._site.layout.can_rename:
@@ -133,14 +135,12 @@ class Making:
             self._cgroup.attach(stub.pid)
         return {"pid": stub.pid}, {"pidfd": os.dup(stub.pidfd), **sandbox._asdict()}
 
-    def _make(self, descriptors: list[int], *, fresh_mounts: bool) -> Answer:
+    def _make(self, descriptors: list[int]) -> Answer:
         """Bring a container to `created`."""
         launch: ContainerLaunch = sockets.from_memory(descriptors[0])  # type: ignore[assignment]
         spec: Spec = launch["spec"]
         linux = spec.get("linux", {})
         cgroup = self._site.layout.cgroup(linux.get("cgroupsPath") or f"{DEFAULT_PARENT}/{launch['id']}")
-        if fresh_mounts:
-            self._leave_mount_namespace()
         given: dict[str, int] = {}
         if self._stub is None:
             self._stub = self._clone_for(spec, cgroup)
@@ -158,7 +158,7 @@ class Making:
         if kept >= 0:
             given["seccomp"] = kept
         streams = (descriptors[1], descriptors[2], descriptors[3]) if len(descriptors) > 1 else None
-        console = self._stub.configure(_config(launch, cgroup, self._home), stdio=streams, seccomp=seccomp)
+        console = self._stub.configure(_config(launch, cgroup), stdio=streams, seccomp=seccomp)
         if console is not None:
             given["console"] = console
         given["channel"] = os.dup(self._stub.channel)
@@ -167,7 +167,6 @@ class Making:
 
     def _clone_for(self, spec: Spec, cgroup: Cgroup) -> Stub:
         """Without a parked one: the namespaces as the spec has them."""
-        self._leave_mount_namespace()
         cgroup.create()
         directory = None if self._site.layout.can_rename else cgroup.open()
         try:
@@ -179,9 +178,6 @@ class Making:
             self._stub = stub
             cgroup.attach(stub.pid)
         return stub
-
-    def _leave_mount_namespace(self) -> None:
-        parking.leave_mount_namespace(self._home)
 
     def _filter(self, launch: ContainerLaunch) -> tuple[Program | None, int]:
         """The compiled filter, and a descriptor from which later makers read it for execs (-1: there is none)."""
@@ -261,13 +257,12 @@ class Attaching:
             raise LaunchError(f"cannot move the process into the container's cgroup: {self._failed}", "other")
 
 
-def _config(launch: ContainerLaunch, cgroup: Cgroup, host_mounts: int) -> InitConfig:
+def _config(launch: ContainerLaunch, cgroup: Cgroup) -> InitConfig:
     config: InitConfig = {
         "id": launch["id"],
         "spec": launch["spec"],
         "bundle": launch["bundle"],
         "cgroup_paths": dict(cgroup.paths),
-        "host_mounts": host_mounts,
         "die_with_parent": True,
         "init": launch["init"],
     }

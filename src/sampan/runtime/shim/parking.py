@@ -67,15 +67,12 @@ class Parked:
 
 
 def open_own_mount_namespace() -> int:
-    """The host's, before a maker leaves it."""
+    """The host's, before a shim leaves it for another runtime's container."""
     return os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def leave_mount_namespace(home: int) -> None:
-    """For whoever mounts something: a mount namespace of its own, a fresh copy of the host's: what it mounts never gets out.
-
-    The host's new mounts still arrive where its root propagates; where not, this is called again when some have come or gone.
-    """
+    """For whoever mounts something: a mount namespace of its own, a fresh copy of the host's: what it mounts never gets out."""
     process.setns(home, process.CLONE_NEWNS)
     process.unshare(process.CLONE_NEWNS)
     mount.mount(None, "/", None, mount.MS_REC | mount.MS_SLAVE)

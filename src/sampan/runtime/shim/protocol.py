@@ -8,7 +8,7 @@ kind `unknown-call`, by which an engine recognises a shim older than itself.
 call           arguments                                      reply
 =============  =============================================  ==================================================
 hello                                                         version, container, pid, state, init_pid, init_start_time, cgroup
-launch         launch (ContainerLaunch), fresh_mounts?        as hello
+launch         launch (ContainerLaunch)                       as hello
 sandbox                                                       3 descriptors: netns, NETLINK_ROUTE, NETLINK_NETFILTER
 start                                                         {}
 wait           exec_id?                                       code, at_ns, oom_killed, reason — once it has ended
@@ -69,6 +69,8 @@ class Connection:
         self._on_request = on_request
         self._outgoing: deque[tuple[dict[str, Any], list[int]]] = deque()
         self.on_closed: Callable[[Connection], None] | None = None
+        self._full = False
+        """The socket takes no more, and we watch for it to do so."""
         sock.setblocking(False)
         loop.watch(sock.fileno(), READ, self._ready)
 
@@ -107,6 +109,7 @@ class Connection:
             try:
                 sockets.send(self._socket, message, descriptors)
             except BlockingIOError:
+                self._full = True
                 self._loop.watch(self._socket.fileno(), READ | WRITE, self._ready)
                 return
             except OSError:
@@ -114,7 +117,8 @@ class Connection:
                 return
             self._outgoing.popleft()
             _close_all(descriptors)
-        if self._socket.fileno() >= 0:
+        if self._full and self._socket.fileno() >= 0:
+            self._full = False
             self._loop.watch(self._socket.fileno(), READ, self._ready)
 
 

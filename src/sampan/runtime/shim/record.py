@@ -57,3 +57,12 @@ def remove(bundle: str) -> None:
             os.unlink(f"{bundle}/{name}")
         except (FileNotFoundError, NotADirectoryError):
             pass
+
+
+def remove_bundle(bundle: str) -> None:
+    """Remove the directory, unless there is something in it that is not ours. Not left to the engine, whom the file system's
+    journal would make wait, and everybody with it."""
+    try:
+        os.rmdir(bundle)
+    except OSError:
+        pass

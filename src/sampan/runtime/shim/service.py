@@ -11,7 +11,7 @@ from sampan.cgroups import CgroupError
 from sampan.errors import reason_of
 from sampan.linux import pages, process
 from sampan.runtime.interface import LaunchError
-from sampan.runtime.shim import parking
+from sampan.runtime.shim import parking, record
 from sampan.runtime.shim.container import Container
 from sampan.runtime.shim.execs import Execs
 from sampan.runtime.shim.foreign import ForeignRuntime
@@ -208,7 +208,7 @@ class Service:
             self._keep(container, Execs(self._loop, container, self._crew))
             self._call_hello(request, message)
 
-        container.make(maker, launch, parked, made, fresh_mounts=bool(message.get("fresh_mounts")))
+        container.make(maker, launch, parked, made)
         os.close(launch)
 
     def _launch_foreign(self, container: Container, launch: int) -> None:
@@ -298,6 +298,8 @@ class Service:
         if self._container is not None:
             self._container.close()
         self._stop_listening()
+        if self._container is not None:
+            record.remove_bundle(self._container.bundle)
         if message.get("stay") and self._forget_container(request):
             request.reply({"stays": True})
             return
