@@ -19,47 +19,45 @@ def docker(tmp_path: Path, busybox: bytes) -> Iterator[Docker]:
     runtime = tmp_path / "sampan-runtime"
     runtime.write_text(f"#!{sys.executable}\nfrom sampan.runtime.command.entry import main\nmain()\n")
     runtime.chmod(0o755)
-    host = f"unix://{tmp_path}/d.sock"
-    command = [
-        *(
-            "dockerd",
-            "--data-root",
-            tmp_path / "data",
-            "--exec-root",
-            tmp_path / "run",
-            "--pidfile",
-            tmp_path / "pid",
-        ),
-        *("-H", host, "--bridge", "none", "--iptables=false", "--storage-driver", "vfs"),
-        *("--add-runtime", f"sampan={runtime}", "--default-runtime", "sampan"),
-    ]
-    with (tmp_path / "log").open("wb") as log:
-        daemon = subprocess.Popen([str(word) for word in command], stdout=log, stderr=log)
+    host, address, log = f"unix://{tmp_path}/d.sock", tmp_path / "c.sock", tmp_path / "log"
+    # dockerd would give its own containerd fifteen seconds to start, which an emulated machine may exceed.
+    below = f"containerd --root {tmp_path}/croot --state {tmp_path}/cstate --address {address}"
+    above = (
+        f"dockerd --data-root {tmp_path}/data --exec-root {tmp_path}/run --pidfile {tmp_path}/pid -H {host}"
+        f" --containerd {address} --bridge none --iptables=false --storage-driver vfs"
+        f" --add-runtime sampan={runtime} --default-runtime sampan"
+    )
+    servers: list[subprocess.Popen[bytes]] = []
 
     def run(*arguments: str) -> str:
-        done = subprocess.run(
-            ["docker", "-H", host, *arguments], capture_output=True, text=True, timeout=120, check=False
-        )
-        assert done.returncode == 0, (arguments, done.stderr, (tmp_path / "log").read_text()[-2000:])
+        command = ["docker", "-H", host, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, (arguments, done.stderr, log.read_text()[-2000:])
         return done.stdout.strip()
 
     try:
-        deadline = time.monotonic() + 120
-        while not (tmp_path / "d.sock").exists():
-            assert daemon.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()[
-                -2000:
-            ]
-            time.sleep(0.1)
+        for command, socket in ((below, address), (above, tmp_path / "d.sock")):
+            with log.open("ab") as file:
+                servers.append(subprocess.Popen(command.split(), stdout=file, stderr=file))
+            until_there(socket, servers[-1], log)
         archive = tmp_path / "busybox.tar"
         archive.write_bytes(busybox)
         run("load", "-i", str(archive))
         yield run
-    finally:
         subprocess.run(
             ["docker", "-H", host, "rm", "-f", "box"], capture_output=True, timeout=120, check=False
         )
-        daemon.terminate()
-        daemon.wait(60)
+    finally:
+        for server in reversed(servers):
+            server.terminate()
+            server.wait(60)
+
+
+def until_there(socket: Path, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not socket.exists():
+        assert server.poll() is None and time.monotonic() < deadline, log.read_text()[-2000:]
+        time.sleep(0.1)
 
 
 def test_containers_are_scopes(docker: Docker, systemctl: Systemctl) -> None:

@@ -83,7 +83,9 @@ def test_a_scopes_life(scoped: Bundle, systemctl: Systemctl) -> None:
 
 def test_without_a_bus(scoped: Bundle, systemctl: Systemctl) -> None:
     """systemd's private socket is enough."""
-    systemctl("stop", "dbus.socket", "dbus.service")
+    systemctl("stop", "dbus.socket")
+    systemctl("kill", "--signal=KILL", "dbus.service")  # `stop` leaves the daemon alone: KillMode=none
+    systemctl("stop", "dbus.service")
     try:
         assert systemctl("is-active", "dbus.socket", "dbus.service").split() == ["inactive", "inactive"]
         run(scoped)
