@@ -50,8 +50,6 @@ async def build(call: Call) -> web.StreamResponse:
     query = call.query
     if query.text("version") not in ("", "1", "2"):
         raise InvalidParameter(f'invalid version "{query.text("version")}"')
-    if _document(query, "outputs", list[Any], "invalid outputs specified"):
-        raise NotSupported("builds with other outputs than an image are not in this version of Sampan")
     request = _request(call)
     if query.text("version") == "2":
         return await _build_graph(call, request)
@@ -201,11 +199,27 @@ def _request(call: Call) -> BuildRequest:
         platform=platforms.parse(platform) if platform and call.version >= (1, 32) else None,
         credentials=all_credentials_of(call.request.headers.get("X-Registry-Config", "")),
         use_cache=not query.boolean("nocache"),
+        output=_output(query),
         anew=frozenset(filter(None, query.text("nocachefilter").split(","))),
         pull=query.boolean("pull"),
         remove_containers=query.boolean("rm", True),
         remove_failed=query.boolean("forcerm"),
     )
+
+
+def _output(query: Query) -> dict[str, str]:
+    """Attributes of the one output that is an image. Raises `NotSupported` for any other."""
+    outputs = _document(query, "outputs", list[dict[str, Any]], "invalid outputs specified") or []
+    if outputs and query.text("version") != "2":
+        raise NotSupported(
+            "the classic builder has no other output than an image: builds with outputs need BuildKit"
+        )
+    for each in outputs:
+        if len(outputs) > 1 or each.get("Type") not in ("moby", "image"):
+            raise NotSupported(
+                "builds with other outputs than one image need BuildKit's protocol (docker buildx)"
+            )
+    return {str(name): str(value) for each in outputs for name, value in (each.get("Attrs") or {}).items()}
 
 
 def _host_config(query: Query) -> HostConfig:

@@ -85,6 +85,7 @@ class Graphs:
             from sampan.build.solving import Solving
 
             self._solving = Solving(self._surroundings, self.keeping, self.directories)
+            self._solving.solver.on_end = self.upkeep.tidy_soon
         return self._solving
 
 

@@ -47,6 +47,8 @@ class BuildRequest:
     use_cache: bool = True
     anew: frozenset[str] = frozenset()
     """Stages that are built without the cache (by the solver only)."""
+    output: Mapping[str, str] = field(default_factory=dict)
+    """Attributes of the image that is written, as BuildKit's exporter has them (by the solver only)."""
     pull: bool = False
     remove_containers: bool = True
     """Remove each step's container once it succeeded."""

@@ -86,6 +86,10 @@ class BuildService:
         await self._runner.remove_leftovers()
         await self.graphs.recover()
 
+    async def close(self) -> None:
+        """Stop what goes on in the background."""
+        await self.graphs.upkeep.close()
+
     @property
     def running(self) -> int:
         """How many builds run now: an engine started on demand stays while there are any."""

@@ -14,7 +14,8 @@ from sampan.build.interface import BuildRequest
 from sampan.dockerfile.ignore import patterns_of
 from sampan.dockerfile.stages import read
 from sampan.engineapi.container import HostConfig
-from sampan.errors import SampanError
+from sampan.errors import InvalidParameter, SampanError
+from sampan.exporters.archives import ArchiveExporter
 from sampan.exporters.images import ImageExporter
 from sampan.frontend.interface import Base, Lowered, Options
 from sampan.frontend.lower import lower
@@ -26,7 +27,7 @@ from sampan.names.reference import is_identifier, parse_normalized
 from sampan.ops.caches import Caches
 from sampan.ops.digests import TreeDigester
 from sampan.ops.directories import Directories
-from sampan.ops.layering import Layering
+from sampan.ops.layering import LayerForm, Layering
 from sampan.ops.merge import LayerTools
 from sampan.ops.operations import Tools, VertexOperations
 from sampan.ops.run import RunTools
@@ -36,16 +37,6 @@ from sampan.solver.keeping import Keeping
 from sampan.solver.progress import Event, WarningEvent
 from sampan.solver.sessions import Session
 from sampan.solver.solver import Solver
-
-_JOBS = (
-    "sampan.archive.diff",
-    "sampan.build.ignore_jobs",
-    "sampan.ops.cache_jobs",
-    "sampan.ops.digest_jobs",
-    "sampan.ops.file_jobs",
-    "sampan.runtime.container.host",
-)
-"""What workers do for builds: imported once, at the first build, and not by each worker."""
 
 Follow = Callable[[Sequence[Event]], None]
 """Told what a build tells."""
@@ -77,10 +68,10 @@ class Solving:
         )
         self.solver = Solver(keeping, content, snapshots, self.operations, TreeDigester(self.trees))
         self.exporter = ImageExporter(images, self.layering, keeping.records)
+        self.archives = ArchiveExporter(self.exporter, images.parts)
 
     async def build(self, request: BuildRequest, context: Context, session: Session, follow: Follow) -> str:
         """Build an image of a context's Dockerfile and name it; its id. Raises `VertexFailed`, `DockerfileError`, `SampanError`."""
-        await self._workers.preload(_JOBS)
         async with self.solver.build(session) as build:
             build.settings["host_config"] = lambda: _copy(request.host_config)
             following = asyncio.create_task(_follow(build, follow))
@@ -93,6 +84,7 @@ class Solving:
                     [tag.with_default_tag() for tag in request.tags],
                     build.lease,
                     epoch=_epoch(request),
+                    form=_form(request),
                 )
             finally:
                 build.progress.close()
@@ -167,6 +159,22 @@ def _options(request: BuildRequest, ignored: Sequence[str]) -> Options:
 
 def _copy(host: HostConfig) -> HostConfig:
     return msgspec.convert(msgspec.to_builtins(host), HostConfig)
+
+
+def _form(request: BuildRequest) -> LayerForm:
+    """How the image's layers are to be. Raises `InvalidParameter`."""
+    compression = request.output.get("compression", "none")
+    if compression == "uncompressed":
+        compression = "none"
+    if compression not in ("none", "gzip", "zstd"):
+        raise InvalidParameter(f"unsupported layer compression type {compression}")
+    epoch = _epoch(request)
+    latest = None
+    if request.output.get("rewrite-timestamp") == "true":
+        if epoch is None:
+            raise InvalidParameter("rewrite-timestamp needs SOURCE_DATE_EPOCH")
+        latest = epoch * 1_000_000_000
+    return LayerForm(compression, latest)  # type: ignore[arg-type]  # checked above
 
 
 def _epoch(request: BuildRequest) -> int | None:

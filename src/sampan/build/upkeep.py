@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 import re
 import time
@@ -15,13 +16,15 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from sampan.engineapi.filters import Filters
-from sampan.errors import Conflict, InvalidParameter
+from sampan.errors import Conflict, InvalidParameter, SampanError
 from sampan.images.parts import Collection
 from sampan.names.times import parse_duration
 from sampan.ops.directories import Directories
 from sampan.snapshots.interface import Snapshotter
 from sampan.snapshots.usage import measure
 from sampan.solver.keeping import Keeping
+
+log = logging.getLogger(__name__)
 
 _FILTERS = (
     "id",
@@ -38,6 +41,9 @@ _FILTERS = (
     "label",
     "label!",
 )
+_RESERVED = 2 << 30
+"""Bytes that are never taken away without being asked to."""
+_TIDY_SECONDS = 60.0
 _HIDDEN = ("internal", "frontend")
 _ID_LENGTH = 25
 
@@ -87,6 +93,8 @@ class Upkeep:
         self._collection = collection
         self._used = used
         self._pruning = False
+        self._tidying: asyncio.Task[None] | None = None
+        self._next_tidy = 0.0
 
     async def usage(self, filters: Filters = Filters()) -> list[Kept]:  # noqa: B008 - never changed
         """All that is kept and the filters leave, oldest first."""
@@ -104,6 +112,29 @@ class Upkeep:
             return await self._prune(request)
         finally:
             self._pruning = False
+
+    def tidy_soon(self) -> None:
+        """A build has ended: see in the background, not too often, whether too much is kept."""
+        now = time.monotonic()
+        if now >= self._next_tidy and (self._tidying is None or self._tidying.done()):
+            self._next_tidy = now + _TIDY_SECONDS
+            self._tidying = asyncio.get_running_loop().create_task(self._tidy(), name="tidy build cache")
+
+    async def close(self) -> None:
+        """Stop tidying; what is half done is done another time."""
+        if self._tidying is not None:
+            self._tidying.cancel()
+            await asyncio.gather(self._tidying, return_exceptions=True)
+
+    async def _tidy(self) -> None:
+        """As BuildKit does by default: at most so much of the disk, as long as so much of it is free."""
+        try:
+            status = await asyncio.to_thread(os.statvfs, self._directories.root)
+            disk = status.f_blocks * status.f_frsize
+            limits = PruneRequest(all=True, reserved=_RESERVED, maximum=disk * 6 // 10, free=disk // 10)
+            await self.prune(limits)
+        except SampanError:
+            log.exception("the build cache could not be tidied; the next build tries again")
 
     async def _prune(self, request: PruneRequest) -> list[Kept]:
         every = await self._kept()

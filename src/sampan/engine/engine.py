@@ -152,6 +152,7 @@ class Engine:
             config.exec_path / "builds",
             collector,
         )
+        closing.push_async_callback(self.builds.close)
         await self.containers.recover()
         await self.builds.recover()
         await self.images.recover({container.id for container in self.containers.registry})

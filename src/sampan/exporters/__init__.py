@@ -3,4 +3,5 @@
 | module | what it makes |
 | --- | --- |
 | `images` | an image in the engine's store |
+| `archives` | an OCI layout or a docker archive |
 """

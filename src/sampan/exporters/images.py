@@ -17,9 +17,9 @@ from sampan.images.service import ImageService
 from sampan.names.reference import Reference
 from sampan.names.times import format_rfc3339_nano
 from sampan.oci.image import Descriptor, History, ImageConfig, RootFS, chain_ids
-from sampan.ops.layering import Layering
+from sampan.ops.layering import AS_IT_IS, LayerForm, Layering
 from sampan.ops.trees import PREFIX
-from sampan.solver.interface import Tree
+from sampan.solver.interface import EMPTY, Tree
 from sampan.solver.layers import Layer
 from sampan.solver.records import Records
 
@@ -40,18 +40,34 @@ class ImageExporter:
         lease: Lease,
         *,
         epoch: int | None = None,
+        form: LayerForm = AS_IT_IS,
     ) -> str:
         """Write an image and name it; its id. `epoch` (seconds) is the time that it says it was made."""
-        layers = await self._layering.layers(tree, lease)
+        image, as_made = await self.prepared(tree, config, lease, epoch=epoch, form=form)
+        await self._settle(tree if as_made else EMPTY, image.config.rootfs.diff_ids, lease)
+        id = await self._images.create_from(image, lease)
+        for name in names:
+            await self._images.tag(id, name.familiar_name(), name.tag or "latest")
+        return id
+
+    async def prepared(
+        self,
+        tree: Tree,
+        config: ImageConfig,
+        lease: Lease,
+        *,
+        epoch: int | None = None,
+        form: LayerForm = AS_IT_IS,
+    ) -> tuple[NewImage, bool]:
+        """An image whose layers are there, and whether they are the result's own, byte for byte when unpacked."""
+        made = await self._layering.layers(tree, lease)
+        layers = await self._layering.in_form(made, form, lease)
         document = completed(config, layers, None if epoch is None else epoch * 1_000_000_000)
-        await self._settle(tree, [each.diff_id for each in layers], lease)
         blobs = [
             Descriptor(media_type=each.media_type, digest=each.digest, size=each.size) for each in layers
         ]
-        image = await self._images.create_from(NewImage(document, blobs, ""), lease)
-        for name in names:
-            await self._images.tag(image, name.familiar_name(), name.tag or "latest")
-        return image
+        same = [each.diff_id for each in made] == [each.diff_id for each in layers]
+        return NewImage(document, blobs, ""), same
 
     async def _settle(self, tree: Tree, diff_ids: list[str], lease: Lease) -> None:
         """Make the snapshots durable, and the topmost one known by its chain id."""

@@ -13,6 +13,7 @@ from sampan.dockerfile.parse import Heredoc, heredoc_of
 from sampan.dockerfile.source import DockerfileError
 from sampan.frontend.remote import GitReference, file_name, git_reference, is_url
 from sampan.frontend.stage import StageState, owner_of
+from sampan.linux.path import absolute
 from sampan.llb.fileop import Action, Copy, MakeFile
 from sampan.llb.state import Meta, State, change, merge, source
 from sampan.names.digest import parse_digest
@@ -88,13 +89,13 @@ class _Copying:
         return " ".join([*words, self._stage.expand(self._instruction.destination), "# buildkit"])
 
     def _local(self, word: str) -> Action:
-        path = posixpath.normpath("/" + word.lstrip("/"))
+        path = absolute(word.lstrip("/"))
         include: tuple[str, ...] = ()
         required: tuple[str, ...] = ()
         if self._instruction.parents:
             pivot, found, below = word.partition("/./")
-            pattern = posixpath.normpath("/" + (below if found else word)).lstrip("/")
-            path = posixpath.normpath("/" + pivot.lstrip("/")) if found else "/"
+            pattern = absolute(below if found else word).lstrip("/")
+            path = absolute(pivot.lstrip("/")) if found else "/"
             include = (pattern,)
             if not _is_pattern(path) and not _is_pattern(pattern):
                 required = (posixpath.join(path, pattern),)

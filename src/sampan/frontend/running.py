@@ -11,6 +11,7 @@ from sampan.dockerfile.parse import heredoc_of
 from sampan.dockerfile.source import DockerfileError
 from sampan.frontend.copying import INTERNAL
 from sampan.frontend.stage import StageState
+from sampan.linux.path import absolute
 from sampan.llb import ops_pb2 as pb
 from sampan.llb.execop import (
     Bind,
@@ -102,7 +103,7 @@ async def _mounted(
         raise DockerfileError(f"invalid mount target {mount.target!r}")
     if mount.kind == TMPFS:
         return [Tmpfs(target, mount.size)]
-    source = posixpath.normpath("/" + mount.source)
+    source = absolute(mount.source)
     state = await origin(mount.from_, source) if mount.from_ or mount.kind == BIND else None
     selector = "" if source == "/" else source
     if mount.kind == CACHE and not selector and (mount.uid, mount.gid, mount.mode) != (None, None, None):
@@ -128,16 +129,7 @@ def _secret(mount: Mount, secrets: list[SecretVariable]) -> list[ExecMount]:
             return []
     target = mount.target or f"/run/secrets/{posixpath.basename(id)}"
     mode = 0o400 if mount.mode is None else mount.mode
-    return [
-        Secret(
-            posixpath.normpath("/" + target.lstrip("/")),
-            id,
-            mount.uid or 0,
-            mount.gid or 0,
-            mode,
-            not mount.required,
-        )
-    ]
+    return [Secret(absolute(target), id, mount.uid or 0, mount.gid or 0, mode, not mount.required)]
 
 
 def _ssh(mount: Mount) -> Ssh:
@@ -146,14 +138,7 @@ def _ssh(mount: Mount) -> Ssh:
     id = mount.id or "default"
     mode = 0o600 if mount.mode is None else mount.mode
     target = mount.target or "/run/buildkit/ssh_agent.0"
-    return Ssh(
-        posixpath.normpath("/" + target.lstrip("/")),
-        id,
-        mount.uid or 0,
-        mount.gid or 0,
-        mode,
-        not mount.required,
-    )
+    return Ssh(absolute(target), id, mount.uid or 0, mount.gid or 0, mode, not mount.required)
 
 
 def _environment(stage: StageState, mounts: Sequence[ExecMount]) -> list[str]:

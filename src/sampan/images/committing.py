@@ -50,8 +50,8 @@ class NewImage(NamedTuple):
     """Id of the image that it was made from."""
 
 
-async def create_from(parts: Parts, image: NewImage, lease: Lease) -> ImageRecord:
-    """Write config, manifest and name of an image whose layers are in the content store, under `lease`.
+async def write_documents(parts: Parts, image: NewImage, lease: Lease) -> tuple[Descriptor, Descriptor]:
+    """Write config and manifest of an image whose layers are in the content store, under `lease`; their descriptors.
 
     Raises `InvalidParameter` ("max depth exceeded") for more layers than can be stacked.
     """
@@ -65,7 +65,12 @@ async def create_from(parts: Parts, image: NewImage, lease: Lease) -> ImageRecor
     manifest = encode(Manifest(schema_version=2, media_type=OCI_MANIFEST, config=config, layers=image.layers))
     needed = [content_resource(each.checked_digest) for each in (config, *image.layers)]
     await parts.content.put(manifest, lease=lease, references=needed)
-    target = describe(manifest, OCI_MANIFEST)
+    return config, describe(manifest, OCI_MANIFEST)
+
+
+async def create_from(parts: Parts, image: NewImage, lease: Lease) -> ImageRecord:
+    """The same, and its name: it is an image of the engine's then."""
+    _, target = await write_documents(parts, image, lease)
     labels = {LABEL_PARENT: image.parent} if image.parent else {}
     replaced = await parts.records.put(image.name or dangling_name(target.digest), target, labels)
     if replaced.previous is not None:

@@ -219,3 +219,14 @@ def open_procfs(path: str, flags: int) -> int:
 
 def is_directory(descriptor: int) -> bool:
     return stat.S_ISDIR(os.fstat(descriptor).st_mode)
+
+
+def absolute(path: str) -> str:
+    """A path as seen from the root, as text: one slash in front, no dots, no slash at the end."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            parts = parts[:-1]
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/" + "/".join(parts)

@@ -12,6 +12,6 @@
 | `run`, `sandbox`, `mounts`, `caches` | a program, as confined as a container's |
 | `files` | file operations; `file_jobs`, `copier`, `choosing` do them in a worker |
 | `digests`, `digest_jobs` | what identifies files |
-| `layering` | a result's layers as blobs |
+| `layering`, `layer_jobs` | a result's layers as blobs, compressed and dated as asked |
 | `merge` | layers over one another, and what one has more than another |
 """

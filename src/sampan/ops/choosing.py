@@ -29,7 +29,7 @@ def choose(root: int, patterns: list[str], what: str) -> list[Found]:
     """The sources that the patterns name, each pattern's in order of name. Raises `NotFound`/`InvalidParameter` for none."""
     found = []
     for pattern in patterns:
-        clean = posixpath.normpath("/" + pattern).lstrip("/")
+        clean = paths.absolute(pattern).lstrip("/")
         matches = list(matching(root, clean)) if has_wildcards(clean) else [clean]
         if not matches:
             raise InvalidParameter(f"{what} failed: no source files were specified")
@@ -58,7 +58,7 @@ def has_wildcards(pattern: str) -> bool:
 
 def found_at(root: int, path: str, *, follow: bool) -> Found:
     """The file at a path; with `follow` what a link at its end leads to. Raises `NotFound` in BuildKit's words."""
-    clean = posixpath.normpath("/" + path).lstrip("/")
+    clean = paths.absolute(path).lstrip("/")
     try:
         fd = paths.open_in_root(root, clean or "/", os.O_PATH if follow else os.O_PATH | os.O_NOFOLLOW)
     except OSError as error:

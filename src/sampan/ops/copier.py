@@ -50,7 +50,7 @@ class Copier:
 
     def copy(self, found: Found, name: str, destination: str) -> None:
         """Copy a source, called `name`, to `destination`; into it, where that is a directory or ends with a slash."""
-        target = posixpath.normpath("/" + destination)
+        target = paths.absolute(destination)
         if destination.endswith(("/", "/.")):
             self.make_directories(target)
         else:

@@ -91,9 +91,7 @@ class _Changer:
         destination = action["dest"]
         if not action["make_parents"]:
             os.close(
-                paths.open_in_root(
-                    self._root, posixpath.dirname(posixpath.normpath("/" + destination)), os.O_PATH
-                )
+                paths.open_in_root(self._root, posixpath.dirname(paths.absolute(destination)), os.O_PATH)
             )
         for found in chosen(source, action):
             if action["unpack"] and self._unpack(found, copier, destination, owner):
@@ -104,7 +102,7 @@ class _Changer:
     def _unpack(self, found: Found, copier: Copier, destination: str, owner: tuple[int, int] | None) -> bool:
         if not is_archive(found):
             return False
-        target = posixpath.normpath("/" + destination)
+        target = paths.absolute(destination)
         copier.make_directories(target)
         fd = os.open(f"/proc/self/fd/{found.fd}", os.O_RDONLY | os.O_CLOEXEC)
         tree = Tree(self._root, target, "in_root")
@@ -119,7 +117,7 @@ class _Changer:
     # -- making and removing
 
     def _mkdir(self, action: dict[str, Any]) -> None:
-        path, owner = posixpath.normpath("/" + action["path"]), self._owner(action["owner"]) or (0, 0)
+        path, owner = paths.absolute(action["path"]), self._owner(action["owner"]) or (0, 0)
         mode = action["mode"] & 0o777
         try:
             if not action["parents"]:
@@ -146,7 +144,7 @@ class _Changer:
                 os.utime(fd, ns=(action["time_ns"], action["time_ns"]))
 
     def _symlink(self, action: dict[str, Any]) -> None:
-        path = posixpath.normpath("/" + action["path"])
+        path = paths.absolute(action["path"])
         name = posixpath.basename(path)
         directory = paths.open_in_root(self._root, posixpath.dirname(path), os.O_PATH | os.O_DIRECTORY)
         try:
@@ -159,14 +157,14 @@ class _Changer:
             os.close(directory)
 
     def _rm(self, action: dict[str, Any]) -> None:
-        path = posixpath.normpath("/" + action["path"])
+        path = paths.absolute(action["path"])
         found = (
             list(matching(self._root, path.lstrip("/")))
             if action["wildcard"] and has_wildcards(path)
             else [path]
         )
         for each in found:
-            self._remove(posixpath.normpath("/" + each), missing_ok=action["missing_ok"])
+            self._remove(paths.absolute(each), missing_ok=action["missing_ok"])
 
     def _remove(self, path: str, *, missing_ok: bool) -> None:
         name = posixpath.basename(path)
@@ -217,7 +215,7 @@ class _Changer:
 def chosen(root: int, selector: dict[str, Any]) -> list[Found]:
     """What `src` names: one file, or all that a pattern fits. Raises `NotFound` for what is not there."""
     src, follow = selector["src"], selector["follow"]
-    clean = posixpath.normpath("/" + src).lstrip("/")
+    clean = paths.absolute(src).lstrip("/")
     if not selector["wildcard"] or not has_wildcards(clean):
         return [found_at(root, src, follow=follow)]
     found = [found_at(root, path, follow=follow) for path in matching(root, clean)]

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 from sampan.content.interface import ContentStore, Lease, content_resource
 from sampan.errors import NotSupported
 from sampan.names.digest import Digest
-from sampan.oci.image import OCI_LAYER
+from sampan.oci.image import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 from sampan.ops.trees import Trees
 from sampan.snapshots.interface import Snapshotter
 from sampan.solver.interface import Tree
 from sampan.solver.layers import Layer, LayerTable
+
+
+class LayerForm(NamedTuple):
+    """How the layers of steps are written (those of base images stay as they came)."""
+
+    compression: Literal["none", "gzip", "zstd"] = "none"
+    latest_ns: int | None = None
+    """No file is said to be younger: with it, the same files made at another time are the same layer."""
+
+
+AS_IT_IS = LayerForm()
+_TYPES = {"none": OCI_LAYER, "gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD}
 
 
 class Layering:
@@ -32,6 +47,33 @@ class Layering:
         if tree.directory:
             raise NotSupported("a client's directory as an image")
         return await self._of(tree.snapshot, lease) if tree.snapshot else []
+
+    async def in_form(self, layers: Sequence[Layer], form: LayerForm, lease: Lease) -> list[Layer]:
+        """The same layers in another form; their blobs are there, and in the lease."""
+        if form == AS_IT_IS:
+            return list(layers)
+        return [await self._rewritten(each, form, lease) if each.created_ns else each for each in layers]
+
+    async def _rewritten(self, layer: Layer, form: LayerForm, lease: Lease) -> Layer:
+        ingest = await self._content.ingest(f"form-{layer.digest}-{lease.id}", lease=lease)
+        assert ingest is not None  # the digest is not known, so nothing can be there already
+        blob = await self._content.open(Digest(layer.digest))
+        try:
+            async with ingest:
+                try:
+                    result = await self._trees.workers.run(
+                        "sampan.ops.layer_jobs:rewrite_job",
+                        {"compression": form.compression, "latest_ns": form.latest_ns},
+                        fds=[blob, ingest.fileno()],
+                    )
+                    info = await ingest.commit(digest=Digest(result["digest"]), verified=True)
+                except BaseException:
+                    await ingest.abort()
+                    raise
+        finally:
+            os.close(blob)
+        kind = _TYPES[form.compression]
+        return Layer(info.digest, kind, info.size, str(result["diff_id"]), layer.created_ns)
 
     async def _of(self, snapshot: str, lease: Lease) -> list[Layer]:
         """Snapshots that lack a row lie above those that have one: from there up they are made."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import posixpath
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -122,7 +121,7 @@ class MountSet:
 
     async def _part(self, number: int, mount: pb.Mount, made: list[Mount]) -> list[Mount]:
         """A tree, or what `selector` names in it, at the mount's place."""
-        selector = posixpath.normpath("/" + mount.selector)
+        selector = paths.absolute(mount.selector)
         if selector == "/":
             return [{**entry, "destination": mount.dest} for entry in made]
         place = str(self._directory / f"part-{number}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import posixpath
 import shutil
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from sampan.containers.programs import ProgramRequest, Programs
 from sampan.engineapi.container import HostConfig, Ulimit
 from sampan.errors import InvalidParameter, NotFound, NotSupported
+from sampan.linux.path import absolute
 from sampan.llb import ops_pb2 as pb
 from sampan.llb.graph import Vertex
 from sampan.names.names import new_id
@@ -78,7 +78,7 @@ class RunOperation:
 
     def _input_key(self, index: int) -> InputKey:
         mounts = [each for each in self._op.mounts if each.input == index and each.mountType in _SHARED_KINDS]
-        selectors = {posixpath.normpath("/" + each.selector) for each in mounts}
+        selectors = {absolute(each.selector) for each in mounts}
         by_content = bool(mounts) and all(_counts_by_content(each) for each in mounts)
         if "/" in selectors or not selectors:
             return InputKey((), by_content)
@@ -225,7 +225,7 @@ def _counts_by_content(mount: pb.Mount) -> bool:
 
 def _may_count_by_content(mount: pb.Mount) -> bool:
     """Unless files that are not selected could get into the result."""
-    return mount.output < 0 or mount.readonly or posixpath.normpath("/" + mount.selector) == "/"
+    return mount.output < 0 or mount.readonly or absolute(mount.selector) == "/"
 
 
 def _is_usual_cache(mount: pb.Mount) -> bool:

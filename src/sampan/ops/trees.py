@@ -24,6 +24,17 @@ PREFIX = "solver-"
 """Snapshots of results are named so, and those that are being made."""
 
 
+JOBS = (
+    "sampan.archive.diff",
+    "sampan.build.ignore_jobs",
+    "sampan.ops.cache_jobs",
+    "sampan.ops.digest_jobs",
+    "sampan.ops.file_jobs",
+    "sampan.runtime.container.host",
+)
+"""What workers do for builds: imported once, at the first build, and not by each worker."""
+
+
 class Trees:
     """See the module."""
 
@@ -74,6 +85,7 @@ class Trees:
 
     async def run(self, target: str, arguments: Mapping[str, Any], fds: tuple[int, ...] = ()) -> Any:
         """Call a worker."""
+        await self.workers.preload(JOBS)
         return await self.workers.run(target, dict(arguments), fds)
 
     async def _discard(self, key: str) -> None:

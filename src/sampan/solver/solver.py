@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from sampan.content.interface import ContentStore, Leases, snapshot_resource
@@ -45,6 +45,8 @@ class Solver:
         self.sessions = Sessions()
         self.flights: Flights[list[Tree]] = Flights()
         self.builds: dict[str, Build] = {}
+        self.on_end: Callable[[], None] | None = None
+        """Called when a build has ended."""
 
     @property
     def leases(self) -> Leases:
@@ -68,6 +70,8 @@ class Solver:
             await build.close()
         finally:
             del self.builds[build.id]
+            if self.on_end is not None:
+                self.on_end()
 
     async def execute(
         self,

@@ -132,3 +132,19 @@ def _running(engine: RunningEngine) -> bool:
             except OSError:
                 continue
     return False
+
+
+def test_images_of_the_same_source_are_the_same_image(engine: RunningEngine) -> None:
+    dockerfile = "FROM busybox\nRUN mkdir -p /d && date +%s%N > /dev/null && echo fixed > /d/f\nCOPY a /a\nWORKDIR /w\n"
+    asked = {
+        "nocache": "1",
+        "buildargs": json.dumps({"SOURCE_DATE_EPOCH": "1700000000"}),
+        "outputs": json.dumps(
+            [{"Type": "image", "Attrs": {"rewrite-timestamp": "true", "compression": "gzip"}}]
+        ),
+    }
+    images = {build(engine, dockerfile, {"a": "a"}, **asked).image for _ in range(2)}
+    assert len(images) == 1
+    assert in_image(engine, "stat -c %Y /d/f; cat /d/f") == ["1700000000", "fixed"]
+    created = json.loads(engine.docker("image", "inspect", "built").stdout)[0]["Created"]
+    assert created == "2023-11-14T22:13:20Z"
