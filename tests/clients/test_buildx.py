@@ -262,6 +262,26 @@ def test_a_result_as_an_archive(run: Run, context: Callable[..., None], tmp_path
         assert file is not None and file.read() == b"content"
 
 
+def test_images_as_archives_at_a_given_time_are_the_same_bytes(
+    run: Run, context: Callable[..., None], tmp_path: Path
+) -> None:
+    context(Dockerfile="FROM busybox\nRUN echo fixed > /f\nCMD cat /f\n")
+    for name in ("one", "two"):
+        run(
+            "buildx", "build", "--no-cache", "--provenance=false", "--build-arg", "SOURCE_DATE_EPOCH=1700000000",
+            "-o", f"type=oci,dest={name}.tar,rewrite-timestamp=true,compression=zstd", "."
+        )  # fmt: skip
+    assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "two.tar").read_bytes()
+    with tarfile.open(tmp_path / "one.tar") as archive:
+        index = json.load(archive.extractfile("index.json"))  # type: ignore[arg-type]
+        digest = index["manifests"][0]["digest"].removeprefix("sha256:")
+        manifest = json.load(archive.extractfile(f"blobs/sha256/{digest}"))  # type: ignore[arg-type]
+        assert manifest["layers"][-1]["mediaType"] == "application/vnd.oci.image.layer.v1.tar+zstd"
+    run("buildx", "build", "--provenance=false", "-t", "packed:1", "-o", "type=docker,dest=image.tar", ".")
+    run("load", "-i", "image.tar")
+    assert run("run", "--rm", "--net", "none", "packed:1").stdout == "fixed\n"
+
+
 def test_a_result_is_pushed(run: Run, context: Callable[..., None], server: SampanRegistry) -> None:
     name = f"{server.host}/built/app:v1"
     context(Dockerfile="FROM busybox\nRUN echo made > /made\n")

@@ -14,8 +14,9 @@ from sampan.build.interface import BuildRequest
 from sampan.dockerfile.ignore import patterns_of
 from sampan.dockerfile.stages import read
 from sampan.engineapi.container import HostConfig
-from sampan.errors import InvalidParameter, SampanError
+from sampan.errors import SampanError
 from sampan.exporters.archives import ArchiveExporter
+from sampan.exporters.forms import layer_form
 from sampan.exporters.images import ImageExporter
 from sampan.frontend.interface import Base, Lowered, Options
 from sampan.frontend.lower import lower
@@ -27,7 +28,7 @@ from sampan.names.reference import is_identifier, parse_normalized
 from sampan.ops.caches import Caches
 from sampan.ops.digests import TreeDigester
 from sampan.ops.directories import Directories
-from sampan.ops.layering import LayerForm, Layering
+from sampan.ops.layering import Layering
 from sampan.ops.merge import LayerTools
 from sampan.ops.operations import Tools, VertexOperations
 from sampan.ops.run import RunTools
@@ -84,7 +85,7 @@ class Solving:
                     [tag.with_default_tag() for tag in request.tags],
                     build.lease,
                     epoch=_epoch(request),
-                    form=_form(request),
+                    form=layer_form(request.output, _epoch(request)),
                 )
             finally:
                 build.progress.close()
@@ -159,22 +160,6 @@ def _options(request: BuildRequest, ignored: Sequence[str]) -> Options:
 
 def _copy(host: HostConfig) -> HostConfig:
     return msgspec.convert(msgspec.to_builtins(host), HostConfig)
-
-
-def _form(request: BuildRequest) -> LayerForm:
-    """How the image's layers are to be. Raises `InvalidParameter`."""
-    compression = request.output.get("compression", "none")
-    if compression == "uncompressed":
-        compression = "none"
-    if compression not in ("none", "gzip", "zstd"):
-        raise InvalidParameter(f"unsupported layer compression type {compression}")
-    epoch = _epoch(request)
-    latest = None
-    if request.output.get("rewrite-timestamp") == "true":
-        if epoch is None:
-            raise InvalidParameter("rewrite-timestamp needs SOURCE_DATE_EPOCH")
-        latest = epoch * 1_000_000_000
-    return LayerForm(compression, latest)  # type: ignore[arg-type]  # checked above
 
 
 def _epoch(request: BuildRequest) -> int | None:

@@ -6,15 +6,18 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from sampan.buildkit import trees
-from sampan.buildkit.frontends import CONFIG
+from sampan.buildkit.frontends import CONFIG, EPOCH
 from sampan.buildkit.jobs import Job, Result
 from sampan.buildkit.steps import step
 from sampan.errors import InvalidParameter, NotSupported
+from sampan.exporters.archives import Kind
+from sampan.exporters.forms import layer_form
 from sampan.names import platform as platforms
 from sampan.names.reference import Reference, parse_normalized
 from sampan.oci.image import ImageConfig, parse_config
@@ -58,7 +61,9 @@ async def _image(
         raise NotSupported("pushing by digest is not in this version of Sampan's builder")
     async with step(job.build, "exporting to image") as report:
         started = time.time_ns()
-        id = await job.solving.exporter.export(tree, config, names, job.build.lease, epoch=_epoch(attributes))
+        epoch = _epoch(attributes, result)
+        form = layer_form(attributes, epoch)
+        id = await job.solving.exporter.export(tree, config, names, job.build.lease, epoch=epoch, form=form)
         report.status("exporting layers", 0, 0, started, done=True)
         report.status(f"writing image {id}", 0, 0, started, done=True)
         for name in names:
@@ -98,6 +103,33 @@ async def _tar(
     return {}
 
 
+async def _archive(
+    engine: Engine, job: Job, result: Result, attributes: Mapping[str, str], number: int, kind: Kind
+) -> dict[str, str]:
+    """`docker` and `oci`: an archive for the client, and nothing in the engine's store."""
+    if job.session is None:
+        raise InvalidParameter("a result for the client needs its session")
+    tree, config = await _only(result)
+    names = [
+        parse_normalized(name).with_default_tag() for name in attributes.get("name", "").split(",") if name
+    ]
+    async with step(job.build, f"exporting to {kind} image format") as report:
+        started = time.time_ns()
+        epoch = _epoch(attributes, result)
+        form = layer_form(attributes, epoch, default="gzip")
+        manifest, chunks = await job.solving.archives.export(
+            tree, config, names, job.build.lease, kind, epoch=epoch, form=form
+        )
+        report.status("exporting layers", 0, 0, started, done=True)
+        async with aclosing(chunks):
+            await job.session.send_file(chunks, {}, number)
+        report.status("sending tarball", 0, 0, started, done=True)
+    return {
+        "containerimage.digest": manifest.digest,
+        "containerimage.descriptor": b64encode(msgspec.json.encode(manifest)).decode(),
+    }
+
+
 async def _local(
     engine: Engine, job: Job, result: Result, attributes: Mapping[str, str], number: int
 ) -> dict[str, str]:
@@ -113,7 +145,14 @@ async def _local(
     return {}
 
 
-_EXPORTERS: dict[str, Export] = {"moby": _image, "image": _image, "local": _local, "tar": _tar}
+_EXPORTERS: dict[str, Export] = {
+    "moby": _image,
+    "image": _image,
+    "local": _local,
+    "tar": _tar,
+    "docker": partial(_archive, kind="docker"),
+    "oci": partial(_archive, kind="oci"),
+}
 
 
 async def _only(result: Result) -> tuple[Tree, ImageConfig]:
@@ -144,6 +183,7 @@ def _response(digest: str, config: str, descriptor: bytes, names: list[Reference
     return response
 
 
-def _epoch(attributes: Mapping[str, str]) -> int | None:
-    text = attributes.get("source-date-epoch", "")
+def _epoch(attributes: Mapping[str, str], result: Result) -> int | None:
+    """Of the exporter, else of the frontend that made the result."""
+    text = attributes.get("source-date-epoch", "") or result.metadata.get(EPOCH, b"").decode()
     return int(text) if text.isdecimal() else None

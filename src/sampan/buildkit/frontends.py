@@ -45,6 +45,8 @@ _DOCKERS = ("docker/dockerfile", "docker/dockerfile-upstream")
 _UPLOADS = ("http://buildkit-session/", "https://buildkit-session/")
 """URLs that mean an upload of the client's session."""
 CONFIG = "containerimage.config"
+EPOCH = "source.date.epoch"
+"""Of a result: the time (seconds) that its images say they were made at."""
 PLATFORMS = "refs.platforms"
 
 
@@ -102,6 +104,8 @@ class _Dockerfile:
             if platform.variant:
                 described["variant"] = platform.variant
             entries.append({"ID": str(platform), "Platform": described})
+        if epoch := self._prefixed("build-arg:").get("SOURCE_DATE_EPOCH"):
+            metadata[EPOCH] = epoch.encode()
         metadata[PLATFORMS] = msgspec.json.encode({"Platforms": entries})
         return Result(refs, metadata)
 

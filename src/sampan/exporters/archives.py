@@ -5,7 +5,7 @@ Nothing of it becomes an image of the engine's: the lease keeps the blobs until 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -26,6 +26,8 @@ from sampan.oci.image import (
 from sampan.ops.layering import AS_IT_IS, LayerForm
 from sampan.solver.interface import Tree
 
+Kind = Literal["docker", "oci"]
+
 
 class ArchiveExporter:
     """See the module."""
@@ -40,11 +42,11 @@ class ArchiveExporter:
         config: ImageConfig,
         names: Sequence[Reference],
         lease: Lease,
-        kind: Literal["docker", "oci"],
+        kind: Kind,
         *,
         epoch: int | None = None,
         form: LayerForm = AS_IT_IS,
-    ) -> tuple[Descriptor, AsyncIterator[bytes]]:
+    ) -> tuple[Descriptor, AsyncGenerator[bytes, None]]:
         """The manifest, and the archive's bytes: the same files at the same `epoch` give the same ones."""
         image, _ = await self._images.prepared(tree, config, lease, epoch=epoch, form=form)
         config_blob, manifest = await write_documents(self._parts, image, lease)
@@ -58,7 +60,9 @@ class ArchiveExporter:
         files["oci-layout"] = layout.layout_file()
         return manifest, self._stream(blobs, files)
 
-    async def _stream(self, blobs: dict[str, Descriptor], files: dict[str, bytes]) -> AsyncIterator[bytes]:
+    async def _stream(
+        self, blobs: dict[str, Descriptor], files: dict[str, bytes]
+    ) -> AsyncGenerator[bytes, None]:
         yield layout.directory_header("blobs/") + layout.directory_header("blobs/sha256/")
         for digest in sorted(blobs):
             blob = blobs[digest]

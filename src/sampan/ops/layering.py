@@ -16,11 +16,13 @@ from sampan.snapshots.interface import Snapshotter
 from sampan.solver.interface import Tree
 from sampan.solver.layers import Layer, LayerTable
 
+Compression = Literal["none", "gzip", "zstd"]
+
 
 class LayerForm(NamedTuple):
     """How the layers of steps are written (those of base images stay as they came)."""
 
-    compression: Literal["none", "gzip", "zstd"] = "none"
+    compression: Compression = "none"
     latest_ns: int | None = None
     """No file is said to be younger: with it, the same files made at another time are the same layer."""
 
