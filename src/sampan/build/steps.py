@@ -240,9 +240,13 @@ class StageBuilder:
             container = await self._tools.runner.run(
                 self._image, words, self._variables.for_run(config.env), request, self._output
             )
-            image = await self._committed(container.id, config, described)
+            try:
+                image = await self._committed(container.id, config, described)
+            except BaseException:
+                await asyncio.shield(self._tools.runner.remove(container))
+                raise
             if self._request.remove_containers:
-                await self._tools.runner.remove(container)
+                await asyncio.shield(self._tools.runner.remove(container))
                 self._output.stream(f" ---> Removed intermediate container {container.id[:12]}\n")
             return image
 

@@ -152,8 +152,16 @@ class Launcher:
     async def _launch_in(self, spare: Spare, launch: ContainerLaunch) -> ShimHandle:
         head = _head_of(launch)
         whole = sockets.in_memory(launch)  # type: ignore[arg-type]
+        call = asyncio.ensure_future(spare.connection.call("launch", {"head": head}, [whole]))
         try:
-            description, _ = await spare.connection.call("launch", {"head": head}, [whole])
+            description, _ = await asyncio.shield(call)
+        except asyncio.CancelledError:
+            # A shim that has made its container keeps it, whoever disconnects: it is told to end it.
+            await asyncio.wait({call})
+            if not call.cancelled() and call.exception() is None:
+                pidfd = os.dup(spare.child.pidfd)
+                await self._handle(spare.connection, call.result()[0], launch["bundle"], pidfd, None).close()
+            raise
         except ShimLost:
             # Killed: what it had made has ended with it, but for the cgroup. (A parked one is found by the next start.)
             await readable(spare.child.pidfd)

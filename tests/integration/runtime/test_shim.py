@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -170,6 +171,29 @@ def test_failed_start_says_why_and_leaves_nothing(run: Any) -> None:
                     await shim.close()
             assert caught.value.kind == kind
         assert os.listdir(f"{b.config.exec_root}/shims") == []
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("parked", [True, False])
+def test_a_launch_may_be_called_off_at_any_moment(run: Any, parked: bool) -> None:
+    """Also when the shim has made the container, and nobody has read so yet: nothing is waited for in vain, nothing stays."""
+
+    async def scenario(b: Bench) -> None:
+        for number in range(6):
+            request = b.request(["sleep", "1000"], private_network=parked)
+            launching = asyncio.ensure_future(b.launcher.launch(request))
+            while not os.path.exists(request["bundle"]):
+                await asyncio.sleep(0)
+            await asyncio.sleep(number / 1000)
+            time.sleep(0.1)  # the shim goes on, the loop does not: what it has answered lies unread
+            launching.cancel()
+            done, _ = await asyncio.wait({launching}, timeout=20)
+            assert done, "it is still waiting"
+            if not launching.cancelled():
+                await launching.result().close()
+            assert not cgroup_directories(request["id"])
+            assert not os.path.exists(request["bundle"])
 
     run(scenario)
 
