@@ -14,6 +14,10 @@ from typing import Any
 from image_archives import Member
 
 BUSYBOX = Path("/bin/busybox")
+_USERS = {
+    "etc/passwd": b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+    "etc/group": b"root:x:0:\nwheel:x:10:root\nnogroup:x:65534:\n",
+}
 NAME = "busybox:latest"
 
 
@@ -24,7 +28,8 @@ def busybox_archive(
     members: Iterable[Member] = (),
     settings: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """A docker-archive with one layer: busybox, its applets, users, /tmp, `extra_files` (path → content) and `members`.
+    """A docker-archive with one layer: busybox, its applets, users, /tmp, `extra_files` (path → content) and `members`,
+    which take the place of what else has their name.
 
     `settings` are added to the image's configuration (`User`, `Volumes`, `WorkingDir`…).
     """
@@ -53,18 +58,21 @@ def busybox_archive(
 
 
 def _layer(extra_files: dict[str, bytes], members: Iterable[Member]) -> bytes:
+    members = list(members)
+    replaced = {info.name for info, _ in members} | {path.lstrip("/") for path in extra_files}
     applets = subprocess.run([BUSYBOX, "--list"], check=True, capture_output=True, text=True).stdout.split()
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for path, mode in (("bin", 0o755), ("etc", 0o755), ("root", 0o700), ("tmp", 0o1777), ("var", 0o755)):
             _add_directory(tar, path, mode)
         _add(tar, "bin/busybox", BUSYBOX.read_bytes(), 0o755)
-        for applet in sorted(set(applets) - {"busybox"}):
+        for applet in sorted(set(applets) - {"busybox"} - {path.removeprefix("bin/") for path in replaced}):
             link = tarfile.TarInfo(f"bin/{applet}")
             link.type, link.linkname = tarfile.SYMTYPE, "busybox"
             tar.addfile(link)
-        _add(tar, "etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")
-        _add(tar, "etc/group", b"root:x:0:\nwheel:x:10:root\nnogroup:x:65534:\n")
+        for path, text in _USERS.items():
+            if path not in replaced:
+                _add(tar, path, text)
         for path, data in extra_files.items():
             _add(tar, path.lstrip("/"), data, 0o755)
         for info, data in members:

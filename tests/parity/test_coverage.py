@@ -18,7 +18,7 @@ NOT_RIGHT = {
     ("push", "--disable-content-trust"): "as above",
     ("build", "--disable-content-trust"): "as above",
     ("build", "--squash"): "needs an experimental dockerd",
-    ("run", "--cpu-rt-runtime"): "needs a kernel with groups in its real-time scheduler",
+    ("run", "--cpu-rt-runtime"): "dockerd's own fails on this kernel",
     ("run", "--cpu-count"): "refused: Windows only",
     ("run", "--cpu-percent"): "refused: Windows only",
     ("run", "--io-maxbandwidth"): "refused: Windows only",

@@ -20,9 +20,9 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sampan.buildkit import gomode
 from sampan.buildkit.protos import fsutil_pb2
 from sampan.buildkit.receiving import Item, Receiver
+from sampan.engineapi import gomode
 from sampan.errors import InvalidParameter, SampanError, SystemFailure, Unavailable
 
 if TYPE_CHECKING:

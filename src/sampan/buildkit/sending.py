@@ -8,8 +8,8 @@ import stat
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from sampan.buildkit import gomode
 from sampan.buildkit.protos import fsutil_pb2
+from sampan.engineapi import gomode
 from sampan.errors import InvalidParameter, Unavailable
 from sampan.linux.path import open_without_links
 

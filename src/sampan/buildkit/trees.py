@@ -11,9 +11,9 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from sampan.buildkit import gomode
 from sampan.buildkit.protos import fsutil_pb2
 from sampan.dockerfile.ignore import expression_of
+from sampan.engineapi import gomode
 from sampan.errors import InvalidParameter, NotFound
 from sampan.linux.path import open_in_root, reopen
 from sampan.ops.choosing import open_source

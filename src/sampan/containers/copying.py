@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sampan.containers.container import Container
 from sampan.containers.mounts import own_files
 from sampan.containers.root_view import view_arguments
+from sampan.engineapi import gomode
 from sampan.errors import InvalidParameter, NotFound, SampanError
 from sampan.names.times import format_rfc3339_nano
 
@@ -20,17 +21,6 @@ if TYPE_CHECKING:
     from sampan.containers.services import Services
     from sampan.oci.runtime import Mount
 
-_GO_MODE_BITS = (
-    (0o170000, 0o040000, 1 << 31),  # directory
-    (0o170000, 0o120000, 1 << 27),  # symbolic link
-    (0o170000, 0o060000, 1 << 26),  # block device
-    (0o170000, 0o010000, 1 << 25),  # named pipe
-    (0o170000, 0o140000, 1 << 24),  # socket
-    (0o170000, 0o020000, (1 << 26) | (1 << 21)),  # character device
-    (0o004000, 0o004000, 1 << 23),  # setuid
-    (0o002000, 0o002000, 1 << 22),  # setgid
-    (0o001000, 0o001000, 1 << 20),  # sticky
-)
 _EXIT_PATIENCE = 5.0
 """Seconds for the engine to take note of an exit."""
 _CHUNK = 256 * 1024
@@ -191,19 +181,10 @@ def go_stat(found: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": found["name"],
         "size": found["size"],
-        "mode": go_mode(found["mode"]),
+        "mode": gomode.from_kernel(found["mode"]),
         "mtime": format_rfc3339_nano(found["mtime"]),
         "linkTarget": found["linkTarget"],
     }
-
-
-def go_mode(mode: int) -> int:
-    """stat(2)'s mode as Go's os.FileMode."""
-    bits = mode & 0o777
-    for mask, value, bit in _GO_MODE_BITS:
-        if mode & mask == value:
-            bits |= bit
-    return bits
 
 
 def _place(path: str) -> dict[str, str]:

@@ -200,7 +200,7 @@ ALWAYS_RELOADED = frozenset(
 
 ACCEPTED_WITHOUT_EFFECT: dict[str, str] = {
     "authorization-plugins": "plugins are not there yet",
-    "builder": "the builder is not there yet",
+    "builder": "what builds keep is tidied by rules of its own",
     "containerd": "Sampan has its own content store and shims",
     "containerd-namespace": "Sampan has its own content store and shims",
     "containerd-plugins-namespace": "Sampan has its own content store and shims",

@@ -18,6 +18,7 @@ from sampan.images.parts import Parts
 from sampan.images.pullprogress import LayerProgress, Report
 from sampan.images.references import refer_all
 from sampan.images.remote import RemoteDocuments, RemoteImage, unresolved
+from sampan.images.together import side_by_side
 from sampan.images.transfers import BlobTransfers, note_source
 from sampan.images.trusting import check_policy
 from sampan.images.unpacking import Unpacker
@@ -157,14 +158,11 @@ class Puller:
     async def _download(
         self, repository: Repository, blobs: list[Descriptor], lease: Lease, report: Report
     ) -> None:
-        try:
-            async with asyncio.TaskGroup() as group:
-                for blob in blobs:
-                    progress = LayerProgress(blob, report)
-                    progress.pulling()
-                    group.create_task(self._one(repository, blob, lease, progress))
-        except* SampanError as errors:
-            raise _first(errors) from None
+        async with side_by_side() as group:
+            for blob in blobs:
+                progress = LayerProgress(blob, report)
+                progress.pulling()
+                group.create_task(self._one(repository, blob, lease, progress))
 
     async def _download_and_unpack(
         self, repository: Repository, image: RemoteImage, lease: Lease, report: Report
@@ -175,27 +173,24 @@ class Puller:
         lines = {layer.digest: LayerProgress(layer, report) for layer in image.manifest.layers}
         for line in lines.values():
             line.pulling()
-        try:
-            async with asyncio.TaskGroup() as group:
-                arriving = {
-                    layer.digest: group.create_task(self._one(repository, layer, lease, lines[layer.digest]))
-                    for layer in _distinct(image.manifest.layers)
-                }
-                for number, (layer, diff_id) in enumerate(
-                    zip(image.manifest.layers, image.config.rootfs.diff_ids, strict=True), start=1
-                ):
-                    await arriving[layer.digest]
-                    line = lines[layer.digest]
-                    await self._unpacker.layer(
-                        layer,
-                        diff_id,
-                        chain[:number],
-                        lease,
-                        lambda _, done, line=line: line.extracting(done),  # type: ignore[misc]
-                    )
-                    line.complete()
-        except* SampanError as errors:
-            raise _first(errors) from None
+        async with side_by_side() as group:
+            arriving = {
+                layer.digest: group.create_task(self._one(repository, layer, lease, lines[layer.digest]))
+                for layer in _distinct(image.manifest.layers)
+            }
+            for number, (layer, diff_id) in enumerate(
+                zip(image.manifest.layers, image.config.rootfs.diff_ids, strict=True), start=1
+            ):
+                await arriving[layer.digest]
+                line = lines[layer.digest]
+                await self._unpacker.layer(
+                    layer,
+                    diff_id,
+                    chain[:number],
+                    lease,
+                    lambda _, done, line=line: line.extracting(done),  # type: ignore[misc]
+                )
+                line.complete()
 
     async def _one(self, repository: Repository, blob: Descriptor, lease: Lease, line: LayerProgress) -> None:
         if await self._transfers.fetch(repository, blob, lease, line):
@@ -213,13 +208,6 @@ class Puller:
 def _distinct(blobs: Iterable[Descriptor]) -> list[Descriptor]:
     """Each blob once: an empty layer often comes several times."""
     return list({blob.digest: blob for blob in blobs}.values())
-
-
-def _first(errors: BaseExceptionGroup[SampanError]) -> SampanError:
-    """One error of a group: the first that was raised."""
-    for error in errors.exceptions:
-        return _first(error) if isinstance(error, BaseExceptionGroup) else error
-    raise AssertionError("an empty group")
 
 
 def _warn_foreign(platform: Platform, report: Report) -> None:

@@ -9,18 +9,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from sampan.engineapi.image import ProgressDetail, StreamMessage
-from sampan.errors import Conflict, NotFound, SampanError, SystemFailure, Unauthorized
+from sampan.errors import Conflict, NotFound, SystemFailure, Unauthorized
 from sampan.images.documents import ImageManifest
 from sampan.images.parts import Parts
 from sampan.images.pullprogress import Report
 from sampan.images.records import ImageRecord
 from sampan.images.remote import access_denied
 from sampan.images.slots import Slots
+from sampan.images.together import side_by_side
 from sampan.images.transfers import note_source, source_label
 from sampan.names import platform as platforms
 from sampan.names.digest import short
@@ -222,12 +223,9 @@ class PushImages:
     async def _send_blobs(
         self, plan: PushPlan, pusher: Pusher, sources: dict[str, list[str]], report: Report
     ) -> None:
-        try:
-            async with asyncio.TaskGroup() as group:
-                for blob in plan.blobs:
-                    group.create_task(self._send_blob(blob, pusher, sources.get(blob.digest, []), report))
-        except* SampanError as errors:
-            raise _first(errors) from None
+        async with side_by_side() as group:
+            for blob in plan.blobs:
+                group.create_task(self._send_blob(blob, pusher, sources.get(blob.digest, []), report))
 
     async def _send_blob(
         self, blob: Descriptor, pusher: Pusher, mountable: list[str], report: Report
@@ -283,12 +281,3 @@ def _is_foreign(blob: Descriptor) -> bool:
 
 def _distinct(blobs: list[Descriptor]) -> list[Descriptor]:
     return list({blob.digest: blob for blob in blobs}.values())
-
-
-def _first(errors: BaseExceptionGroup[Any]) -> SampanError:
-    for error in errors.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            return _first(error)
-        if isinstance(error, SampanError):
-            return error
-    raise AssertionError("an empty group")

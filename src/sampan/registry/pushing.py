@@ -134,7 +134,7 @@ class Pusher:
             except SampanError as error:
                 await patience.after(error)
                 before = kept
-                location, kept = await self._where(location, descriptor)
+                location, kept = await self._where_now(location, descriptor)
                 if kept > before:
                     patience.progressed()
 
@@ -172,6 +172,12 @@ class Pusher:
             told = answer.headers.get("Docker-Content-Digest", "")
             if told and told != descriptor.digest and told.startswith("sha256:"):
                 raise WrongContent(f"blob {descriptor.digest}: the registry stored it as {told}")
+
+    async def _where_now(self, location: URL | None, descriptor: Descriptor) -> tuple[URL | None, int]:
+        """`_where`, of a registry that may not answer yet."""
+        return await retried(
+            lambda: self._where(location, descriptor), self._settings, self._repository.waiting
+        )
 
     async def _where(self, location: URL | None, descriptor: Descriptor) -> tuple[URL | None, int]:
         """How much of a broken upload the registry has kept; nothing (a new upload) when it can't say."""

@@ -97,7 +97,7 @@ def test_the_configuration_has_its_effect_and_is_reloaded(make_engine: MakeEngin
         "nameserver 192.0.2.7",
         "NoNewPrivs:\t1",
         "1400",
-        "sampan-stub",
+        "docker-init",
         ":/serve-test/",
         "'/new': Operation not permitted",
     ):

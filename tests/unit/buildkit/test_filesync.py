@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sampan.buildkit import gomode
 from sampan.buildkit.filesync import receive
 from sampan.buildkit.protos import fsutil_pb2
 from sampan.buildkit.sending import send
+from sampan.engineapi import gomode
 from sampan.errors import InvalidParameter, SampanError, SystemFailure, Unavailable
 
 Packet = fsutil_pb2.Packet

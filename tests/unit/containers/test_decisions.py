@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sampan.containers.attach import DetachFilter, parse_detach_keys
-from sampan.containers.copying import go_mode
 from sampan.containers.health import evaluate, probe_arguments
 from sampan.containers.launch_errors import InvalidStart, exec_failure, start_failure
 from sampan.containers.listing import status_text
@@ -19,6 +18,7 @@ from sampan.containers.restart_policy import Decision, after_exit, at_engine_sta
 from sampan.containers.signals import parse_signal
 from sampan.containers.spec import merge_environment
 from sampan.engineapi.container import ContainerConfig, HealthConfig, RestartPolicy
+from sampan.engineapi.gomode import from_kernel as go_mode
 from sampan.errors import InvalidParameter
 from sampan.runtime.interface import LaunchError
 

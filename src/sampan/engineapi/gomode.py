@@ -1,4 +1,4 @@
-"""Go's `os.FileMode`, in which fsutil writes a file's type and permissions, and the kernel's `st_mode`."""
+"""Go's `os.FileMode`, in which `docker cp` and fsutil write a file's type and permissions, and the kernel's `st_mode`."""
 
 from __future__ import annotations
 
