@@ -209,7 +209,14 @@ def test_a_terminal_with_input(docker: Docker) -> None:
     host = docker("version").args[2]
     command = f"stty rows 33 cols 99; exec docker -H {host} run --rm -it boxed sh"
     done = subprocess.run(
-        [sys.executable, ptydo, "~# |stty size\n|~33 99|exit 6\n", "sh", "-c", command],
+        [
+            sys.executable,
+            ptydo,
+            "~# |until stty size >s; grep 33 s; do sleep 1; done\n|~33 99|exit 6\n",
+            "sh",
+            "-c",
+            command,
+        ],
         capture_output=True,
         text=True,
         timeout=60,
