@@ -14,7 +14,7 @@ from sampan.archive.compression import OutputStream
 from sampan.archive.read_entry import EntryReader
 from sampan.archive.tarwrite import TarWriter
 from sampan.errors import InvalidParameter, NotFound
-from sampan.linux.path import open_in_root
+from sampan.linux.path import absolute, open_in_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ def pack_job(
     directory, last = _open_parent(fds[1], path)
     try:
         name = args.get("name")
-        packer.pack(directory, last, _top_name(path) if name is None else name)
+        packer.pack(directory, last, (absolute(path).rpartition("/")[2] or "/") if name is None else name)
     except FileNotFoundError:
         raise NotFound(f"Could not find the file {path}") from None
     finally:
@@ -95,14 +95,3 @@ def _open_parent(root: int, path: str) -> tuple[int, str]:
         return open_in_root(root, parent or "/", os.O_PATH | os.O_DIRECTORY), last
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound(f"Could not find the file {path}") from None
-
-
-def _top_name(path: str) -> str:
-    """The last part of a path as Go's `filepath.Base` gives it, `/` for the root."""
-    parts: list[str] = []
-    for part in path.split("/"):
-        if part == "..":
-            parts = parts[:-1]
-        elif part not in ("", "."):
-            parts.append(part)
-    return parts[-1] if parts else "/"

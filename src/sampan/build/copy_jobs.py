@@ -19,7 +19,7 @@ from sampan.containers.root_view import open_root
 from sampan.dockerfile.ignore import Ignore
 from sampan.errors import InvalidParameter, SampanError
 from sampan.linux import path as paths
-from sampan.ops.choosing import Found, choose, open_source
+from sampan.ops.choosing import Found, choose, is_archive, open_source
 from sampan.runtime.container import users
 from sampan.runtime.interface import LaunchError
 
@@ -72,7 +72,7 @@ class _Copy:
     def run(self, found: list[Found]) -> None:
         destination = self._args["destination"]
         target = posixpath.normpath("/" + destination).lstrip("/")
-        archives = [each for each in found if self._args["unpack"] and _is_archive(each)]
+        archives = [each for each in found if self._args["unpack"] and is_archive(each)]
         files = [each for each in found if each not in archives]
         into = (
             destination.endswith(("/", "/."))
@@ -167,19 +167,6 @@ def _identity(root: int, owner: str) -> users.Identity:
         return users.resolve(root, owner, [])
     except LaunchError as error:
         raise InvalidParameter(str(error)) from None
-
-
-def _is_archive(found: Found) -> bool:
-    """Whether a local file is a tar of any compression with at least one entry."""
-    if not stat.S_ISREG(os.fstat(found.fd).st_mode):
-        return False
-    fd = os.open(f"/proc/self/fd/{found.fd}", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return next(iter(TarReader(InputStream(fd))), None) is not None
-    except SampanError:
-        return False
-    finally:
-        os.close(fd)
 
 
 def _inline(

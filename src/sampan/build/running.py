@@ -17,7 +17,6 @@ from sampan.engineapi.container import ContainerConfig, HostConfig
 from sampan.errors import InvalidParameter, SampanError
 from sampan.images.interface import ResolvedImage
 
-_FRAME_HEAD = 8
 _STDERR = 2
 """Its text is red, as `docker build` has always shown it."""
 _MARK = "org.sampan.build"
@@ -98,16 +97,9 @@ class Runner:
     async def _read(self, container: Container, write: Callable[[str], None]) -> None:
         stream = await attach.connect(container, stdin=False, stdout=True, stderr=True)
         decoders = {number: codecs.getincrementaldecoder("utf-8")("replace") for number in range(4)}
-        held = b""
         try:
-            while data := await stream.read():
-                held += data
-                while len(held) >= _FRAME_HEAD:
-                    end = _FRAME_HEAD + int.from_bytes(held[4:_FRAME_HEAD])
-                    if len(held) < end:
-                        break
-                    if text := decoders[held[0] & 3].decode(held[_FRAME_HEAD:end]):
-                        write(text if held[0] != _STDERR else f"\x1b[91m{text}\x1b[0m")
-                    held = held[end:]
+            async for number, piece in attach.frames(stream):
+                if text := decoders[number & 3].decode(piece):
+                    write(text if number != _STDERR else f"\x1b[91m{text}\x1b[0m")
         finally:
             await stream.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Protocol
 
 from sampan.containers.container import Container, WaitingAttach
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 DEFAULT_DETACH_KEYS = bytes((16, 17))
 """ctrl-p, ctrl-q."""
 
+_FRAME_HEAD = 8
 _CONTROL = {"@": 0, "[": 27, "\\": 28, "]": 29, "^": 30, "_": 31}
 
 
@@ -78,6 +80,19 @@ class DetachFilter:
                 self._held = b""
                 break
         return bytes(passed)
+
+
+async def frames(stream: AttachStream) -> AsyncGenerator[tuple[int, bytes], None]:
+    """What comes through Docker's attach protocol: the number of a stream (1 output, 2 errors), and a piece of it."""
+    held = b""
+    while data := await stream.read():
+        held += data
+        while len(held) >= _FRAME_HEAD:
+            end = _FRAME_HEAD + int.from_bytes(held[4:_FRAME_HEAD])
+            if len(held) < end:
+                break
+            yield held[0], held[_FRAME_HEAD:end]
+            held = held[end:]
 
 
 async def converse(

@@ -38,16 +38,21 @@ def pin_view(entries: Sequence[Mount], record: MountRecord, place: str) -> None:
         if record.subpath:
             part = _part(whole, record)
             try:
-                # Of an attached mount: what is detached could not be copied before Linux 6.15.
-                copy = mnt.clone_mount(f"/proc/self/fd/{part}", recursive=True)
-                try:
-                    attach(copy, part, place)
-                finally:
-                    os.close(copy)
+                attach_part(part, place)
             finally:
                 os.close(part)
     except (LaunchError, OSError) as error:
         raise SystemFailure(f"mounting the image {record.name}: {error}") from error
+
+
+def attach_part(part: int, place: str) -> None:
+    """Attach a copy of what the descriptor `part` stands for at `place`. It is of an attached mount: what is detached could not be
+    copied before Linux 6.15."""
+    copy = mnt.clone_mount(f"/proc/self/fd/{part}", recursive=True)
+    try:
+        attach(copy, part, place)
+    finally:
+        os.close(copy)
 
 
 def attach(mount: int, what: int, place: str) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 from google.protobuf.message import DecodeError
 
@@ -16,6 +17,16 @@ MAX_VERTICES = 20_000
 
 NAME = "llb.customname"
 """Key of a vertex's description under which clients put what progress shows."""
+
+
+class Digested(Protocol):
+    """Whatever is known by the digest of its bytes."""
+
+    @property
+    def digest(self) -> str: ...
+
+
+Named = TypeVar("Named", bound=Digested)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +79,13 @@ class Graph:
 
 def ancestry(vertex: Vertex) -> Iterator[Vertex]:
     """A vertex and all that it stands on, inputs first, each once."""
+    return inputs_first(vertex, lambda each: [edge.vertex for edge in each.inputs])
+
+
+def inputs_first(last: Named, inputs_of: Callable[[Named], Sequence[Named]]) -> Iterator[Named]:
+    """What stands on others, inputs first and itself last, each once. No recursion: graphs are deep, and a client's."""
     seen: set[str] = set()
-    stack = [(vertex, False)]
+    stack = [(last, False)]
     while stack:
         each, entered = stack.pop()
         if entered:
@@ -77,7 +93,7 @@ def ancestry(vertex: Vertex) -> Iterator[Vertex]:
         elif each.digest not in seen:
             seen.add(each.digest)
             stack.append((each, True))
-            stack.extend((edge.vertex, False) for edge in reversed(each.inputs))
+            stack.extend((needed, False) for needed in reversed(inputs_of(each)))
 
 
 def digest_of(data: bytes) -> str:

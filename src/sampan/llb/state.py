@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from sampan.llb import ops_pb2 as pb
 from sampan.llb.execop import Command, ExecMount, exec_op
 from sampan.llb.fileop import Action, file_op
-from sampan.llb.graph import NAME, digest_of, load
+from sampan.llb.graph import NAME, digest_of, inputs_first, load
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,13 +219,4 @@ def _numbered(states: Sequence[State]) -> tuple[tuple[State, ...], list[int]]:
 
 def _nodes(node: Node) -> Iterator[Node]:
     """All that a node stands on, inputs first, itself last."""
-    seen: set[str] = set()
-    stack = [(node, False)]
-    while stack:
-        each, entered = stack.pop()
-        if entered:
-            yield each
-        elif each.digest not in seen:
-            seen.add(each.digest)
-            stack.append((each, True))
-            stack.extend((state.node, False) for state in reversed(each.inputs))
+    return inputs_first(node, lambda each: [state.node for state in each.inputs])

@@ -10,8 +10,10 @@ import stat
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from sampan.archive.compression import InputStream
+from sampan.archive.tarread import TarReader
 from sampan.dockerfile.ignore import expression_of
-from sampan.errors import InvalidParameter, NotFound
+from sampan.errors import InvalidParameter, NotFound, SampanError
 from sampan.linux import path as paths
 
 _WILD = re.compile(r"[*?\[\\]")
@@ -114,3 +116,16 @@ def _empty() -> int:
     from sampan.runtime.container.host import open_mount
 
     return open_mount({"destination": "/", "type": "tmpfs", "source": "tmpfs", "options": ["ro", "size=4k"]})
+
+
+def is_archive(found: Found) -> bool:
+    """Whether a file is a tar of any compression with at least one entry."""
+    if not stat.S_ISREG(os.fstat(found.fd).st_mode):
+        return False
+    fd = os.open(f"/proc/self/fd/{found.fd}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return next(iter(TarReader(InputStream(fd))), None) is not None
+    except SampanError:
+        return False
+    finally:
+        os.close(fd)

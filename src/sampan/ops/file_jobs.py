@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import os
 import posixpath
-import stat
 from collections.abc import Callable
 from typing import Any
 
@@ -21,10 +20,10 @@ from sampan.archive.unpack import Unpacker
 from sampan.containers.root_view import open_root
 from sampan.dockerfile.ignore import Ignore
 from sampan.dockerfile.modes import parse_mode
-from sampan.errors import InvalidParameter, NotFound, SampanError
+from sampan.errors import InvalidParameter, NotFound
 from sampan.linux import path as paths
 from sampan.linux.trees import remove_tree
-from sampan.ops.choosing import Found, found_at, has_wildcards, matching, open_source
+from sampan.ops.choosing import Found, found_at, has_wildcards, is_archive, matching, open_source
 from sampan.ops.copier import Copier, Manner
 from sampan.runtime.container.users import read_lines
 
@@ -222,19 +221,6 @@ def chosen(root: int, selector: dict[str, Any]) -> list[Found]:
     if not found and not selector["empty_wildcard"]:
         raise NotFound(f"{src} not found")
     return found
-
-
-def is_archive(found: Found) -> bool:
-    """Whether a file is a tar of any compression with at least one entry."""
-    if not stat.S_ISREG(os.fstat(found.fd).st_mode):
-        return False
-    fd = os.open(f"/proc/self/fd/{found.fd}", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return next(iter(TarReader(InputStream(fd))), None) is not None
-    except SampanError:
-        return False
-    finally:
-        os.close(fd)
 
 
 def _named(root: int, path: str, name: str, columns: tuple[int, ...]) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sampan.containers.views import attach
+from sampan.containers.views import attach, attach_part
 from sampan.errors import NotFound, SystemFailure
 from sampan.linux import mount as mnt
 from sampan.linux import path as paths
@@ -39,11 +39,7 @@ def pin_part(entries: Sequence[Mount], selector: str, place: str) -> None:
             os.close(tree)
         part = _open(place + _WHOLE, selector)
         try:
-            copy = mnt.clone_mount(f"/proc/self/fd/{part}", recursive=True)
-            try:
-                attach(copy, part, place)
-            finally:
-                os.close(copy)
+            attach_part(part, place)
         finally:
             os.close(part)
     except (LaunchError, OSError) as error:

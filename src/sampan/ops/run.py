@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sampan.containers.attach import frames
 from sampan.containers.programs import ProgramRequest, Programs
 from sampan.engineapi.container import HostConfig, Ulimit
 from sampan.errors import InvalidParameter, NotFound, NotSupported
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from sampan.runtime.interface import AttachStream
 
 HOSTNAME = "buildkitsandbox"
-_FRAME_HEAD = 8
 _SHARED_KINDS = (pb.BIND, pb.CACHE)
 
 
@@ -179,17 +179,10 @@ class RunOperation:
 
 
 async def _read(stream: AttachStream, report: Reporter) -> None:
-    """Frames of Docker's attach protocol as log events."""
-    held = b""
+    """What the program writes, as log events."""
     try:
-        while data := await stream.read():
-            held += data
-            while len(held) >= _FRAME_HEAD:
-                end = _FRAME_HEAD + int.from_bytes(held[4:_FRAME_HEAD])
-                if len(held) < end:
-                    break
-                report.log(held[0] & 3, held[_FRAME_HEAD:end])
-                held = held[end:]
+        async for number, piece in frames(stream):
+            report.log(number & 3, piece)
     finally:
         await stream.close()
 

@@ -105,7 +105,7 @@ first $HOME
 one
 second
 two
-WORKDIR /work
+WORKDIR /place
 COPY run.sh .
 ADD run.sh sub/
 """
@@ -131,14 +131,14 @@ ADD run.sh sub/
         "one.txt",
         "run.sh",
     ]
-    assert in_image(engine, "cat /inline/one /inline/two; ls /work /work/sub") == [
+    assert in_image(engine, "cat /inline/one /inline/two; ls /place /place/sub") == [
         "first ",
         "second",
-        "/work:",
+        "/place:",
         "run.sh",
         "sub",
         "",
-        "/work/sub:",
+        "/place/sub:",
         "run.sh",
     ]
 
