@@ -55,7 +55,7 @@ class Solving:
         anchor = surroundings.directory / "anchor"
         anchor.mkdir(mode=0o700, exist_ok=True)
         self.trees = Trees(snapshots, content.leases, surroundings.workers, anchor)
-        run = RunTools(
+        self.run = RunTools(
             self.trees,
             Caches(directories, self.trees),
             containers.programs,
@@ -65,7 +65,7 @@ class Solving:
         merge = LayerTools(self.trees, content, self.layering, keeping.layers)
         fetched = surroundings.directory / FETCHED
         self.operations = VertexOperations(
-            Tools(self.trees, images, keeping.layers, directories, run, merge, fetched)
+            Tools(self.trees, images, keeping.layers, directories, self.run, merge, fetched)
         )
         self.solver = Solver(keeping, content, snapshots, self.operations, TreeDigester(self.trees))
         self.exporter = ImageExporter(images, self.layering, keeping.records)

@@ -22,9 +22,14 @@ FRONTEND = (
     "gateway.solve.evaluate",
     "gateway.warnings",
     "frontend.caps",
+    "gateway.exec",
+    "gateway.exec.extrahosts",
+    "gateway.exec.secretenv",
+    "gateway.exec.signals",
+    "gateway.exec.filesystem",
     "source.metaresolver",
 )
-"""Of the gateway. Not there: running programs in a frontend's own containers, import of cache."""
+"""Of the gateway. Not there: import of cache, attestations."""
 
 LLB = (
     "source.image",

@@ -108,7 +108,7 @@ class Control:
             return await frontends.run(job, request.Frontend, options, request.FrontendInputs)
         if request.HasField("Definition"):
             return job.result_of(request.Definition)
-        return await job.returned
+        return await job.bridge.returned
 
     async def status(
         self, request: pb.StatusRequest, caller: Caller

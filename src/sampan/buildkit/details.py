@@ -7,24 +7,31 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.json_format import MessageToJson
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
+from sampan.buildkit.protos import errdefs_pb2
 from sampan.dockerfile.source import DockerfileError
 from sampan.solver.failures import VertexFailed
+
+if TYPE_CHECKING:
+    from sampan.buildkit.bridge import Bridge
 
 _PREFIX = "github.com/moby/buildkit/errdefs."
 
 
-def as_grpc(error: Exception) -> Exception:
-    """The error with its details; any other as it is."""
+def as_grpc(error: Exception, bridge: Bridge | None = None) -> Exception:
+    """The error with its details; any other as it is. To a frontend (`bridge`) also what it takes to look at a step that failed."""
     match error:
         case VertexFailed():
             details = [_detail("Vertex", {"digest": error.vertex.digest})]
+            if bridge is not None:
+                details.append(_solve(error, bridge))
             place = error.place()
             if place is not None:
                 info, first, last = place
@@ -37,6 +44,19 @@ def as_grpc(error: Exception) -> Exception:
                 details.append(_source(error.source.name, text, "Dockerfile", [error.place]))
             return GRPCError(Status.UNKNOWN, str(error), details or None)
     return error
+
+
+def _solve(error: VertexFailed, bridge: Bridge) -> AnyMessage:
+    """Which operation failed, on what, and what it left behind: a frontend can make a container of either."""
+    about = errdefs_pb2.Solve(
+        inputIDs=[bridge.register_tree(each) for each in error.began],
+        mountIDs=[bridge.register_tree(each) for each in error.left],
+        description=error.vertex.metadata.description,
+    )
+    if error.vertex.kind != "build":  # its definition has a field that JSON would name as Python does
+        about.op.CopyFrom(error.vertex.op)
+    value = MessageToJson(about, indent=None).encode()
+    return AnyMessage(type_url=f"{_PREFIX}Solve+json", value=value)
 
 
 def _source(name: str, data: bytes, language: str, places: Sequence[tuple[int, int]]) -> AnyMessage:

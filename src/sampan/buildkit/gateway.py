@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -12,9 +12,13 @@ from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
 from sampan.buildkit import capabilities, details, frontends, trees, workers
+from sampan.buildkit.bridge import Bridge
+from sampan.buildkit.containers import FrontendContainer
 from sampan.buildkit.jobs import Job, Jobs, Ref, Result
+from sampan.buildkit.processes import Conversation
 from sampan.buildkit.protos import gateway_pb2 as pb
-from sampan.errors import InvalidParameter, NotFound, NotSupported
+from sampan.errors import InvalidParameter, NotSupported
+from sampan.grpc.server import metadata_of
 from sampan.names import platform as platforms
 from sampan.names.reference import parse_normalized
 from sampan.solver.progress import WarningEvent
@@ -34,19 +38,32 @@ BUILD_ID = "buildkit-controlapi-buildid"
 _IMAGE = "docker-image://"
 
 
-class Gateway:
-    """The service for one engine. Requests say which build they are about in their metadata."""
+Find = Callable[[Mapping[str, str]], Awaitable[Bridge]]
+"""Whose request it is that came with this metadata."""
 
-    def __init__(self, engine: Engine, jobs: Jobs, history: BuildHistory) -> None:
-        self._engine = engine
-        self._jobs = jobs
-        self._history = history
 
-    async def _job(self, caller: Caller) -> Job:
-        id = caller.metadata.get(BUILD_ID, "")
+def by_build(jobs: Jobs) -> Find:
+    """For frontends on the clients' side, which say what build they are about in each request's metadata."""
+
+    async def find(metadata: Mapping[str, str]) -> Bridge:
+        id = metadata.get(BUILD_ID, "")
         if not id:
             raise InvalidParameter("no buildid found in context")
-        return await self._jobs.find(id)
+        return (await jobs.find(id)).bridge
+
+    return find
+
+
+class Gateway:
+    """The service."""
+
+    def __init__(self, engine: Engine, find: Find, history: BuildHistory) -> None:
+        self._engine = engine
+        self._find = find
+        self._history = history
+
+    async def _bridge(self, caller: Caller) -> Bridge:
+        return await self._find(caller.metadata)
 
     async def ping(self, request: pb.PingRequest, caller: Caller) -> pb.PongResponse:
         """What the builder can do."""
@@ -58,25 +75,27 @@ class Gateway:
 
     async def solve(self, request: pb.SolveRequest, caller: Caller) -> pb.SolveResponse:
         """A definition, or a frontend's result, as references that are made when somebody looks at them."""
-        job = await self._job(caller)
+        bridge = await self._bridge(caller)
+        job = bridge.job
         if request.SourcePolicies and any(policy.rules for policy in request.SourcePolicies):
             raise NotSupported("source policies are not in this version of Sampan's builder")
         try:
             if request.Frontend:
-                inputs = {**job.inputs, **request.FrontendInputs}
                 self._history.describe(job.ref, request.Frontend, request.FrontendOpt)
-                result = await frontends.run(job, request.Frontend, dict(request.FrontendOpt), inputs)
+                result = await frontends.run(
+                    job, request.Frontend, dict(request.FrontendOpt), request.FrontendInputs
+                )
             else:
                 result = job.result_of(request.Definition)
             if request.Evaluate:
                 await asyncio.gather(*(ref.tree() for ref in result.refs.values() if ref is not None))
         except Exception as error:
-            raise details.as_grpc(error) from error
-        message = _as_message(job, result)
+            raise details.as_grpc(error, bridge) from error
+        message = _as_message(bridge, result)
         if request.Final:
             # Clients that know no `Return`: this is the result.
             metadata = {**json.loads(request.ExporterAttr or b"{}"), **result.metadata}
-            job.returned.set_result(Result(result.refs, metadata))
+            bridge.give(Result(result.refs, metadata))
         response = pb.SolveResponse(result=message)
         if not request.allowResultReturn:
             response.ref = message.ref.id
@@ -84,13 +103,13 @@ class Gateway:
 
     async def evaluate(self, request: pb.EvaluateRequest, caller: Caller) -> pb.EvaluateResponse:
         """Make a reference's files now."""
-        job = await self._job(caller)
-        ref = job.named(request.Ref)
+        bridge = await self._bridge(caller)
+        ref = bridge.named(request.Ref)
         try:
             if ref is not None:
                 await ref.tree()
         except Exception as error:
-            raise details.as_grpc(error) from error
+            raise details.as_grpc(error, bridge) from error
         return pb.EvaluateResponse()
 
     async def read_file(self, request: pb.ReadFileRequest, caller: Caller) -> pb.ReadFileResponse:
@@ -118,39 +137,36 @@ class Gateway:
         return pb.StatFileResponse(stat=described)
 
     async def _look(self, id: str, caller: Caller, look: Callable[[int], T]) -> T:
-        job = await self._job(caller)
-        ref = job.named(id)
+        bridge = await self._bridge(caller)
+        ref = bridge.named(id)
         if ref is None:
             raise InvalidParameter("an empty reference has no files")
         try:
             tree = await ref.tree()
         except Exception as error:
-            raise details.as_grpc(error) from error
-        async with trees.opened(job.solving.trees, tree) as root:
+            raise details.as_grpc(error, bridge) from error
+        async with trees.opened(bridge.job.solving.trees, tree) as root:
             return await asyncio.to_thread(look, root)
 
     async def return_(self, request: pb.ReturnRequest, caller: Caller) -> pb.ReturnResponse:
         """The frontend's result, or why there is none."""
-        job = await self._job(caller)
-        if job.returned.done():
-            raise InvalidParameter("the result was given already")
+        bridge = await self._bridge(caller)
         if request.HasField("error"):
             told = request.error
-            job.returned.set_exception(
-                GRPCError(_status(told.code), told.message, list(told.details) or None)
-            )
-            job.returned.exception()  # seen, also when the solve has ended already
+            bridge.give(GRPCError(_status(told.code), told.message, list(told.details) or None))
+        elif request.HasField("result"):
+            bridge.give(_from_message(bridge, request.result))
         else:
-            job.returned.set_result(_from_message(job, request.result))
+            raise InvalidParameter("result is required")
         return pb.ReturnResponse()
 
     async def inputs(self, request: pb.InputsRequest, caller: Caller) -> pb.InputsResponse:
         """The definitions that the client has given."""
-        return pb.InputsResponse(Definitions=(await self._job(caller)).inputs)
+        return pb.InputsResponse(Definitions=(await self._bridge(caller)).inputs)
 
     async def warn(self, request: pb.WarnRequest, caller: Caller) -> pb.WarnResponse:
         """A warning about a vertex."""
-        job = await self._job(caller)
+        job = (await self._bridge(caller)).job
         job.build.progress.publish(
             WarningEvent(
                 vertex=request.digest,
@@ -168,7 +184,7 @@ class Gateway:
         self, request: pb.ResolveImageConfigRequest, caller: Caller
     ) -> pb.ResolveImageConfigResponse:
         """What an image's name means now, and its configuration."""
-        job = await self._job(caller)
+        job = (await self._bridge(caller)).job
         if request.ResolverType:
             raise NotSupported("OCI layouts as sources are not in this version of Sampan's builder")
         reference, digest, config = await _resolve(job, request.Ref, request.Platform, request.ResolveMode)
@@ -178,7 +194,7 @@ class Gateway:
         self, request: pb.ResolveSourceMetaRequest, caller: Caller
     ) -> pb.ResolveSourceMetaResponse:
         """The same of any source; one that is no image stays what it is."""
-        job = await self._job(caller)
+        job = (await self._bridge(caller)).job
         response = pb.ResolveSourceMetaResponse(Source=request.Source)
         if request.Source.identifier.startswith(_IMAGE):
             name = request.Source.identifier.removeprefix(_IMAGE)
@@ -191,29 +207,56 @@ class Gateway:
 
     async def new_container(self, request: pb.NewContainerRequest, caller: Caller) -> pb.NewContainerResponse:
         """A container of the frontend's own."""
-        raise NotSupported("containers of a frontend are not in this version of Sampan's builder")
+        bridge = await self._bridge(caller)
+        try:
+            inputs = await asyncio.gather(*(bridge.tree(each.resultID) for each in request.Mounts))
+        except Exception as error:
+            raise details.as_grpc(error, bridge) from error
+        container = FrontendContainer(bridge, request, inputs)
+        await container.prepare()
+        try:
+            bridge.add(container)
+        except BaseException:
+            await asyncio.shield(container.release())
+            raise
+        return pb.NewContainerResponse()
 
     async def release_container(
         self, request: pb.ReleaseContainerRequest, caller: Caller
     ) -> pb.ReleaseContainerResponse:
         """Its end."""
-        raise NotFound(f"no such container: {request.ContainerID}")
+        await (await self._bridge(caller)).release(request.ContainerID)
+        return pb.ReleaseContainerResponse()
 
     async def exec_process(self, stream: Stream[Any, Any]) -> None:
-        """A program in it."""
-        raise NotSupported("containers of a frontend are not in this version of Sampan's builder")
+        """Programs in such containers."""
+        bridge = await self._find(metadata_of(stream))
+        await Conversation(bridge, stream).run()
 
     async def read_file_container(self, request: pb.ReadFileRequest, caller: Caller) -> pb.ReadFileResponse:
-        """A file of it."""
-        raise NotFound(f"no such container: {request.Ref}")
+        """A file of a container's mount."""
+        part = request.Range
+        container = (await self._bridge(caller)).container(request.Ref)
+        data = await container.look(
+            request.MountIndex,
+            lambda root: trees.read_file(root, request.FilePath, part.Offset, part.Length),
+        )
+        return pb.ReadFileResponse(Data=data)
 
     async def read_dir_container(self, request: pb.ReadDirRequest, caller: Caller) -> pb.ReadDirResponse:
         """A directory of it."""
-        raise NotFound(f"no such container: {request.Ref}")
+        container = (await self._bridge(caller)).container(request.Ref)
+        entries = await container.look(
+            request.MountIndex,
+            lambda root: trees.read_directory(root, request.DirPath, request.IncludePattern),
+        )
+        return pb.ReadDirResponse(entries=entries)
 
     async def stat_file_container(self, request: pb.StatFileRequest, caller: Caller) -> pb.StatFileResponse:
         """What a file of it is."""
-        raise NotFound(f"no such container: {request.Ref}")
+        container = (await self._bridge(caller)).container(request.Ref)
+        described = await container.look(request.MountIndex, lambda root: trees.describe(root, request.Path))
+        return pb.StatFileResponse(stat=described)
 
 
 async def _resolve(job: Job, name: str, platform: ops_pb2.Platform, mode: str) -> tuple[str, str, bytes]:
@@ -230,31 +273,31 @@ def _platform(message: ops_pb2.Platform) -> Platform:
     return platforms.parse("/".join(filter(None, (message.OS, message.Architecture, message.Variant))))
 
 
-def _as_message(job: Job, result: Result) -> pb.Result:
+def _as_message(bridge: Bridge, result: Result) -> pb.Result:
     message = pb.Result(metadata=result.metadata)
     if result.is_single:
-        message.ref.CopyFrom(_ref(job, result.refs.get("")))
+        message.ref.CopyFrom(_ref(bridge, result.refs.get("")))
     else:
         for platform, ref in result.refs.items():
-            message.refs.refs[platform].CopyFrom(_ref(job, ref))
+            message.refs.refs[platform].CopyFrom(_ref(bridge, ref))
     return message
 
 
-def _ref(job: Job, ref: Ref | None) -> pb.Ref:
-    return pb.Ref(id=job.register(ref), **{"def": ref.definition if ref is not None else None})
+def _ref(bridge: Bridge, ref: Ref | None) -> pb.Ref:
+    return pb.Ref(id=bridge.register(ref), **{"def": ref.definition if ref is not None else None})
 
 
-def _from_message(job: Job, message: pb.Result) -> Result:
+def _from_message(bridge: Bridge, message: pb.Result) -> Result:
     metadata = dict(message.metadata)
     match message.WhichOneof("result"):
         case "ref":
-            refs = {"": job.named(message.ref.id)}
+            refs = {"": bridge.named(message.ref.id)}
         case "refs":
-            refs = {platform: job.named(each.id) for platform, each in message.refs.refs.items()}
+            refs = {platform: bridge.named(each.id) for platform, each in message.refs.refs.items()}
         case "refDeprecated":
-            refs = {"": job.named(message.refDeprecated)}
+            refs = {"": bridge.named(message.refDeprecated)}
         case "refsDeprecated":
-            refs = {platform: job.named(each) for platform, each in message.refsDeprecated.refs.items()}
+            refs = {platform: bridge.named(each) for platform, each in message.refsDeprecated.refs.items()}
         case _:
             refs = {"": None}
     return Result(refs, metadata)

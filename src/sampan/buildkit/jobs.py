@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sampan.buildkit.bridge import Bridge
 from sampan.errors import Conflict, Forbidden, InvalidParameter, NotFound
 from sampan.llb import ops_pb2
 from sampan.llb.graph import Graph, Vertex, load
-from sampan.names.names import new_id
 
 if TYPE_CHECKING:
     from sampan.build.solving import Solving
@@ -71,39 +71,25 @@ class Job:
         self.build = build
         self.solving = solving
         self.session = session
-        self.inputs = inputs
-        """Definitions that the client gives its frontend."""
-        self.returned: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        """What a frontend on the client's side gives as the result."""
+        self.bridge = Bridge(self, inputs)
+        """Of the frontend on the client's side."""
+        build.at_end(self.bridge.close)
         self.uploads = uploads
         """Where archives of clients are unpacked; a killed engine's are removed there at the next start."""
         self._allowed = frozenset(allowed)
-        self._refs: dict[str, Ref] = {}
 
     def make(self, definition: ops_pb2.Definition) -> Ref:
         """A reference to what a definition says. Raises `InvalidParameter` for none, `Forbidden` for what was not allowed."""
         ref = Ref(self.build, definition)
         for vertex in ref.graph.vertices():
             for entitlement in _entitlements(vertex):
-                if entitlement not in self._allowed:
-                    raise Forbidden(f"failed to load LLB: {entitlement} is not allowed")
+                self.need(entitlement, "failed to load LLB: ")
         return ref
 
-    def register(self, ref: Ref | None) -> str:
-        """An id by which the client names a file system; "" for the empty one."""
-        if ref is None:
-            return ""
-        id = new_id()
-        self._refs[id] = ref
-        return id
-
-    def named(self, id: str) -> Ref | None:
-        """What the client means. Raises `NotFound`."""
-        if not id:
-            return None
-        if id not in self._refs:
-            raise NotFound(f"no such ref: {id}")
-        return self._refs[id]
+    def need(self, entitlement: str, what: str = "") -> None:
+        """Raises `Forbidden` unless the client of the build allowed it."""
+        if entitlement not in self._allowed:
+            raise Forbidden(f"{what}{entitlement} is not allowed")
 
     def result_of(self, definition: ops_pb2.Definition) -> Result:
         """A definition alone, as a result. Raises `InvalidParameter`."""

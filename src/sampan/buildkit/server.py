@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sampan.buildkit.control import Control
-from sampan.buildkit.gateway import Gateway
+from sampan.buildkit.gateway import Gateway, by_build
 from sampan.buildkit.history import BuildHistory
 from sampan.buildkit.jobs import Jobs
 from sampan.buildkit.protos import control_pb2, gateway_pb2, trace_pb2
@@ -29,7 +29,10 @@ class BuilderServer:
         self.sessions = SessionDirectory()
         jobs = Jobs(engine.config.data_path / "build")
         history = BuildHistory(engine.builds.graphs.history)
-        control, gateway = Control(engine, self.sessions, jobs, history), Gateway(engine, jobs, history)
+        control, gateway = (
+            Control(engine, self.sessions, jobs, history),
+            Gateway(engine, by_build(jobs), history),
+        )
         self._grpc = GrpcServer(
             [
                 Service(control_pb2.DESCRIPTOR.services_by_name["Control"], control),

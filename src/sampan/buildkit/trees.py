@@ -9,7 +9,7 @@ import re
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sampan.buildkit.protos import fsutil_pb2
 from sampan.dockerfile.ignore import expression_of
@@ -31,7 +31,13 @@ _LARGEST = 128 << 20
 @asynccontextmanager
 async def opened(trees: Trees, tree: Tree) -> AsyncIterator[int]:
     """A descriptor of a tree's root, mounted where nobody else sees it, while the block lasts."""
-    source = await trees.source(tree)
+    async with opened_source(await trees.source(tree)) as root:
+        yield root
+
+
+@asynccontextmanager
+async def opened_source(source: dict[str, Any]) -> AsyncIterator[int]:
+    """The same of what `ops.choosing.open_source` takes."""
     root = await asyncio.to_thread(open_source, source)
     try:
         yield root

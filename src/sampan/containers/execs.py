@@ -22,6 +22,7 @@ from sampan.runtime.container import users
 from sampan.runtime.interface import ExecLaunch, LaunchError
 
 if TYPE_CHECKING:
+    from sampan.containers.record import ContainerRecord
     from sampan.containers.services import ContainerSettings, Services
     from sampan.engineapi.container import ExecConfig
     from sampan.oci.runtime import Process
@@ -186,7 +187,7 @@ class Execs:
         )
         process = build_process(
             self._services.settings,
-            exec.container,
+            exec.container.record,
             config.cmd or [],
             env=config.env or [],
             working_dir=config.working_dir,
@@ -217,7 +218,7 @@ class Execs:
 
 def build_process(
     settings: ContainerSettings,
-    container: Container,
+    record: ContainerRecord,
     arguments: list[str],
     *,
     env: list[str],
@@ -226,7 +227,6 @@ def build_process(
     tty: bool,
 ) -> Process:
     """The OCI process of an exec or a health probe; its user is resolved by the runtime."""
-    record = container.record
     host = record.host_config
     granted = capabilities.effective(host.cap_add, host.cap_drop, privileged=host.privileged or privileged)
     process: Process = {

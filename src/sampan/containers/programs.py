@@ -26,18 +26,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sampan.containers import apparmor, cdi, modes
 from sampan.containers.creation import Creation, endpoints_of
-from sampan.containers.launch_errors import start_failure
+from sampan.containers.execs import build_process
+from sampan.containers.launch_errors import exec_failure, start_failure
 from sampan.containers.services import Services
 from sampan.containers.spec import SpecContext, build_spec
 from sampan.engineapi.container import ContainerConfig, HostConfig
 from sampan.errors import SampanError
 from sampan.names.names import new_id
 from sampan.networks.interface import ContainerName, SandboxFiles, SandboxRequest
-from sampan.runtime.interface import ContainerLaunch, LaunchError, Sandbox, Shim
+from sampan.runtime.interface import ContainerLaunch, ExecLaunch, LaunchError, Sandbox, Shim
 
 if TYPE_CHECKING:
     from sampan.containers.record import ContainerRecord
     from sampan.oci.runtime import Mount
+    from sampan.runtime.interface import AttachStream, ExecHandle
 
 _FILES = ("resolv.conf", "hostname", "hosts")
 
@@ -61,11 +63,25 @@ class ProgramRequest:
     id: str = field(default_factory=new_id)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FurtherProcess:
+    """What else is run beside a program that runs. `env` is all that it sees but HOME."""
+
+    args: Sequence[str]
+    env: Sequence[str]
+    cwd: str
+    user: str
+    privileged: bool = False
+    tty: bool = False
+    open_stdin: bool = False
+
+
 class Program(NamedTuple):
     """A program that has its sandbox and waits for `shim.start`."""
 
     id: str
     shim: Shim
+    record: ContainerRecord
 
 
 class Programs:
@@ -96,9 +112,39 @@ class Programs:
                 shim = await self._launch(record, request, directory)
             except (SampanError, LaunchError, OSError) as error:
                 raise start_failure(error) from error
-            yield Program(request.id, shim)
+            yield Program(request.id, shim, record)
         finally:
             await asyncio.shield(self._end(request.id, shim))
+
+    async def exec(self, program: Program, further: FurtherProcess) -> tuple[ExecHandle, AttachStream]:
+        """Start another process beside one that runs, as confined, attached to all its streams. It ends with the program.
+
+        Raises `StartFailure` when it cannot be executed.
+        """
+        process = build_process(
+            self._services.settings,
+            program.record,
+            list(further.args),
+            env=[],
+            working_dir=further.cwd,
+            privileged=further.privileged,
+            tty=further.tty,
+        )
+        process["env"] = list(further.env)
+        launch: ExecLaunch = {
+            "exec_id": new_id(),
+            "process": process,
+            "stdio": {"tty": further.tty, "open_stdin": further.open_stdin, "stdin_once": True},
+            "privileged": further.privileged,
+            "user": further.user,
+            "groups": list(program.record.host_config.group_add or ()),
+        }
+        try:
+            handle, stream = await program.shim.exec(launch, attach=(further.open_stdin, True, True))
+        except LaunchError as error:
+            raise exec_failure(error) from error
+        assert stream is not None
+        return handle, stream
 
     async def recover(self) -> None:
         """Once at start: end what an engine that was killed has left."""

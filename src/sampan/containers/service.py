@@ -176,7 +176,7 @@ class ContainerService:
     async def _probe_process(self, container: Container, arguments: list[str]) -> Process:
         return build_process(
             self.services.settings,
-            container,
+            container.record,
             arguments,
             env=[],
             working_dir="",

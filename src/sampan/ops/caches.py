@@ -12,7 +12,7 @@ from pathlib import Path
 from sampan.llb import ops_pb2 as pb
 from sampan.ops.directories import Directories
 from sampan.ops.trees import Trees
-from sampan.solver.interface import EMPTY, Task, Tree
+from sampan.solver.interface import EMPTY, Tree
 
 KIND = "exec.cachemount"
 
@@ -26,7 +26,7 @@ class Caches:
         self._locks: dict[str, asyncio.Lock] = {}
         self._making: dict[str, asyncio.Lock] = {}
 
-    async def take(self, mount: pb.Mount, base: Tree, task: Task, stack: AsyncExitStack) -> Path:
+    async def take(self, mount: pb.Mount, base: Tree, stack: AsyncExitStack) -> Path:
         """The directory of a cache mount, until the stack is left."""
         name = mount.cacheOpt.ID or mount.dest
         if base != EMPTY:

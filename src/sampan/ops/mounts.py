@@ -19,10 +19,12 @@ from sampan.llb import ops_pb2 as pb
 from sampan.ops.caches import Caches
 from sampan.ops.pinning import pin_part, unpin
 from sampan.ops.trees import Growth, Trees
-from sampan.solver.interface import EMPTY, Task, Tree
+from sampan.solver.interface import EMPTY, Tree
 
 if TYPE_CHECKING:
+    from sampan.content.interface import Lease
     from sampan.oci.runtime import Mount
+    from sampan.solver.build import Build
 
 PLACES = ("dev", "etc", "proc", "sys", "tmp")
 _FILES = ("etc/hosts", "etc/resolv.conf", "etc/hostname")
@@ -35,14 +37,16 @@ class MountSet:
         self,
         trees: Trees,
         caches: Caches,
-        task: Task,
+        lease: Lease,
+        build: Build,
         inputs: Sequence[Tree],
         directory: Path,
         stack: AsyncExitStack,
     ) -> None:
         self._trees = trees
         self._caches = caches
-        self._task = task
+        self._lease = lease
+        self._build = build
         self._inputs = inputs
         self._directory = directory
         """For files of this run: secrets, sockets, the scaffold."""
@@ -51,6 +55,8 @@ class MountSet:
         """Of the mounts so far: where, and whether it is a file."""
         self.growths: dict[int, Growth] = {}
         """By output: what is committed when the program has succeeded."""
+        self.writable: dict[str, Growth] = {}
+        """By place: what the program writes to, an output or not."""
 
     async def root(self, mount: pb.Mount) -> list[Mount]:
         """The mounts that make the root, once all others are known."""
@@ -60,9 +66,7 @@ class MountSet:
                 raise InvalidParameter("a read-only root that is empty")
             made = await self._trees.mounts(tree)
         else:
-            growth = await self._stack.enter_async_context(self._trees.growing(tree, self._task.lease))
-            if mount.output >= 0:
-                self.growths[mount.output] = growth
+            growth = await self._grown(mount, await self._owned(tree))
             made = await self._trees.snapshots.mounts(growth.key)
         scaffold = self._directory / "scaffold"
         await asyncio.to_thread(_make_scaffold, scaffold, self._places)
@@ -74,7 +78,7 @@ class MountSet:
             case pb.BIND:
                 made = await self._bind(number, mount)
             case pb.CACHE:
-                path = await self._caches.take(mount, self._tree(mount), self._task, self._stack)
+                path = await self._caches.take(mount, self._tree(mount), self._stack)
                 made = [_bind(mount.dest, str(path), "ro" if mount.readonly else "rw")]
             case pb.TMPFS:
                 made = [_tmpfs(mount)]
@@ -83,7 +87,7 @@ class MountSet:
             case pb.SSH:
                 made = await self._ssh(number, mount)
             case _:
-                raise InvalidParameter(f"mount type {mount.mountType} not implemented")
+                raise InvalidParameter(f"mount type {_kind(mount)} not implemented")
         for entry in made:
             is_file = entry["type"] == "bind" and not os.path.isdir(entry["source"])
             self._places.append((mount.dest, is_file))
@@ -99,18 +103,21 @@ class MountSet:
                 if tree != EMPTY
                 else [_tmpfs(mount)]
             )
-        growth = await self._stack.enter_async_context(
-            self._trees.growing(await self._owned(tree), self._task.lease)
-        )
+        growth = await self._grown(mount, await self._owned(tree))
+        return await self._part(number, mount, await self._trees.snapshots.mounts(growth.key))
+
+    async def _grown(self, mount: pb.Mount, tree: Tree) -> Growth:
+        growth = await self._stack.enter_async_context(self._trees.growing(tree, self._lease))
+        self.writable[mount.dest] = growth
         if mount.output >= 0:
             self.growths[mount.output] = growth
-        return await self._part(number, mount, await self._trees.snapshots.mounts(growth.key))
+        return growth
 
     async def _owned(self, tree: Tree) -> Tree:
         """A client's directory is not written to: what is, is a copy."""
         if not tree.directory:
             return tree
-        async with self._trees.growing(EMPTY, self._task.lease) as growth:
+        async with self._trees.growing(EMPTY, self._lease) as growth:
             arguments = {
                 "view": await self._trees.view_of(growth),
                 "sources": {"0": await self._trees.source(tree)},
@@ -131,7 +138,7 @@ class MountSet:
 
     async def _secret(self, number: int, mount: pb.Mount) -> list[Mount]:
         option = mount.secretOpt
-        session = self._task.build.session
+        session = self._build.session
         data = await session.secret(option.ID) if session is not None else None
         if data is None:
             if option.optional:
@@ -143,7 +150,7 @@ class MountSet:
 
     async def _ssh(self, number: int, mount: pb.Mount) -> list[Mount]:
         option = mount.sshOpt
-        session = self._task.build.session
+        session = self._build.session
         path = self._directory / f"agent-{number}"
         served = session is not None and await self._stack.enter_async_context(session.ssh(option.ID, path))
         if not served:
@@ -156,6 +163,30 @@ class MountSet:
 
     def _tree(self, mount: pb.Mount) -> Tree:
         return self._inputs[mount.input] if mount.input >= 0 else EMPTY
+
+
+def check_mounts(mounts: Sequence[pb.Mount], inputs: int) -> None:
+    """Raises `InvalidParameter` for mounts that no program can have."""
+    if not mounts:
+        raise InvalidParameter("invalid exec op with no mounts")
+    if [each.dest for each in mounts].count("/") != 1:
+        raise InvalidParameter("invalid exec op with no rootfs")
+    for mount in mounts:
+        if not -1 <= mount.input < inputs:
+            raise InvalidParameter(f"invalid mountinput {mount.input}")
+        if not mount.dest.startswith("/") or "\0" in mount.dest:
+            raise InvalidParameter(f"invalid mount destination {mount.dest!r}")
+        if mount.dest == "/" and mount.mountType != pb.BIND:
+            raise InvalidParameter(f"invalid mount type {_kind(mount)} for /")
+        if mount.dest != "/" and paths.absolute(mount.dest) == "/":
+            raise InvalidParameter(f"invalid mount destination {mount.dest!r}: that is the root")
+        if mount.mountType not in pb.MountType.values():
+            raise InvalidParameter(f"mount type {_kind(mount)} not implemented")
+
+
+def _kind(mount: pb.Mount) -> str:
+    known = mount.mountType in pb.MountType.values()
+    return pb.MountType.Name(mount.mountType) if known else str(mount.mountType)
 
 
 COPY_ALL = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,16 +21,17 @@ from sampan.names.names import new_id
 from sampan.oci import defaults
 from sampan.ops.caches import Caches
 from sampan.ops.images import platform_of
-from sampan.ops.mounts import MountSet
+from sampan.ops.mounts import MountSet, check_mounts
 from sampan.ops.pinning import remove_run
 from sampan.ops.trees import Trees
 from sampan.solver.failures import ProgramFailed
-from sampan.solver.interface import Identity, InputKey, Selector, Task, Tree, digest_of_text
+from sampan.solver.interface import EMPTY, Identity, InputKey, Selector, Task, Tree, digest_of_text
 from sampan.solver.progress import Reporter
 
 if TYPE_CHECKING:
     from sampan.oci.runtime import Mount
     from sampan.runtime.interface import AttachStream
+    from sampan.solver.build import Build
 
 HOSTNAME = "buildkitsandbox"
 _SHARED_KINDS = (pb.BIND, pb.CACHE)
@@ -91,7 +92,9 @@ class RunOperation:
         async with AsyncExitStack() as stack:
             await asyncio.to_thread(directory.mkdir, 0o700, True)
             stack.push_async_callback(asyncio.to_thread, shutil.rmtree, directory, True)
-            mounts = MountSet(self._tools.trees, self._tools.caches, task, inputs, directory, stack)
+            mounts = MountSet(
+                self._tools.trees, self._tools.caches, task.lease, task.build, inputs, directory, stack
+            )
             ordered = sorted(self._op.mounts, key=lambda each: each.dest.count("/"))
             others: list[Mount] = []
             for number, mount in enumerate(ordered):
@@ -101,7 +104,12 @@ class RunOperation:
             request = await self._request(id, task, await mounts.root(root), others)
             code = await self._run(request, task.report)
             if code not in (list(self._op.meta.validExitCodes) or [0]):
-                raise ProgramFailed(list(self._op.meta.args), code)
+                began = [inputs[each.input] if each.input >= 0 else EMPTY for each in self._op.mounts]
+                left = [
+                    await _left(mount, mounts, before)
+                    for mount, before in zip(self._op.mounts, began, strict=True)
+                ]
+                raise ProgramFailed(list(self._op.meta.args), code, began, left)
             return [await mounts.growths[index].commit() for index in range(len(mounts.growths))]
 
     async def _run(self, request: ProgramRequest, report: Reporter) -> int:
@@ -143,13 +151,7 @@ class RunOperation:
             for name in ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"):
                 if value := getattr(meta.proxy_env, name):
                     env[name] = env[name.upper()] = value
-        for secret in self._op.secretenv:
-            session = task.build.session
-            data = await session.secret(secret.ID) if session is not None else None
-            if data is not None:
-                env[secret.name] = data.decode(errors="surrogateescape")
-            elif not secret.optional:
-                raise NotFound(f"secret {secret.ID}: not found")
+        env |= await secret_variables(self._op.secretenv, task.build)
         return [f"{name}={value}" for name, value in env.items()]
 
     def _host_config(self, task: Task) -> HostConfig:
@@ -178,6 +180,27 @@ class RunOperation:
         return host
 
 
+async def _left(mount: pb.Mount, mounts: MountSet, before: Tree) -> Tree:
+    """What the program has left at a mount."""
+    growth = mounts.growths.get(mount.output) if mount.output >= 0 else None
+    return await growth.commit() if growth is not None else before
+
+
+async def secret_variables(wanted: Iterable[pb.SecretEnv], build: Build) -> dict[str, str]:
+    """Secrets of the build's client as variables. Raises `NotFound` for one that it does not have and must."""
+    env = {}
+    for secret in wanted:
+        if not secret.ID:
+            raise InvalidParameter(f'secret ID missing for "{secret.name}" environment variable')
+        session = build.session
+        data = await session.secret(secret.ID) if session is not None else None
+        if data is not None:
+            env[secret.name] = data.decode(errors="surrogateescape")
+        elif not secret.optional:
+            raise NotFound(f"secret {secret.ID}: not found")
+    return env
+
+
 async def _read(stream: AttachStream, report: Reporter) -> None:
     """What the program writes, as log events."""
     try:
@@ -191,18 +214,11 @@ def _check(op: pb.ExecOp, inputs: int) -> None:
     """Raises `InvalidParameter` for what cannot be run, `NotSupported` for what is not there."""
     if not op.meta.args:
         raise InvalidParameter("invalid exec op with no args")
-    if not op.mounts:
-        raise InvalidParameter("invalid exec op with no mounts")
-    if [each.dest for each in op.mounts].count("/") != 1:
-        raise InvalidParameter("invalid exec op with no rootfs")
+    check_mounts(op.mounts, inputs)
     outputs = sorted(each.output for each in op.mounts if each.output >= 0)
     if outputs != list(range(len(outputs))):
         raise InvalidParameter(f"invalid outputs {outputs}")
     for mount in op.mounts:
-        if not -1 <= mount.input < inputs:
-            raise InvalidParameter(f"invalid mountinput {mount.input}")
-        if not mount.dest.startswith("/"):
-            raise InvalidParameter(f"invalid mount destination {mount.dest!r}")
         if mount.contentCache == pb.ON and not _may_count_by_content(mount):
             raise InvalidParameter("invalid mount cache content")
     required = [each.name for each in op.cdiDevices if not each.optional]

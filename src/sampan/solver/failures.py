@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 from sampan.errors import InvalidParameter
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sampan.llb import ops_pb2 as pb
     from sampan.llb.graph import Vertex
+    from sampan.solver.interface import Tree
 
 _AROUND = 2
 
@@ -20,6 +23,10 @@ class VertexFailed(InvalidParameter):
         super().__init__(str(cause))
         self.vertex = vertex
         self.source: pb.Source | None = None
+        self.began: Sequence[Tree] = ()
+        """Of a program that failed: what each of its mounts was before."""
+        self.left: Sequence[Tree] = ()
+        """And what the program left there. A build that failed keeps both until its end."""
 
     @property
     def code(self) -> int:
@@ -57,6 +64,10 @@ class VertexFailed(InvalidParameter):
 class ProgramFailed(InvalidParameter):
     """A program ended with a status that is not among the valid ones."""
 
-    def __init__(self, args: list[str], code: int) -> None:
+    def __init__(
+        self, args: list[str], code: int, began: Sequence[Tree] = (), left: Sequence[Tree] = ()
+    ) -> None:
         super().__init__(f'process "{" ".join(args)}" did not complete successfully: exit code: {code}')
         self.code = code
+        self.began = began
+        self.left = left

@@ -14,7 +14,7 @@ from sampan.llb.graph import Vertex
 from sampan.snapshots.interface import Snapshotter
 from sampan.solver import keys
 from sampan.solver.build import Build, Key
-from sampan.solver.failures import VertexFailed
+from sampan.solver.failures import ProgramFailed, VertexFailed
 from sampan.solver.flights import Flights
 from sampan.solver.interface import Digester, Operation, Operations, Task, Tree
 from sampan.solver.keeping import Keeping
@@ -98,9 +98,19 @@ class Solver:
                 if not isinstance(error, SampanError):
                     log.exception("%s failed for a reason of ours", vertex.name)
                 report.complete(str(error))
-                raise VertexFailed(vertex, error) from error
+                raise await self._failed(build, vertex, error) from error
             report.complete()
             return trees
+
+    async def _failed(self, build: Build, vertex: Vertex, error: Exception) -> VertexFailed:
+        """With what a program left behind, which the build keeps so that its client can look at it."""
+        failure = VertexFailed(vertex, error)
+        if isinstance(error, ProgramFailed):
+            failure.began, failure.left = error.began, error.left
+            kept = [snapshot_resource(each.snapshot) for each in (*error.began, *error.left) if each.snapshot]
+            if kept:
+                await self.leases.add(build.lease, *kept)
+        return failure
 
     async def _write_down(self, vertex: Vertex, key: Key, trees: Sequence[Tree]) -> None:
         if not key.kept:

@@ -3,130 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import secrets
-import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from grpclib.exceptions import GRPCError
 
+from buildkit_client import CONTROL, Builder, building, graph, run
 from running_engine import RunningEngine
-from sampan.buildkit import sending
-from sampan.buildkit.protos import control_pb2, filesync_pb2, gateway_pb2
+from sampan.buildkit.protos import control_pb2, gateway_pb2
 from sampan.errors import NotFound, SampanError
-from sampan.grpc.client import GrpcClient
-from sampan.grpc.server import GrpcServer, Service
-from sampan.grpc.tunnel import TunnelTransport
-from sampan.llb import ops_pb2, state
-from sampan.llb.execop import Command
-
-CONTROL = control_pb2.DESCRIPTOR.services_by_name["Control"].methods_by_name
-BRIDGE = gateway_pb2.DESCRIPTOR.services_by_name["LLBBridge"].methods_by_name
-FILES = filesync_pb2.DESCRIPTOR.services_by_name["FileSync"]
+from sampan.llb import ops_pb2
 
 pytestmark = pytest.mark.root
-
-
-class Files:
-    """Serves one directory under every name."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    async def diff_copy(self, stream: Any) -> None:
-        root = os.open(self._directory, os.O_RDONLY)
-        try:
-            await sending.send(stream, root)
-        finally:
-            os.close(root)
-
-    async def tar_stream(self, stream: Any) -> None:
-        raise NotFound("tar")
-
-
-class Builder:
-    """A connection, its session, and one build."""
-
-    def __init__(self, client: GrpcClient, session: str) -> None:
-        self.client = client
-        self.session = session
-        self.ref = secrets.token_hex(8)
-        self.told = control_pb2.StatusResponse()
-
-    async def solve(self, **request: Any) -> Mapping[str, str]:
-        """`Control.Solve`, followed to its end."""
-        sent = control_pb2.SolveRequest(Ref=self.ref, Session=self.session, **request)
-        following = asyncio.create_task(self._follow())
-        try:
-            answer = await self.client.call(CONTROL["Solve"], sent)
-        finally:
-            await following
-        return dict(answer.ExporterResponse)
-
-    async def _follow(self) -> None:
-        async with self.client.stream(CONTROL["Status"]) as stream:
-            await stream.send_message(control_pb2.StatusRequest(Ref=self.ref), end=True)
-            async for message in stream:
-                self.told.MergeFrom(message)
-
-    async def ask(self, method: str, request: Any) -> Any:
-        """A frontend's request about the build."""
-        metadata = [("buildkit-controlapi-buildid", self.ref)]
-        async with self.client.stream(BRIDGE[method], metadata) as stream:
-            await stream.send_message(request, end=True)
-            return await stream.recv_message()
-
-    @property
-    def output(self) -> str:
-        return b"".join(each.msg for each in self.told.logs).decode()
-
-
-@contextlib.asynccontextmanager
-async def building(engine: RunningEngine, directory: Path) -> AsyncIterator[Builder]:
-    connected = socket.socket(socket.AF_UNIX)
-    connected.setblocking(False)
-    loop = asyncio.get_running_loop()
-    await loop.sock_connect(connected, str(engine.socket))
-    transport, _ = await loop.create_unix_connection(asyncio.Protocol, sock=connected)
-    client = GrpcClient(transport)
-    transport.set_protocol(client.protocol)
-    server = GrpcServer([Service(FILES, Files(directory))])
-    session = secrets.token_hex(8)
-    headers = [
-        ("x-docker-expose-session-uuid", session),
-        ("x-docker-expose-session-sharedkey", "test"),
-        ("x-docker-expose-session-grpc-method", "/moby.filesync.v1.FileSync/DiffCopy"),
-    ]
-
-    async def serve() -> None:
-        async with client.stream(CONTROL["Session"], headers) as stream:
-            await stream.send_request()
-            tunnel = TunnelTransport(stream, lambda data: control_pb2.BytesMessage(data=data))  # type: ignore[arg-type]
-            await tunnel.run(server.accept(tunnel))
-
-    serving = asyncio.create_task(serve())
-    try:
-        yield Builder(client, session)
-    finally:
-        serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
-        await server.close()
-        client.close()
-
-
-def run(work: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(work, 50))
-
-
-def graph(script: str) -> ops_pb2.Definition:
-    base = state.image("docker.io/library/busybox:latest")
-    return state.definition(base.run(Command(args=["/bin/sh", "-c", script])).root)
-
 
 IMAGE = [control_pb2.Exporter(Type="image", Attrs={"name": "built"})]
 
@@ -153,7 +46,7 @@ def test_a_frontend_at_the_client_reads_and_returns(engine: RunningEngine, tmp_p
         async with building(engine, tmp_path) as builder:
             solving = asyncio.create_task(builder.solve(Exporters=IMAGE))
             pong = await builder.ask("Ping", gateway_pb2.PingRequest())
-            assert "gateway.exec" not in {each.ID for each in pong.FrontendAPICaps if each.Enabled}
+            assert "importcaches" not in {each.ID for each in pong.FrontendAPICaps if each.Enabled}
             asked = gateway_pb2.SolveRequest(
                 Frontend="dockerfile.v0", allowResultReturn=True, allowResultArrayRef=True
             )
