@@ -1,5 +1,5 @@
 """BuildKit's real clients, built from the Go module proxy once and kept: buildx with its version set (Compose refuses one without),
-and buildctl."""
+buildctl, and the frontend that Docker's frontend images hold."""
 
 from __future__ import annotations
 
@@ -27,12 +27,22 @@ def buildx() -> Path:
 
 
 def buildctl() -> Path:
-    """The program. Its module has `replace`s, so it is built where the module was downloaded to."""
+    """The program."""
+    return _of_buildkit("cmd/buildctl")
+
+
+def dockerfile_frontend() -> Path:
+    """The program of Docker's frontend images (`# syntax=docker/dockerfile:1`)."""
+    return _of_buildkit("frontend/dockerfile/cmd/dockerfile-frontend")
+
+
+def _of_buildkit(package: str) -> Path:
+    """A program of BuildKit's module, which has `replace`s: it is built where the module was downloaded to."""
     module, version = BUILDKIT
-    target = cache() / f"buildkit-{version}" / "buildctl"
+    target = cache() / f"buildkit-{version}" / package.rpartition("/")[2]
     if not target.exists():
         described = json.loads(_go("mod", "download", "-json", f"{module}@{version}"))
-        _go("build", "-C", described["Dir"], "-o", str(target), "./cmd/buildctl")
+        _go("build", "-C", described["Dir"], "-o", str(target), f"./{package}", CGO_ENABLED="0")
     return target
 
 

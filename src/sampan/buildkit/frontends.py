@@ -1,4 +1,4 @@
-"""The frontends that the builder has itself: `dockerfile.v0`, and `gateway.v0` for Docker's own frontend images.
+"""The frontends that the builder has itself: `dockerfile.v0`, and `gateway.v0` for Docker's own frontend images; others are run.
 
 A frontend reads the client's files through the solver like any other source, and gives references that are made when somebody
 looks.
@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sampan.build.context import received
-from sampan.buildkit import trees
+from sampan.buildkit import frontend_images, trees
 from sampan.buildkit.jobs import Job, Ref, Result
 from sampan.buildkit.session import WithArchive
 from sampan.buildkit.steps import step
 from sampan.dockerfile.ignore import patterns_of
 from sampan.dockerfile.stages import read
+from sampan.dockerfile.syntax import Syntax, detect_syntax
 from sampan.errors import InvalidParameter, NotFound, NotSupported
 from sampan.frontend.interface import CONTEXT, DOCKERFILE, Base, Input, Options
 from sampan.frontend.lower import lower, remote
@@ -53,22 +54,20 @@ PLATFORMS = "refs.platforms"
 async def run(
     job: Job, frontend: str, options: Mapping[str, str], inputs: Mapping[str, ops_pb2.Definition]
 ) -> Result:
-    """What the frontend makes of the options. Raises `DockerfileError`, `NotSupported` for another, `SampanError`."""
+    """What the frontend makes of the options. Raises `DockerfileError`, `NotSupported` for another, `SampanError`, and what a
+    frontend's image says."""
     if frontend not in _OWN:
         raise NotSupported(
             f"failed to find a frontend {frontend!r}: this builder has its own for Dockerfiles only"
         )
-    if frontend == "gateway.v0":
-        source = options.get("source", "")
-        if parse_normalized(source).familiar_name() not in _DOCKERS:
-            raise NotSupported(
-                f"frontend image {source} is not in this version of Sampan's builder: its own reads Dockerfiles"
-            )
-    if "requestid" in options:
-        raise NotSupported(
-            f"request {options['requestid']!r} to the Dockerfile frontend is not in this version of Sampan"
-        )
+    if frontend == "gateway.v0" and not _is_ours(options.get("source", "")):
+        return await frontend_images.run(job, options, inputs)
     return await _Dockerfile(job, options, inputs).result()
+
+
+def _is_ours(source: str) -> bool:
+    """Whether that image's work is done by the frontend here."""
+    return bool(source) and parse_normalized(source).familiar_name() in _DOCKERS
 
 
 class _Dockerfile:
@@ -84,12 +83,37 @@ class _Dockerfile:
         self._remote = options.get("context", "")
 
     async def result(self) -> Result:
+        """Of this frontend, or of the image that the file asks for."""
         uploaded = await self._uploaded()
         data, own_ignore = await self._dockerfile()
-        ignored = patterns_of(own_ignore) if own_ignore is not None else await self._ignored()
-        if uploaded is not None and ignored:
-            arguments = {"directory": str(uploaded), "patterns": ignored}
+        if uploaded is not None:
+            await self._forget_ignored(uploaded, own_ignore)
+        syntax = self._syntax(data)
+        if syntax is not None and not _is_ours(syntax.image):
+            return await self._by_image(syntax)
+        if "requestid" in self._options:
+            raise NotSupported(
+                f"request {self._options['requestid']!r} to the Dockerfile frontend is not in this version of Sampan"
+            )
+        return await self._own(data, await self._patterns(own_ignore))
+
+    async def _by_image(self, syntax: Syntax) -> Result:
+        """What another frontend makes of the same request. An archive is local directories to it."""
+        options = {**self._options, "source": syntax.image, "cmdline": syntax.command}
+        if not self._remote:
+            options.pop("context", None)
+        return await frontend_images.run(self._job, options, self._inputs)
+
+    async def _forget_ignored(self, directory: Path, own_ignore: str | None) -> None:
+        patterns = await self._patterns(own_ignore)
+        if patterns:
+            arguments = {"directory": str(directory), "patterns": patterns}
             await self._job.solving.trees.run("sampan.build.ignore_jobs:forget_job", arguments)
+
+    async def _patterns(self, own_ignore: str | None) -> list[str]:
+        return patterns_of(own_ignore) if own_ignore is not None else await self._ignored()
+
+    async def _own(self, data: bytes, ignored: list[str]) -> Result:
         wanted = [platforms.parse(each) for each in self._options.get("platform", "").split(",") if each]
         several = len(wanted) > 1 or self._options.get("multi-platform") in ("1", "true")
         refs: dict[str, Ref | None] = {}
@@ -108,6 +132,13 @@ class _Dockerfile:
             metadata[EPOCH] = epoch.encode()
         metadata[PLATFORMS] = msgspec.json.encode({"Platforms": entries})
         return Result(refs, metadata)
+
+    def _syntax(self, data: bytes) -> Syntax | None:
+        """Unless it was asked for already."""
+        if "cmdline" in self._options:
+            return None
+        given = self._options.get("build-arg:BUILDKIT_SYNTAX", "").strip()
+        return Syntax(given.partition(" ")[0], given, 0) if given else detect_syntax(data)
 
     async def _built(
         self, data: bytes, ignored: list[str], platform: Platform, several: bool

@@ -81,7 +81,8 @@ class Gateway:
             raise NotSupported("source policies are not in this version of Sampan's builder")
         try:
             if request.Frontend:
-                self._history.describe(job.ref, request.Frontend, request.FrontendOpt)
+                if bridge is job.bridge:  # and not a frontend's that another frontend asks
+                    self._history.describe(job.ref, request.Frontend, request.FrontendOpt)
                 result = await frontends.run(
                     job, request.Frontend, dict(request.FrontendOpt), request.FrontendInputs
                 )

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sampan.buildkit.bridge import Bridge
 from sampan.errors import Conflict, Forbidden, InvalidParameter, NotFound
@@ -17,6 +17,7 @@ from sampan.llb.graph import Graph, Vertex, load
 if TYPE_CHECKING:
     from sampan.build.solving import Solving
     from sampan.buildkit.session import ClientSession
+    from sampan.grpc.server import GrpcServer
     from sampan.solver.build import Build
     from sampan.solver.interface import Tree
     from sampan.solver.progress import Progress
@@ -54,6 +55,16 @@ class Result:
         return set(self.refs) <= {""}
 
 
+class Surroundings(NamedTuple):
+    """What all builds of an engine have in common."""
+
+    engine_id: str
+    uploads: Path
+    """Where archives of clients are unpacked; a killed engine's are removed there at the next start."""
+    serve: Callable[[Bridge], GrpcServer]
+    """What answers a frontend that is not at the client."""
+
+
 class Job:
     """A running solve."""
 
@@ -65,7 +76,7 @@ class Job:
         session: ClientSession | None,
         inputs: Mapping[str, ops_pb2.Definition],
         allowed: Iterable[str],
-        uploads: Path,
+        surroundings: Surroundings,
     ) -> None:
         self.ref = ref
         self.build = build
@@ -74,8 +85,9 @@ class Job:
         self.bridge = Bridge(self, inputs)
         """Of the frontend on the client's side."""
         build.at_end(self.bridge.close)
-        self.uploads = uploads
-        """Where archives of clients are unpacked; a killed engine's are removed there at the next start."""
+        self.uploads = surroundings.uploads
+        self.serve = surroundings.serve
+        self.engine_id = surroundings.engine_id
         self._allowed = frozenset(allowed)
 
     def make(self, definition: ops_pb2.Definition) -> Ref:
@@ -108,9 +120,8 @@ def _entitlements(vertex: Vertex) -> Iterator[str]:
 class Jobs:
     """Those of one engine."""
 
-    def __init__(self, uploads: Path) -> None:
-        """`uploads`: where archives of clients are unpacked."""
-        self._uploads = uploads
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._surroundings = surroundings
         self._running: dict[str, Job] = {}
         self._told: dict[str, Progress] = {}
         self._refused: dict[str, None] = {}
@@ -131,7 +142,7 @@ class Jobs:
         if ref in self._running:
             raise Conflict(f"job ID {ref} exists")
         async with solving.solver.build(session) as build:
-            job = self._running[ref] = Job(ref, build, solving, session, inputs, allowed, self._uploads)
+            job = self._running[ref] = Job(ref, build, solving, session, inputs, allowed, self._surroundings)
             self._remember(ref, build.progress)
             if session is not None:
                 solving.solver.sessions.add(session)

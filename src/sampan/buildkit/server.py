@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sampan.buildkit.control import Control
 from sampan.buildkit.gateway import Gateway, by_build
 from sampan.buildkit.history import BuildHistory
-from sampan.buildkit.jobs import Jobs
+from sampan.buildkit.jobs import Jobs, Surroundings
 from sampan.buildkit.protos import control_pb2, gateway_pb2, trace_pb2
 from sampan.buildkit.session import ClientSession
 from sampan.buildkit.small import Health, Traces
@@ -19,6 +19,7 @@ from sampan.grpc.server import GrpcServer, Service
 
 if TYPE_CHECKING:
     from sampan.api.frontdoor import Http2Door
+    from sampan.buildkit.bridge import Bridge
     from sampan.engine.engine import Engine
 
 
@@ -27,12 +28,25 @@ class BuilderServer:
 
     def __init__(self, engine: Engine) -> None:
         self.sessions = SessionDirectory()
-        jobs = Jobs(engine.config.data_path / "build")
         history = BuildHistory(engine.builds.graphs.history)
-        control, gateway = (
-            Control(engine, self.sessions, jobs, history),
-            Gateway(engine, by_build(jobs), history),
-        )
+
+        def serve(bridge: Bridge) -> GrpcServer:
+            """For a frontend that runs here."""
+
+            async def find(metadata: Mapping[str, str]) -> Bridge:
+                return bridge
+
+            gateway = Gateway(engine, find, history)
+            return GrpcServer(
+                [
+                    Service(gateway_pb2.DESCRIPTOR.services_by_name["LLBBridge"], gateway),
+                    Service(health_pb2.DESCRIPTOR.services_by_name["Health"], Health()),
+                ]
+            )
+
+        jobs = Jobs(Surroundings(engine.id, engine.config.data_path / "build", serve))
+        control = Control(engine, self.sessions, jobs, history)
+        gateway = Gateway(engine, by_build(jobs), history)
         self._grpc = GrpcServer(
             [
                 Service(control_pb2.DESCRIPTOR.services_by_name["Control"], control),

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from google.protobuf.message import Message
-    from grpclib.server import Stream
+from typing import Any, Protocol
 
 _HIGH, _LOW = 256 * 1024, 64 * 1024
 _CHUNK = 32 * 1024
 
 
+class Carrier(Protocol):
+    """What the messages go through: a call's stream, or what looks like one."""
+
+    async def send_message(self, message: Any, /) -> None: ...
+    async def recv_message(self) -> Any:
+        """None at the end."""
+        ...
+
+
 class TunnelTransport(asyncio.Transport):
     """The transport of whatever speaks inside. `run` moves bytes until either end closes."""
 
-    def __init__(self, stream: Stream[Any, Any], wrap: Callable[[bytes], Message]) -> None:
+    def __init__(self, stream: Carrier, wrap: Callable[[bytes], Any]) -> None:
         """`wrap` makes a message of bytes; messages have them in `data`."""
         super().__init__()
         self._stream = stream

@@ -65,8 +65,10 @@ class LocalOperation:
         return [Tree(directory=str(directory))]
 
     def _session(self) -> Session:
-        session = self._build.solver.sessions.get(self._session_id) if self._session_id else None
-        session = session or self._build.session
+        session, own = None, self._build.session
+        if self._session_id and (own is None or own.id != self._session_id):
+            session = self._build.solver.sessions.get(self._session_id)
+        session = session or own
         if session is None:
             raise InvalidParameter(f"no active session for {self._session_id or self._request.name}")
         return session
