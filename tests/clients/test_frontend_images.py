@@ -45,11 +45,13 @@ class Buildx:
         }
         self.directory = directory
 
-    def __call__(self, *arguments: str, fails: bool = False, input: bytes | None = None) -> str:
+    def __call__(
+        self, *arguments: str, fails: bool = False, input: bytes | None = None, **environment: str
+    ) -> str:
         """What it prints, both streams."""
         done = subprocess.run(
             ["docker", "buildx", *arguments],
-            env=self._environment,
+            env={**self._environment, **environment},
             cwd=self.directory,
             input=input,
             stdout=subprocess.PIPE,
@@ -208,3 +210,24 @@ def test_debug_opens_a_shell_on_a_step_that_failed(buildx: Buildx) -> None:
     assert "left\r" in said
     terminal.type("exit\n")
     terminal.close()
+
+
+def test_source_policies_deny_and_convert(buildx: Buildx, engine: RunningEngine) -> None:
+    engine.docker("tag", "busybox", "other/base:1")
+    buildx.write(Dockerfile="FROM missing/base:1\nCOPY f /f\n", f="f")
+
+    def build(fails: bool, *rules: str) -> str:
+        buildx.write(policy=f'{{"version": 1, "rules": [{",".join(rules)}]}}')
+        return buildx("build", ".", fails=fails, EXPERIMENTAL_BUILDKIT_SOURCE_POLICY="policy")
+
+    to_base = (
+        '{"action": 2, "selector": {"identifier": "docker-image://docker.io/missing/*"},'
+        ' "updates": {"identifier": "docker-image://docker.io/other/$1"}}'
+    )
+    said = build(False, to_base)
+    assert "docker.io/other/base:1@sha256:" in said
+    denied = '{"action": 1, "selector": {"identifier": "other/base", "match_type": 2}}'
+    said = build(True, to_base, denied)
+    assert "denied by policy" in said and "docker.io/other/base:1" in said
+    said = build(True, '{"action": 1, "selector": {"identifier": "local://context"}}', to_base)
+    assert 'source "local://context" denied by policy' in said

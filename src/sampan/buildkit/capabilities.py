@@ -28,6 +28,7 @@ FRONTEND = (
     "gateway.exec.signals",
     "gateway.exec.filesystem",
     "source.metaresolver",
+    "source.metaresolver.http.checksumrequest",
 )
 """Of the gateway. Not there: import of cache, attestations."""
 
@@ -82,6 +83,7 @@ LLB = (
     "meta.description",
     "meta.exportcache",
     "exporter.sourcedateepoch",
+    "source.policy",
 )
 """Of definitions and exporters."""
 

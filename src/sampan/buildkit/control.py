@@ -81,7 +81,12 @@ class Control:
         response: dict[str, str] = {}
         failure: Exception | None = None
         async with self._jobs.running(
-            request.Ref, solving, session, request.FrontendInputs, request.Entitlements
+            request.Ref,
+            solving,
+            session,
+            request.FrontendInputs,
+            request.Entitlements,
+            [request.SourcePolicy],
         ) as job:
             self._history.begin(request)
             try:
@@ -107,7 +112,7 @@ class Control:
             options = dict(request.FrontendAttrs)
             return await frontends.run(job, request.Frontend, options, request.FrontendInputs)
         if request.HasField("Definition"):
-            return job.result_of(request.Definition)
+            return await job.result_of(request.Definition)
         return await job.bridge.returned
 
     async def status(
@@ -149,8 +154,8 @@ def _exporters(request: pb.SolveRequest) -> list[pb.Exporter]:
 
 def _check_supported(request: pb.SolveRequest) -> None:
     """Raises `NotSupported` for what a build would silently lack."""
-    if request.SourcePolicy.rules:
-        raise NotSupported("source policies are not in this version of Sampan's builder")
+    if request.SourcePolicySession:
+        raise NotSupported("source policies of a session are not in this version of Sampan's builder")
     for export in request.Cache.Exports:
         raise NotSupported(
             f"export of build cache ({export.Type}) is not in this version of Sampan's builder"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from google.protobuf.any_pb2 import Any as AnyMessage
-from google.protobuf.json_format import MessageToJson
+from google.protobuf.json_format import MessageToDict
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
@@ -55,8 +55,12 @@ def _solve(error: VertexFailed, bridge: Bridge) -> AnyMessage:
     )
     if error.vertex.kind != "build":  # its definition has a field that JSON would name as Python does
         about.op.CopyFrom(error.vertex.op)
-    value = MessageToJson(about, indent=None).encode()
-    return AnyMessage(type_url=f"{_PREFIX}Solve+json", value=value)
+    told = MessageToDict(about)
+    for mount in told.get("op", {}).get("exec", {}).get("mounts", ()):
+        for ours, theirs in (("tmpfsOpt", "TmpfsOpt"), ("sshOpt", "SSHOpt")):
+            if ours in mount:
+                mount[theirs] = mount.pop(ours)
+    return _detail("Solve", told)
 
 
 def _source(name: str, data: bytes, language: str, places: Sequence[tuple[int, int]]) -> AnyMessage:

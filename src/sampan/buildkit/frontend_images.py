@@ -106,11 +106,13 @@ async def _image(job: Job, source: str, options: Mapping[str, str]) -> _Image:
         if not replaced.startswith(_SCHEME):
             raise NotSupported(f"a frontend from {replaced} is not in this version of Sampan's builder")
         name = replaced.removeprefix(_SCHEME)
-    reference = parse_normalized(name).with_default_tag()
+    full = str(parse_normalized(name).with_default_tag())
+    reference = parse_normalized(await job.policies.image(full, job.solving.trees))
     async with step(job.build, f"resolve image config for {_SCHEME}{reference}"):
         found = await job.solving.operations.finder.find(str(reference), platforms.local(), job.build)
     pinned = reference if reference.digest else reference._replace(digest=found.target.digest)
-    return _Image(job.make(definition(image(str(pinned)))), found.config.config or ContainerConfig())
+    ref = await job.make(definition(image(str(pinned))))
+    return _Image(ref, found.config.config or ContainerConfig())
 
 
 def _check_capabilities(

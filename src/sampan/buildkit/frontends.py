@@ -151,7 +151,8 @@ class _Dockerfile:
             short = f"One or more build-args [{' '.join(lowered.unused)}] were not consumed"
             self._job.build.progress.publish(WarningEvent(vertex="", short=short))
         made = definition(lowered.state, Text(name, data))
-        return self._job.make(made) if made.ops else None, msgspec.json.encode(lowered.image)
+        ref = await self._job.make(made) if made.ops else None
+        return ref, msgspec.json.encode(lowered.image)
 
     # -- the client's files
 
@@ -216,7 +217,7 @@ class _Dockerfile:
 
     @asynccontextmanager
     async def _opened(self, state: State) -> AsyncIterator[int]:
-        tree = await self._job.make(definition(state)).tree()
+        tree = await (await self._job.make(definition(state))).tree()
         async with trees.opened(self._job.solving.trees, tree) as root:
             yield root
 
@@ -284,9 +285,10 @@ class _Resolver:
         if is_identifier(name):
             image = await finder.find(name, platform, self._job.build, fresh=False)
             return Base(image.id, image.config, image.platform)
-        reference = parse_normalized(name).with_default_tag()
+        full = str(parse_normalized(name).with_default_tag())
+        reference = parse_normalized(await self._job.policies.image(full, self._job.solving.trees))
         async with step(self._job.build, f"[internal] load metadata for {reference}"):
-            image = await finder.find(name, platform, self._job.build, fresh=self._fresh)
+            image = await finder.find(str(reference), platform, self._job.build, fresh=self._fresh)
         pinned = reference if reference.digest else reference._replace(digest=image.target.digest)
         return Base(str(pinned), image.config, image.platform)
 

@@ -7,20 +7,17 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
-from sampan.buildkit import capabilities, details, frontends, trees, workers
+from sampan.buildkit import capabilities, details, frontends, resolving, trees, workers
 from sampan.buildkit.bridge import Bridge
 from sampan.buildkit.containers import FrontendContainer
-from sampan.buildkit.jobs import Job, Jobs, Ref, Result
+from sampan.buildkit.jobs import Jobs, Ref, Result
 from sampan.buildkit.processes import Conversation
 from sampan.buildkit.protos import gateway_pb2 as pb
-from sampan.errors import InvalidParameter, NotSupported
+from sampan.errors import InvalidParameter
 from sampan.grpc.server import metadata_of
-from sampan.names import platform as platforms
-from sampan.names.reference import parse_normalized
 from sampan.solver.progress import WarningEvent
 
 if TYPE_CHECKING:
@@ -29,13 +26,10 @@ if TYPE_CHECKING:
     from sampan.buildkit.history import BuildHistory
     from sampan.engine.engine import Engine
     from sampan.grpc.server import Caller
-    from sampan.llb import ops_pb2
-    from sampan.names.platform import Platform
 
 T = TypeVar("T")
 
 BUILD_ID = "buildkit-controlapi-buildid"
-_IMAGE = "docker-image://"
 
 
 Find = Callable[[Mapping[str, str]], Awaitable[Bridge]]
@@ -77,8 +71,6 @@ class Gateway:
         """A definition, or a frontend's result, as references that are made when somebody looks at them."""
         bridge = await self._bridge(caller)
         job = bridge.job
-        if request.SourcePolicies and any(policy.rules for policy in request.SourcePolicies):
-            raise NotSupported("source policies are not in this version of Sampan's builder")
         try:
             if request.Frontend:
                 if bridge is job.bridge:  # and not a frontend's that another frontend asks
@@ -87,7 +79,7 @@ class Gateway:
                     job, request.Frontend, dict(request.FrontendOpt), request.FrontendInputs
                 )
             else:
-                result = job.result_of(request.Definition)
+                result = await job.result_of(request.Definition, request.SourcePolicies)
             if request.Evaluate:
                 await asyncio.gather(*(ref.tree() for ref in result.refs.values() if ref is not None))
         except Exception as error:
@@ -185,26 +177,13 @@ class Gateway:
         self, request: pb.ResolveImageConfigRequest, caller: Caller
     ) -> pb.ResolveImageConfigResponse:
         """What an image's name means now, and its configuration."""
-        job = (await self._bridge(caller)).job
-        if request.ResolverType:
-            raise NotSupported("OCI layouts as sources are not in this version of Sampan's builder")
-        reference, digest, config = await _resolve(job, request.Ref, request.Platform, request.ResolveMode)
-        return pb.ResolveImageConfigResponse(Ref=reference, Digest=digest, Config=config)
+        return await resolving.image_config((await self._bridge(caller)).job, request)
 
     async def resolve_source_meta(
         self, request: pb.ResolveSourceMetaRequest, caller: Caller
     ) -> pb.ResolveSourceMetaResponse:
-        """The same of any source; one that is no image stays what it is."""
-        job = (await self._bridge(caller)).job
-        response = pb.ResolveSourceMetaResponse(Source=request.Source)
-        if request.Source.identifier.startswith(_IMAGE):
-            name = request.Source.identifier.removeprefix(_IMAGE)
-            reference, digest, config = await _resolve(job, name, request.Platform, request.ResolveMode)
-            response.Source.identifier = _IMAGE + reference
-            response.Image.Digest = digest
-            if not request.Image.NoConfig:
-                response.Image.Config = config
-        return response
+        """The same of any source; one of which nothing is known stays what it is."""
+        return await resolving.source_meta((await self._bridge(caller)).job, request)
 
     async def new_container(self, request: pb.NewContainerRequest, caller: Caller) -> pb.NewContainerResponse:
         """A container of the frontend's own."""
@@ -258,20 +237,6 @@ class Gateway:
         container = (await self._bridge(caller)).container(request.Ref)
         described = await container.look(request.MountIndex, lambda root: trees.describe(root, request.Path))
         return pb.StatFileResponse(stat=described)
-
-
-async def _resolve(job: Job, name: str, platform: ops_pb2.Platform, mode: str) -> tuple[str, str, bytes]:
-    wanted = _platform(platform)
-    fresh = mode == "pull"
-    image = await job.solving.operations.finder.find(name, wanted, job.build, fresh=fresh)
-    reference = parse_normalized(name).with_default_tag()
-    return str(reference), image.target.digest, msgspec.json.encode(image.config)
-
-
-def _platform(message: ops_pb2.Platform) -> Platform:
-    if not message.OS or not message.Architecture:
-        return platforms.local()
-    return platforms.parse("/".join(filter(None, (message.OS, message.Architecture, message.Variant))))
 
 
 def _as_message(bridge: Bridge, result: Result) -> pb.Result:

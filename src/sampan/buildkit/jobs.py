@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sampan.buildkit.bridge import Bridge
+from sampan.buildkit.policies import Policies
 from sampan.errors import Conflict, Forbidden, InvalidParameter, NotFound
 from sampan.llb import ops_pb2
 from sampan.llb.graph import Graph, Vertex, load
 
 if TYPE_CHECKING:
     from sampan.build.solving import Solving
+    from sampan.buildkit.protos.sourcepolicy_pb2 import Policy
     from sampan.buildkit.session import ClientSession
     from sampan.grpc.server import GrpcServer
     from sampan.solver.build import Build
@@ -76,6 +78,7 @@ class Job:
         session: ClientSession | None,
         inputs: Mapping[str, ops_pb2.Definition],
         allowed: Iterable[str],
+        policies: Iterable[Policy],
         surroundings: Surroundings,
     ) -> None:
         self.ref = ref
@@ -88,11 +91,17 @@ class Job:
         self.uploads = surroundings.uploads
         self.serve = surroundings.serve
         self.engine_id = surroundings.engine_id
+        self.policies = Policies(tuple(policies))
+        """About all sources of the build."""
         self._allowed = frozenset(allowed)
 
-    def make(self, definition: ops_pb2.Definition) -> Ref:
-        """A reference to what a definition says. Raises `InvalidParameter` for none, `Forbidden` for what was not allowed."""
-        ref = Ref(self.build, definition)
+    async def make(self, definition: ops_pb2.Definition, policies: Sequence[Policy] = ()) -> Ref:
+        """A reference to what a definition says, its sources as the policies have them: those of the build, and these.
+
+        Raises `InvalidParameter` for none, `Forbidden` for what was not allowed.
+        """
+        rules = self.policies.and_also(policies)
+        ref = Ref(self.build, await rules.definition(definition, self.solving.trees))
         for vertex in ref.graph.vertices():
             for entitlement in _entitlements(vertex):
                 self.need(entitlement, "failed to load LLB: ")
@@ -103,9 +112,9 @@ class Job:
         if entitlement not in self._allowed:
             raise Forbidden(f"{what}{entitlement} is not allowed")
 
-    def result_of(self, definition: ops_pb2.Definition) -> Result:
-        """A definition alone, as a result. Raises `InvalidParameter`."""
-        return Result({"": self.make(definition) if definition.ops else None})
+    async def result_of(self, definition: ops_pb2.Definition, policies: Sequence[Policy] = ()) -> Result:
+        """A definition alone, as a result. Raises as `make` does."""
+        return Result({"": await self.make(definition, policies) if definition.ops else None})
 
 
 def _entitlements(vertex: Vertex) -> Iterator[str]:
@@ -135,6 +144,7 @@ class Jobs:
         session: ClientSession | None,
         inputs: Mapping[str, ops_pb2.Definition],
         allowed: Iterable[str] = (),
+        policies: Iterable[Policy] = (),
     ) -> AsyncIterator[Job]:
         """A build that can be found by its name while the block lasts; its end ends whatever it still does."""
         if not ref:
@@ -142,7 +152,9 @@ class Jobs:
         if ref in self._running:
             raise Conflict(f"job ID {ref} exists")
         async with solving.solver.build(session) as build:
-            job = self._running[ref] = Job(ref, build, solving, session, inputs, allowed, self._surroundings)
+            job = self._running[ref] = Job(
+                ref, build, solving, session, inputs, allowed, policies, self._surroundings
+            )
             self._remember(ref, build.progress)
             if session is not None:
                 solving.solver.sessions.add(session)

@@ -34,6 +34,7 @@ class Fetched(NamedTuple):
     """A file in a directory of its own."""
 
     directory: Path
+    name: str
     digest: str
     modified_ns: int
     size: int
@@ -68,13 +69,13 @@ class FetchOperation:
         about = [self._name, f"{self._mode:o}", f"{self._owner}"]
         if self._checksum:
             return Identity(digest_of_text("http", self._checksum, *about))
-        fetched = await self._fetch()
+        fetched = await self.fetched()
         return Identity(digest_of_text("http", fetched.digest, str(fetched.modified_ns), *about))
 
     async def execute(self, task: Task, inputs: Sequence[Tree]) -> list[Tree]:
         """The file in a tree of its own."""
         started = time.time_ns()
-        fetched = await self._fetch()
+        fetched = await self.fetched()
         task.report.status(self._url, fetched.size, fetched.size, started, done=True)
         async with self._trees.growing(EMPTY, task.lease) as growth:
             action = {
@@ -93,7 +94,8 @@ class FetchOperation:
             await self._trees.run("sampan.ops.file_jobs:file_job", arguments)
             return [await growth.commit()]
 
-    async def _fetch(self) -> Fetched:
+    async def fetched(self) -> Fetched:
+        """The file, downloaded at the first call; it is there until the build ends."""
         if self._fetched is None:
             place = self._directory / new_id()
             await asyncio.to_thread(place.mkdir, 0o700, True)
@@ -125,7 +127,7 @@ class FetchOperation:
         digest = f"{algorithm}:{hasher.hexdigest()}"
         if self._checksum and digest != self._checksum:
             raise InvalidParameter(f"digest mismatch for {self._url}: {digest} (expected: {self._checksum})")
-        return Fetched(place, digest, modified, size)
+        return Fetched(place, self._name, digest, modified, size)
 
 
 _COPY = {

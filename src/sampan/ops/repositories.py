@@ -52,8 +52,7 @@ class GitOperation:
 
     async def identify(self) -> Identity:
         """The commit, and what of it is wanted."""
-        if not self._commit:
-            await self._resolve()
+        await self.resolved()
         about = (
             self._subdirectory,
             str(self._keep),
@@ -61,6 +60,12 @@ class GitOperation:
             self._remote if self._keep else "",
         )
         return Identity(digest_of_text("git", self._commit, *about))
+
+    async def resolved(self) -> tuple[str, str]:
+        """The commit, and the ref that has it as the remote calls it ("" for a commit by its digest)."""
+        if not self._commit:
+            await self._resolve()
+        return self._commit, self._resolved
 
     async def execute(self, task: Task, inputs: Sequence[Tree]) -> list[Tree]:
         """Fetch and check out."""
