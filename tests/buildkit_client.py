@@ -13,16 +13,17 @@ from typing import Any
 
 from running_engine import RunningEngine
 from sampan.buildkit import sending
-from sampan.buildkit.protos import control_pb2, filesync_pb2, gateway_pb2
+from sampan.buildkit.protos import control_pb2, filesync_pb2, gateway_pb2, secrets_pb2
 from sampan.errors import NotFound
 from sampan.grpc.client import GrpcClient
-from sampan.grpc.server import GrpcServer, Service
+from sampan.grpc.server import Caller, GrpcServer, Service
 from sampan.grpc.tunnel import TunnelTransport
 from sampan.llb import ops_pb2, state
 from sampan.llb.execop import Command
 
 CONTROL = control_pb2.DESCRIPTOR.services_by_name["Control"].methods_by_name
 BRIDGE = gateway_pb2.DESCRIPTOR.services_by_name["LLBBridge"].methods_by_name
+SECRETS = secrets_pb2.DESCRIPTOR.services_by_name["Secrets"]
 FILES = filesync_pb2.DESCRIPTOR.services_by_name["FileSync"]
 
 
@@ -41,6 +42,20 @@ class Files:
 
     async def tar_stream(self, stream: Any) -> None:
         raise NotFound("tar")
+
+
+class Secrets:
+    """Serves secrets by id."""
+
+    def __init__(self, secrets: Mapping[str, bytes]) -> None:
+        self._secrets = secrets
+
+    async def get_secret(
+        self, request: secrets_pb2.GetSecretRequest, caller: Caller
+    ) -> secrets_pb2.GetSecretResponse:
+        if request.ID not in self._secrets:
+            raise NotFound(request.ID)
+        return secrets_pb2.GetSecretResponse(data=self._secrets[request.ID])
 
 
 class Builder:
@@ -81,7 +96,10 @@ class Builder:
 
 
 @contextlib.asynccontextmanager
-async def building(engine: RunningEngine, directory: Path) -> AsyncIterator[Builder]:
+async def building(
+    engine: RunningEngine, directory: Path, keeps: Mapping[str, bytes] | None = None
+) -> AsyncIterator[Builder]:
+    """A client with a directory and secrets."""
     connected = socket.socket(socket.AF_UNIX)
     connected.setblocking(False)
     loop = asyncio.get_running_loop()
@@ -89,12 +107,13 @@ async def building(engine: RunningEngine, directory: Path) -> AsyncIterator[Buil
     transport, _ = await loop.create_unix_connection(asyncio.Protocol, sock=connected)
     client = GrpcClient(transport)
     transport.set_protocol(client.protocol)
-    server = GrpcServer([Service(FILES, Files(directory))])
+    server = GrpcServer([Service(FILES, Files(directory)), Service(SECRETS, Secrets(keeps or {}))])
     session = secrets.token_hex(8)
     headers = [
         ("x-docker-expose-session-uuid", session),
         ("x-docker-expose-session-sharedkey", "test"),
         ("x-docker-expose-session-grpc-method", "/moby.filesync.v1.FileSync/DiffCopy"),
+        ("x-docker-expose-session-grpc-method", "/moby.buildkit.secrets.v1.Secrets/GetSecret"),
     ]
 
     async def serve() -> None:

@@ -156,6 +156,10 @@ def _check_supported(request: pb.SolveRequest) -> None:
     """Raises `NotSupported` for what a build would silently lack."""
     if request.SourcePolicySession:
         raise NotSupported("source policies of a session are not in this version of Sampan's builder")
+    if request.EnableSessionExporter:
+        raise NotSupported("exporters of a session are not in this version of Sampan's builder")
+    if request.ProxyNetwork:
+        raise NotSupported("networks through a proxy are not in this version of Sampan's builder")
     for export in request.Cache.Exports:
         raise NotSupported(
             f"export of build cache ({export.Type}) is not in this version of Sampan's builder"

@@ -14,6 +14,7 @@ from sampan.buildkit.policies import Policies
 from sampan.errors import Conflict, Forbidden, InvalidParameter, NotFound
 from sampan.llb import ops_pb2
 from sampan.llb.graph import Graph, Vertex, load
+from sampan.ops.nested import ADMIT
 
 if TYPE_CHECKING:
     from sampan.build.solving import Solving
@@ -88,6 +89,7 @@ class Job:
         self.bridge = Bridge(self, inputs)
         """Of the frontend on the client's side."""
         build.at_end(self.bridge.close)
+        build.settings[ADMIT] = self._admitted
         self.uploads = surroundings.uploads
         self.serve = surroundings.serve
         self.engine_id = surroundings.engine_id
@@ -107,9 +109,13 @@ class Job:
                 self.need(entitlement, "failed to load LLB: ")
         return ref
 
+    async def _admitted(self, definition: ops_pb2.Definition) -> Graph:
+        return (await self.make(definition)).graph
+
     def need(self, entitlement: str, what: str = "") -> None:
         """Raises `Forbidden` unless the client of the build allowed it."""
-        if entitlement not in self._allowed:
+        kind = entitlement.partition("=")[0]
+        if entitlement not in self._allowed and kind not in self._allowed:
             raise Forbidden(f"{what}{entitlement} is not allowed")
 
     async def result_of(self, definition: ops_pb2.Definition, policies: Sequence[Policy] = ()) -> Result:
@@ -120,6 +126,8 @@ class Job:
 def _entitlements(vertex: Vertex) -> Iterator[str]:
     """What a program may only do when the client of the build said so, and not whoever wrote the Dockerfile."""
     if vertex.kind == "exec":
+        for device in vertex.op.exec.cdiDevices:
+            yield f"device={device.name}"
         if vertex.op.exec.network == ops_pb2.HOST:
             yield "network.host"
         if vertex.op.exec.security == ops_pb2.INSECURE:

@@ -146,6 +146,10 @@ class Programs:
         assert stream is not None
         return handle, stream
 
+    async def devices(self) -> frozenset[str]:
+        """The devices that a program can ask for by name (CDI)."""
+        return frozenset(await asyncio.to_thread(cdi.load, self._services.settings.cdi_spec_dirs))
+
     async def recover(self) -> None:
         """Once at start: end what an engine that was killed has left."""
         directory = self._services.settings.exec_root / "programs"

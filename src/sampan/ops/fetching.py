@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import aiohttp
 
-from sampan.errors import InvalidParameter, SystemFailure
+from sampan.errors import InvalidParameter, NotFound, NotSupported, SystemFailure
 from sampan.llb.graph import Vertex
 from sampan.names.digest import parse_digest
 from sampan.names.names import new_id
@@ -59,6 +59,10 @@ class FetchOperation:
             for key, value in attributes.items()
             if key.startswith("http.header.")
         }
+        self._secret = attributes.get("http.authheadersecret", "")
+        for name in attributes:
+            if name.startswith("http.sig."):
+                raise NotSupported("signatures of files are not in this version of Sampan's builder")
         self._build = build
         self._trees = trees
         self._directory = directory
@@ -106,11 +110,12 @@ class FetchOperation:
     async def _download(self, place: Path) -> Fetched:
         algorithm = self._checksum.partition(":")[0] or "sha256"
         hasher = hashlib.new(algorithm)
+        headers = {**self._headers, **await self._authorization()}
         size = 0
         try:
             async with (
                 aiohttp.ClientSession(trust_env=True, timeout=_TIMEOUT, auto_decompress=False) as session,
-                session.get(self._url, headers=self._headers) as response,
+                session.get(self._url, headers=headers) as response,
             ):
                 if response.status >= 400:
                     raise InvalidParameter(f"invalid response status {response.status}")
@@ -128,6 +133,26 @@ class FetchOperation:
         if self._checksum and digest != self._checksum:
             raise InvalidParameter(f"digest mismatch for {self._url}: {digest} (expected: {self._checksum})")
         return Fetched(place, self._name, digest, modified, size)
+
+    async def _authorization(self) -> dict[str, str]:
+        """With the client's secret for this source, or for its host. Raises `NotFound` for one that is named and is not there.
+
+        aiohttp drops the header where a redirect leads to another host.
+        """
+        session = self._build.session
+        if self._secret:
+            given = await session.secret(self._secret) if session is not None else None
+            if given is None:
+                raise NotFound(f"failed to retrieve HTTP auth secret {self._secret}: not found")
+            return {"Authorization": given.decode(errors="surrogateescape").strip()}
+        host = urlsplit(self._url).hostname
+        if session is None or not host:
+            return {}
+        if (given := await session.secret(f"HTTP_AUTH_HEADER_{host}")) is not None:
+            return {"Authorization": given.decode(errors="surrogateescape").strip()}
+        if (given := await session.secret(f"HTTP_AUTH_TOKEN_{host}")) is not None:
+            return {"Authorization": f"Bearer {given.decode(errors='surrogateescape').strip()}"}
+        return {}
 
 
 _COPY = {

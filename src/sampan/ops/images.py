@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from sampan.content.interface import content_resource, snapshot_resource
 from sampan.errors import InvalidParameter, NotFound
 from sampan.images.interface import ResolvedImage
@@ -55,6 +57,8 @@ class ImageOperation:
         source = vertex.op.source
         self._name = source.identifier.removeprefix(SCHEME)
         self._mode = source.attrs.get("image.resolvemode", "default")
+        self._checksum = source.attrs.get("image.checksum", "")
+        self._limit = _limit(source.attrs.get("image.layerlimit", ""))
         self._build = build
         self._images = images
         self._finder = finder
@@ -63,12 +67,14 @@ class ImageOperation:
 
     async def identify(self) -> Identity:
         """The image that the name means now."""
-        digest = self._name.partition("@")[2] or (await self._find()).descriptor.digest
-        return Identity(digest_of_text("image", digest, str(self._platform)))
+        digest = "" if self._checksum else self._name.partition("@")[2]
+        digest = digest or (await self._find()).descriptor.digest
+        limit = () if self._limit is None else (str(self._limit),)
+        return Identity(digest_of_text("image", digest, str(self._platform), *limit))
 
     async def execute(self, task: Task, inputs: Sequence[Tree]) -> list[Tree]:
         """Unpack it."""
-        image = await self._find()
+        image = _lowest(await self._find(), self._limit)
         parts = self._images.parts
         await parts.content.leases.add(
             task.lease,
@@ -86,7 +92,30 @@ class ImageOperation:
         return [Tree(snapshot)]
 
     async def _find(self) -> ResolvedImage:
-        return await self._finder.find(self._name, self._platform, self._build, fresh=self._mode == "pull")
+        image = await self._finder.find(self._name, self._platform, self._build, fresh=self._mode == "pull")
+        if self._checksum and self._checksum != image.target.digest:
+            raise InvalidParameter(
+                f"image digest {image.target.digest} for {self._name} does not match expected checksum {self._checksum}"
+            )
+        return image
+
+
+def _limit(text: str) -> int | None:
+    if not text:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise InvalidParameter(f"invalid layer limit {text}")
+    return int(text)
+
+
+def _lowest(image: ResolvedImage, limit: int | None) -> ResolvedImage:
+    """The image with its lowest layers only."""
+    if limit is None:
+        return image
+    manifest = msgspec.structs.replace(image.manifest, layers=image.manifest.layers[:limit])
+    rootfs = msgspec.structs.replace(image.config.rootfs, diff_ids=image.config.rootfs.diff_ids[:limit])
+    config = msgspec.structs.replace(image.config, rootfs=rootfs)
+    return image._replace(manifest=manifest, config=config)
 
 
 def platform_of(vertex: Vertex) -> Platform:

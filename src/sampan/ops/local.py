@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from sampan.errors import InvalidParameter
+from sampan.errors import InvalidParameter, NotSupported
 from sampan.llb.graph import Vertex
 from sampan.ops.directories import Directories
 from sampan.solver.build import Build
@@ -28,6 +28,10 @@ class LocalOperation:
     def __init__(self, vertex: Vertex, build: Build, directories: Directories) -> None:
         source = vertex.op.source
         attributes = source.attrs
+        if attributes.get("local.metadatatransfer", "") == "true":
+            raise NotSupported(
+                "local sources without their content are not in this version of Sampan's builder"
+            )
         self._digest = vertex.digest
         self._build = build
         self._directories = directories

@@ -16,6 +16,7 @@ from sampan.ops.files import FileOperation
 from sampan.ops.images import ImageFinder, ImageOperation
 from sampan.ops.local import LocalOperation
 from sampan.ops.merge import DiffOperation, LayerTools, MergeOperation
+from sampan.ops.nested import NestedOperation, Nesting
 from sampan.ops.repositories import GitOperation
 from sampan.ops.run import RunOperation, RunTools
 from sampan.ops.trees import Trees
@@ -43,6 +44,7 @@ class VertexOperations:
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
         self.finder = ImageFinder(tools.images)
+        self._nesting = Nesting()
         self._sources: dict[str, Callable[[Vertex, Build], Operation]] = {
             images.SCHEME: self._image,
             local.SCHEME: lambda vertex, build: LocalOperation(vertex, build, tools.directories),
@@ -65,6 +67,8 @@ class VertexOperations:
                 return MergeOperation(vertex, self._tools.merge)
             case "diff":
                 return DiffOperation(vertex, self._tools.merge)
+            case "build":
+                return NestedOperation(vertex, self._tools.trees, self._nesting)
             case "passthrough":
                 return PassthroughOperation(vertex)
         raise NotSupported(f"operation {vertex.kind!r} is not in this version of Sampan's builder")

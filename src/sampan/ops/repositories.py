@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from sampan.errors import InvalidParameter
+from sampan.errors import InvalidParameter, NotSupported
 from sampan.llb.graph import Vertex
 from sampan.names.names import new_id
 from sampan.ops.mounts import COPY_ALL
@@ -20,6 +20,8 @@ from sampan.solver.build import Build
 from sampan.solver.interface import EMPTY, Identity, Task, Tree, digest_of_text
 
 SCHEME = "git://"
+_NOT_HERE = frozenset(("git.bundle", "git.checkoutbundle", "git.mtime"))
+"""Without which the files, or how far they can be trusted, would be others than those that were asked for."""
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _REF = re.compile(r"[A-Za-z0-9_./@+=-]*")
 
@@ -41,6 +43,11 @@ class GitOperation:
             attributes.get("git.authheadersecret", ""),
             attributes.get("git.authtokensecret", "GIT_AUTH_TOKEN"),
         )
+        for name in attributes:
+            if name in _NOT_HERE or name.startswith("git.sig."):
+                raise NotSupported(
+                    f"attribute {name} of a repository is not in this version of Sampan's builder"
+                )
         self._build = build
         self._trees = trees
         self._directory = directory

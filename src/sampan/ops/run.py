@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from sampan.containers.attach import frames
 from sampan.containers.programs import ProgramRequest, Programs
-from sampan.engineapi.container import HostConfig, Ulimit
-from sampan.errors import InvalidParameter, NotFound, NotSupported
+from sampan.engineapi.container import DeviceRequest, HostConfig, Ulimit
+from sampan.errors import InvalidParameter, NotFound
 from sampan.linux.path import absolute
 from sampan.llb import ops_pb2 as pb
 from sampan.llb.graph import Vertex
@@ -140,8 +140,16 @@ class RunOperation:
             hostname=meta.hostname or HOSTNAME,
             rootfs=rootfs,
             mounts=mounts,
-            host=self._host_config(task),
+            host=self._host_config(task, await self._devices()),
         )
+
+    async def _devices(self) -> list[str]:
+        """Those of the operation, without what it can do without and this machine does not have."""
+        wanted = self._op.cdiDevices
+        if not wanted:
+            return []
+        known = await self._tools.programs.devices()
+        return [each.name for each in wanted if not each.optional or each.name in known]
 
     async def _environment(self, task: Task) -> list[str]:
         meta = self._op.meta
@@ -154,7 +162,7 @@ class RunOperation:
         env |= await secret_variables(self._op.secretenv, task.build)
         return [f"{name}={value}" for name, value in env.items()]
 
-    def _host_config(self, task: Task) -> HostConfig:
+    def _host_config(self, task: Task, devices: list[str]) -> HostConfig:
         """Limits of the build, network and privileges of the operation."""
         host: HostConfig = task.build.settings.get("host_config", HostConfig)()
         if self._op.network == pb.HOST:
@@ -162,6 +170,8 @@ class RunOperation:
         elif self._op.network == pb.NONE:
             host.network_mode = "none"
         host.privileged = self._op.security == pb.INSECURE
+        if devices:
+            host.device_requests = [DeviceRequest(driver="cdi", device_ids=devices)]
         host.readonly_rootfs = any(each.dest == "/" and each.readonly for each in self._op.mounts)
         hosts = [f"{each.Host}:{each.IP}" for each in self._op.meta.extraHosts]
         host.extra_hosts = [*(host.extra_hosts or ()), *hosts] or None
@@ -221,9 +231,20 @@ def _check(op: pb.ExecOp, inputs: int) -> None:
     for mount in op.mounts:
         if mount.contentCache == pb.ON and not _may_count_by_content(mount):
             raise InvalidParameter("invalid mount cache content")
-    required = [each.name for each in op.cdiDevices if not each.optional]
-    if required:
-        raise NotSupported(f"devices ({', '.join(required)}) are not in this version of Sampan's builder")
+    _check_choices(op)
+
+
+def _check_choices(op: pb.ExecOp) -> None:
+    """Numbers that name none of the choices there are must not be taken for the default."""
+    if op.network not in pb.NetMode.values():
+        raise InvalidParameter(f"invalid network mode {op.network}")
+    if op.security not in pb.SecurityMode.values():
+        raise InvalidParameter(f"invalid security mode {op.security}")
+    for mount in op.mounts:
+        if mount.contentCache not in pb.MountContentCache.values():
+            raise InvalidParameter(f"invalid mount cache content {mount.contentCache}")
+        if mount.cacheOpt.sharing not in pb.CacheSharingOpt.values():
+            raise InvalidParameter(f"invalid cache sharing mode {mount.cacheOpt.sharing}")
 
 
 def _counts_by_content(mount: pb.Mount) -> bool:
