@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import subprocess
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from sampan.client.endpoint import config_directory
+from sampan.cli.configfile import read_config, write_config
 from sampan.errors import InvalidParameter, SystemFailure
 from sampan.names.reference import DEFAULT_DOMAIN
 
@@ -41,7 +39,7 @@ def key_of(domain: str) -> str:
 
 def stored_login(domain: str) -> Login:
     """The login that is kept for a registry. Raises `SystemFailure` when a helper fails."""
-    config, key = _read(), key_of(domain)
+    config, key = read_config(), key_of(domain)
     helper = _helper(config, key)
     if helper:
         return _from_helper(helper, key)
@@ -60,7 +58,7 @@ def stored_login(domain: str) -> Login:
 
 def store_login(domain: str, login: Login) -> bool:
     """Keep a login; whether it lies unencrypted in the file now."""
-    config, key = _read(), key_of(domain)
+    config, key = read_config(), key_of(domain)
     helper = _helper(config, key)
     auths = config.setdefault("auths", {})
     if helper:
@@ -74,19 +72,19 @@ def store_login(domain: str, login: Login) -> bool:
         auths[key] = {"auth": packed} | (
             {"identitytoken": login.identity_token} if login.identity_token else {}
         )
-    _write(config)
+    write_config(config)
     return not helper
 
 
 def erase_login(domain: str) -> bool:
     """Forget a login; False when there was none."""
-    config, key = _read(), key_of(domain)
+    config, key = read_config(), key_of(domain)
     helper = _helper(config, key)
     if helper:
         _call(helper, "erase", key)
     found = (config.get("auths") or {}).pop(key, None) is not None
     if found:
-        _write(config)
+        write_config(config)
     return found
 
 
@@ -97,7 +95,7 @@ def auth_header(domain: str) -> dict[str, str]:
 
 def config_header() -> dict[str, str]:
     """The X-Registry-Config header with every login that is kept, for builds: their base images may be anybody's."""
-    config = _read()
+    config = read_config()
     keys = [*(config.get("auths") or {}), *(config.get("credHelpers") or {})]
     logins = {key: _fields(key) for key in dict.fromkeys(keys)}
     return {"X-Registry-Config": _encoded({key: fields for key, fields in logins.items() if fields})}
@@ -117,38 +115,6 @@ def _fields(domain: str) -> dict[str, str]:
 
 def _encoded(document: dict[str, Any]) -> str:
     return base64.urlsafe_b64encode(json.dumps(document).encode()).decode()
-
-
-def _path() -> Path:
-    return Path(config_directory()) / "config.json"
-
-
-def _read() -> dict[str, Any]:
-    path = _path()
-    try:
-        document = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise InvalidParameter(f"cannot read {path}: {error}") from None
-    if not isinstance(document, dict):
-        raise InvalidParameter(f"cannot read {path}: it must hold a JSON object")
-    return document
-
-
-def _write(config: dict[str, Any]) -> None:
-    """Replace the file in one step; only its owner may read it."""
-    path = _path()
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        with open(descriptor, "w") as file:
-            file.write(json.dumps(config, indent="\t"))
-        os.replace(partial, path.resolve())
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def _helper(config: dict[str, Any], key: str) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from sampan.client.api import EngineAnswer
 
+DETACHED = "read escape sequence"
+"""What docker says, with exit code 1, when the user typed the detach keys in `attach` or `exec`."""
+
 
 class ExitStatus(Exception):
     """Leave with this exit code; `message`, when there is one, goes to stderr first."""

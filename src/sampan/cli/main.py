@@ -98,9 +98,9 @@ def _run(words: Sequence[str]) -> int:
     if rest[0] == "registry":
         _registry(rest[1:])
     if rest[0] == "__complete":
-        from sampan.cli.completing import candidates
+        from sampan.cli.completing import candidates, names
 
-        print("\n".join(candidates(rest[1:])))
+        print("\n".join(candidates(rest[1:], names)))
         return 0
     found = find(rest)
     if found is None:

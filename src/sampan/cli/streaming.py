@@ -45,11 +45,11 @@ def write_all(descriptor: int, data: bytes) -> None:
 class Conversation:
     """One attached process, from here: `run` returns when its output ends, or True when the user detached."""
 
-    def __init__(self, stream: RawStream, *, tty: bool, stdin: bool, detach_keys: str = "") -> None:
+    def __init__(self, stream: RawStream, *, tty: bool, stdin: bool, detach_keys: str) -> None:
         self._stream = stream
         self._tty = tty
         self._stdin = stdin
-        self._keys = terminal.parse_keys(detach_keys or terminal.DETACH_KEYS)
+        self._keys = terminal.parse_keys(detach_keys)
         self.detached = False
 
     def run(self) -> bool:

@@ -80,6 +80,22 @@ def parse_keys(text: str) -> bytes:
     return bytes(keys)
 
 
+def chosen_keys(given: str) -> str:
+    """Detach keys as docker chooses them: the flag, `detachKeys` of the client's config.json, else ctrl-p ctrl-q.
+
+    Raises `InvalidParameter` for keys that are none, in docker's words.
+    """
+    from sampan.cli.configfile import read_config
+
+    configured = "" if given else read_config().get("detachKeys")
+    keys = given or (configured if isinstance(configured, str) and configured else DETACH_KEYS)
+    try:
+        parse_keys(keys)
+    except InvalidParameter as error:
+        raise InvalidParameter(f"invalid detach keys ({keys}): {error}") from None
+    return keys
+
+
 class DetachWatch:
     """Finds the detach keys in what is typed, however the bytes are split.
 

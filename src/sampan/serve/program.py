@@ -141,7 +141,7 @@ class Program:
     async def run(self) -> None:
         """Serve until told to stop. Raises `SampanError` when the start fails; then nothing is left open."""
         config = self._config
-        lock = await self._take_lock()
+        locks = await self._take_locks()
         pidfile = PidFile(Path(config.pidfile)) if config.pidfile else None
         listeners, own = Listeners(), Listeners()
         self._handle_signals()
@@ -173,16 +173,26 @@ class Program:
             await own.close()
             if pidfile is not None:
                 pidfile.remove()
-            lock.release()
+            for lock in reversed(locks):
+                lock.release()
 
-    async def _take_lock(self) -> Lock:
+    async def _take_locks(self) -> list[Lock]:
+        """The data root and the exec root: two engines in either would take each other's sockets and shims for their own."""
+        data = await self._take_lock(self._config.data_path, "--data-root")
+        try:
+            return [data, await self._take_lock(self._config.exec_path, "--exec-root")]
+        except BaseException:
+            data.release()
+            raise
+
+    async def _take_lock(self, root: Path, flag: str) -> Lock:
         """An engine on demand may meet its predecessor on the way out: that one is gone soon. Another one is an error."""
         patience = PREDECESSOR_SECONDS if self._given.get("on-demand") else 0.0
         loop = asyncio.get_running_loop()
         deadline = loop.time() + patience
         while True:
             try:
-                return Lock(self._config.data_path / "engine.lock")
+                return Lock(root / "engine.lock", flag)
             except SystemFailure:
                 if loop.time() >= deadline:
                     raise

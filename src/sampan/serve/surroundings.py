@@ -81,9 +81,10 @@ def leave_callers_cgroup() -> None:
 
 
 class Lock:
-    """One engine per data root: a lock that the kernel drops when the process dies, however it dies."""
+    """One engine per directory: a lock that the kernel drops when the process dies, however it dies."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, flag: str) -> None:
+        """Raises `SystemFailure` that names the flag to give another directory with."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -91,7 +92,7 @@ class Lock:
         except BlockingIOError:
             os.close(self._fd)
             raise SystemFailure(
-                f"another engine uses {path.parent}: stop it, or give this one a --data-root of its own"
+                f"another engine uses {path.parent}: stop it, or give this one a {flag} of its own"
             ) from None
 
     def release(self) -> None:

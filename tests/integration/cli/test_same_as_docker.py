@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pty
 import re
 import shlex
+import subprocess
 
 import pytest
 
@@ -122,3 +126,33 @@ def test_disk_usage_of_images_with_common_layers(engine: RunningEngine) -> None:
 def _ages(text: str) -> str:
     """Between the two commands a second may have passed."""
     return re.sub(r" {2,}", "  ", re.sub(r"Less than a second|\d+ seconds?", "<age>", text))
+
+
+@pytest.mark.parametrize(
+    "command", ["attach shell", "exec -it shell sh", "run -it --network none busybox sh"]
+)
+def test_detaching(engine: RunningEngine, command: str) -> None:
+    """`attach` and `exec` say so and end with 1; `run` leaves as if nothing had happened."""
+    engine.docker("run", "-dit", "--name", "shell", "--network", "none", "busybox", "sh")
+    words = shlex.split(command)
+    theirs = _detached(["docker", "-H", engine.host, *words])
+    ours = _detached([engine.python, "-m", "sampan.cli", "-H", engine.host, *words])
+    assert ours == theirs
+
+
+def _detached(command: list[str]) -> tuple[int, bool]:
+    """Run it in a terminal, type the detach keys once it answers; (exit code, whether it said that it detached)."""
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        command, stdin=follower, stdout=follower, stderr=follower, start_new_session=True
+    )
+    os.close(follower)
+    said = b""
+    os.write(leader, b"echo a''nswer\n")
+    with contextlib.suppress(OSError):  # what a terminal's last user leaves behind
+        while piece := os.read(leader, 4096):
+            if b"answer" in piece and b"answer" not in said:
+                os.write(leader, b"\x10\x11")
+            said += piece
+    os.close(leader)
+    return process.wait(), b"read escape sequence" in said

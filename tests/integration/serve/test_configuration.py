@@ -161,6 +161,11 @@ def test_a_data_root_has_one_engine(make_engine: MakeEngine, tmp_path: Path) -> 
     )
     assert done.returncode == 1 and f"another engine uses {engine.data_root}" in done.stderr
     done = serve(
+        *("--data-root", tmp_path / "other", "--exec-root", engine.exec_root),
+        *("-H", f"unix://{tmp_path}/other.sock", "--bridge", "none"),
+    )
+    assert done.returncode == 1 and "give this one a --exec-root of its own" in done.stderr
+    done = serve(
         *("--data-root", tmp_path / "other", "--exec-root", tmp_path / "run", "-H", engine.host),
         *("--bridge", "none"),
     )

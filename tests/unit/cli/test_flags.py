@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sampan.cli.commands import GROUPS, TOP, Home
-from sampan.cli.completing import candidates
+from sampan.cli.completing import candidates, names
 from sampan.cli.flags import Flag, FlagError, parse
 from sampan.cli.values import INT, STRING
 
@@ -108,8 +109,37 @@ def test_every_verb_takes_its_flags(home: Home) -> None:
         (["container", "ls", "--no-"], ["--no-trunc"]),
         (["--tlsc"], ["--tlscacert", "--tlscert"]),
         (["nonsense", "--x"], []),
-        (["run", "busy"], []),
+        (["run", "busy"], ["busybox"]),
+        (["run", "--rm", "--network", ""], ["lan"]),
+        (["run", "--name", ""], []),
+        (["run", "busybox", ""], []),
+        (["exec", "-it", ""], ["web"]),
+        (["exec", "web", ""], []),
+        (["rm", "web", ""], ["db", "web"]),
+        (["-H", "tcp://other", "container", "logs", "d"], ["db@tcp://other"]),
+        (["network", "connect", ""], ["lan"]),
+        (["network", "connect", "lan", ""], ["db", "web"]),
+        (["volume", "rm", ""], ["data"]),
+        (["tag", "busybox", ""], []),
+        (["cp", ""], []),
     ],
 )
 def test_completion(words: list[str], expected: list[str]) -> None:
-    assert candidates(words) == expected
+    known = {
+        "CONTAINER": ["web", "db"],
+        "RUNNING": ["web"],
+        "IMAGE": ["busybox"],
+        "NETWORK": ["lan"],
+        "VOLUME": ["data"],
+    }
+
+    def ask(given: dict[str, Any], kind: str) -> list[str]:
+        return [f"{name}@{given['host'][0]}" if given["host"] else name for name in known[kind]]
+
+    assert candidates(words, ask) == expected
+
+
+def test_completion_starts_no_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    assert candidates(["stop", ""], names) == []
+    assert not list(tmp_path.iterdir())

@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from sampan.cli.command import flag, option, verb
-from sampan.cli.errors import ExitStatus
+from sampan.cli.errors import DETACHED, ExitStatus
 from sampan.cli.values import STRING
 from sampan.client.http import quote
 from sampan.errors import Conflict, InvalidParameter, NotModified, SampanError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def attach(
     session: Session, args: tuple[str, ...], detach_keys: str, no_stdin: bool, sig_proxy: bool
 ) -> None:
-    """Exit code: the container's."""
+    """Exit code: the container's; 1 when the user detached, as docker's."""
     details = session.call("GET", f"/containers/{quote(args[0])}/json")
     state = details["State"]
     if not state["Running"]:
@@ -44,9 +44,8 @@ def attach(
     with attachment.open() as stream:
         waiting = session.api.request("POST", f"/containers/{details['Id']}/wait")
         if attachment.converse(stream):
-            print("read escape sequence")
             waiting.close()
-            return
+            raise ExitStatus(1, DETACHED)
     raise ExitStatus(int(waiting.json()["StatusCode"]))
 
 
@@ -109,20 +108,20 @@ class Attachment:
     def __init__(
         self, session: Session, details: dict[str, Any], *, stdin: bool, detach_keys: str, sig_proxy: bool
     ) -> None:
-        from sampan.cli.terminal import is_terminal
+        from sampan.cli.terminal import chosen_keys, is_terminal
 
         self._session = session
         self._path = f"/containers/{details['Id']}"
         self._tty = bool(details["Config"]["Tty"])
         self._stdin = stdin and bool(details["Config"]["OpenStdin"])
-        self._detach_keys = detach_keys
+        self._detach_keys = chosen_keys(detach_keys)
         self._sig_proxy = sig_proxy
         if self._stdin and self._tty and not is_terminal(0):
             raise InvalidParameter("the input device is not a TTY")
 
     def open(self) -> RawStream:
         query: dict[str, Any] = {"stream": True, "stdin": self._stdin, "stdout": True, "stderr": True}
-        query["detachKeys"] = self._detach_keys or None
+        query["detachKeys"] = self._detach_keys
         return self._session.api.hijack("POST", self._path + "/attach", query)
 
     def converse(self, stream: RawStream) -> bool:

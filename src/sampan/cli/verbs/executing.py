@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from sampan.cli.command import flag, listing, option, verb
-from sampan.cli.errors import ExitStatus, describe, start_status
+from sampan.cli.errors import DETACHED, ExitStatus, describe, start_status
 from sampan.cli.options.texts import environment
 from sampan.cli.values import STRING
 from sampan.client.http import quote
@@ -34,8 +34,11 @@ if TYPE_CHECKING:
 @option("-u", "--user", kind=STRING, default="", help='Username or UID (format: "<name|uid>[:<group|gid>]")')
 @option("-w", "--workdir", kind=STRING, default="", help="Working directory inside the container")
 def exec_(session: Session, args: tuple[str, ...], detach: bool, detach_keys: str, **flags: Any) -> None:
-    """Exit code: the command's; 126 and 127 when it could not be executed."""
+    """Exit code: the command's; 126 and 127 when it could not be executed; 1 when the user detached, as docker's."""
+    from sampan.cli.terminal import chosen_keys
+
     container, *command = args
+    detach_keys = chosen_keys(detach_keys)
     if not detach:
         _check_tty(flags)
     body = {
@@ -62,8 +65,9 @@ def exec_(session: Session, args: tuple[str, ...], detach: bool, detach_keys: st
     except SampanError as error:
         status = start_status(error)
         raise ExitStatus(status if status != 125 else 1, describe(error)) from error
-    if not detached:
-        raise ExitStatus(int(session.call("GET", f"/exec/{exec_id}/json")["ExitCode"] or 0))
+    if detached:
+        raise ExitStatus(1, DETACHED)
+    raise ExitStatus(int(session.call("GET", f"/exec/{exec_id}/json")["ExitCode"] or 0))
 
 
 def _check_tty(flags: dict[str, Any]) -> None:

@@ -76,6 +76,10 @@ def run(
         raise InvalidParameter("conflicting options: cannot specify both --attach and --detach")
     streams = attached(flags, detach=detach)
     _check_tty(flags["tty"], streams[0])
+    if any(streams):
+        from sampan.cli.terminal import chosen_keys
+
+        detach_keys = chosen_keys(detach_keys)  # before anything is made
     try:
         container = _create(session, args[0], body, flags)
     except SampanError as error:
@@ -237,9 +241,8 @@ class Foreground:
 
     def _attach(self) -> RawStream:
         stdin, stdout, stderr = self._streams
-        query = {"stream": True, "stdin": stdin, "stdout": stdout, "stderr": stderr}
-        if self._detach_keys:
-            query["detachKeys"] = self._detach_keys  # type: ignore[assignment]
+        query: dict[str, Any] = {"stream": True, "stdin": stdin, "stdout": stdout, "stderr": stderr}
+        query["detachKeys"] = self._detach_keys
         return self._session.api.hijack("POST", self._path + "/attach", query)
 
     def _start(self, waiting: Response) -> None:
