@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from sampan.buildkit.jobs import Job, Ref, Result
     from sampan.llb import ops_pb2
     from sampan.oci.runtime import Mount
-    from sampan.runtime.interface import AttachStream, ExitStatus
+    from sampan.runtime.interface import AttachStream, ExitStatus, Shim
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,8 @@ _SCHEME = "docker-image://"
 _STDOUT, _STDERR = 1, 2
 _LAST_WORDS = 4096
 """Bytes of a frontend's errors that the log is told when it fails."""
+_PATIENCE = 5.0
+"""Seconds for a frontend to end after the last word."""
 _LONGEST_OPTIONS = 1 << 20
 """Bytes of all options together, which become the program's environment."""
 
@@ -200,7 +202,7 @@ async def _converse(bridge: Bridge, request: ProgramRequest) -> ExitStatus:
         serving = asyncio.create_task(tunnel.run(server.accept(tunnel)))
         try:
             await program.shim.start()
-            status = await program.shim.wait()
+            status = await _ended(program.shim, serving, spoken)
         finally:
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)
@@ -211,6 +213,24 @@ async def _converse(bridge: Bridge, request: ProgramRequest) -> ExitStatus:
             words = spoken.last_words.decode(errors="replace")
             log.log(level, "frontend %s ended with %d: %s", request.args, status.code, words)
         return status
+
+
+async def _ended(shim: Shim, serving: asyncio.Task[None], spoken: _Spoken) -> ExitStatus:
+    """The program's end. One that has ended the conversation is waited for a little; one that speaks something else is not.
+
+    Raises `SystemFailure` for one that has to be ended.
+    """
+    waiting = asyncio.create_task(shim.wait())
+    try:
+        await asyncio.wait((waiting, serving), return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            await asyncio.wait((waiting,), timeout=_PATIENCE if spoken.ended else 0)
+        if not waiting.done():
+            raise SystemFailure("frontend grpc server closed unexpectedly")
+        return waiting.result()
+    finally:
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
 
 
 def _outcome(bridge: Bridge, request: ProgramRequest, status: ExitStatus) -> Result:
@@ -236,6 +256,8 @@ class _Spoken:
         self._stream = stream
         self._frames = frames(stream)
         self.last_words = b""
+        self.ended = False
+        """Whether it has closed its output."""
 
     async def send_message(self, piece: _Piece) -> None:
         await self._stream.write(piece.data)
@@ -245,4 +267,5 @@ class _Spoken:
             if number & 3 == _STDOUT:
                 return _Piece(data)
             self.last_words = (self.last_words + data)[-_LAST_WORDS:]
+        self.ended = True
         return None
