@@ -16,6 +16,7 @@ from sampan.dockerfile.stages import read
 from sampan.engineapi.container import HostConfig
 from sampan.errors import SampanError
 from sampan.exporters.archives import ArchiveExporter
+from sampan.exporters.cache import CacheExporter
 from sampan.exporters.forms import layer_form
 from sampan.exporters.images import ImageExporter
 from sampan.frontend.interface import Base, Lowered, Options
@@ -70,6 +71,8 @@ class Solving:
         self.solver = Solver(keeping, content, snapshots, self.operations, TreeDigester(self.trees))
         self.exporter = ImageExporter(images, self.layering, keeping.records)
         self.archives = ArchiveExporter(self.exporter, images.parts)
+        self.cache = CacheExporter(self.layering, content)
+        self.layers = keeping.layers
 
     async def build(self, request: BuildRequest, context: Context, session: Session, follow: Follow) -> str:
         """Build an image of a context's Dockerfile and name it; its id. Raises `VertexFailed`, `DockerfileError`, `SampanError`."""

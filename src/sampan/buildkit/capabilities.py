@@ -9,6 +9,7 @@ FRONTEND = (
     "solve.inlinereturn",
     "resolveimage",
     "resolveimage.resolvemode",
+    "importcaches",
     "readfile",
     "return",
     "returnmap",
@@ -30,7 +31,7 @@ FRONTEND = (
     "source.metaresolver",
     "source.metaresolver.http.checksumrequest",
 )
-"""Of the gateway. Not there: import of cache, attestations."""
+"""Of the gateway. Not there: attestations."""
 
 LLB = (
     "source.image",

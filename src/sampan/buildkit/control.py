@@ -6,7 +6,7 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from sampan.buildkit import details, exporting, frontends, usage, workers
+from sampan.buildkit import caching, details, exporting, frontends, usage, workers
 from sampan.buildkit.protos import control_pb2 as pb
 from sampan.buildkit.session import ClientSession
 from sampan.buildkit.status import status_response
@@ -72,6 +72,7 @@ class Control:
         the client's side gives (`LLBBridge.Return`)."""
         try:
             _check_supported(request)
+            cache_exports = caching.exports(request)
             exporters = [(exporting.exporter(each.Type), dict(each.Attrs)) for each in _exporters(request)]
             session = await self._sessions.find(request.Session) if request.Session else None
         except BaseException:
@@ -89,12 +90,19 @@ class Control:
             [request.SourcePolicy],
         ) as job:
             self._history.begin(request)
+            caching.add_imports(
+                self._engine, job, [(each.Type, each.Attrs) for each in request.Cache.Imports]
+            )
             try:
                 result = await self._result(job, request)
                 if not exporters:
                     await exporting.evaluate(result)
+                if any(each.kind == "inline" for each in cache_exports):
+                    result = await caching.with_inline(job, result)
                 for number, (export, attributes) in enumerate(exporters):
                     response |= await export(self._engine, job, result, attributes, number)
+                for cache_export in cache_exports:
+                    response |= await caching.export(self._engine, job, result, cache_export)
             except asyncio.CancelledError:
                 failure = Cancelled("context canceled")
                 raise
@@ -160,7 +168,3 @@ def _check_supported(request: pb.SolveRequest) -> None:
         raise NotSupported("exporters of a session are not in this version of Sampan's builder")
     if request.ProxyNetwork:
         raise NotSupported("networks through a proxy are not in this version of Sampan's builder")
-    for export in request.Cache.Exports:
-        raise NotSupported(
-            f"export of build cache ({export.Type}) is not in this version of Sampan's builder"
-        )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sampan.buildkit import trees
+from sampan.buildkit.caching import INLINE
 from sampan.buildkit.frontends import CONFIG, EPOCH
 from sampan.buildkit.jobs import Job, Result
 from sampan.buildkit.steps import step
@@ -159,10 +160,15 @@ async def _only(result: Result) -> tuple[Tree, ImageConfig]:
     tree = await _tree(result)
     (id,) = result.refs
     data = result.metadata.get(f"{CONFIG}/{id}" if id else CONFIG, b"")
-    if not data:
-        here = platforms.local()
-        return tree, ImageConfig(architecture=here.architecture, os=here.os, variant=here.variant)
-    return tree, parse_config(data)
+    here = platforms.local()
+    config = (
+        parse_config(data)
+        if data
+        else ImageConfig(architecture=here.architecture, os=here.os, variant=here.variant)
+    )
+    # What a frontend gives as configuration may be its base's, with that one's records.
+    config.inline_cache = b64encode(result.metadata.get(INLINE, b"")).decode()
+    return tree, config
 
 
 async def _tree(result: Result) -> Tree:

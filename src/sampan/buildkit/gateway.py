@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
-from sampan.buildkit import capabilities, details, frontends, resolving, trees, workers
+from sampan.buildkit import caching, capabilities, details, frontends, resolving, trees, workers
 from sampan.buildkit.bridge import Bridge
 from sampan.buildkit.containers import FrontendContainer
 from sampan.buildkit.jobs import Jobs, Ref, Result
@@ -71,6 +71,7 @@ class Gateway:
         """A definition, or a frontend's result, as references that are made when somebody looks at them."""
         bridge = await self._bridge(caller)
         job = bridge.job
+        caching.add_imports(self._engine, job, [(each.Type, each.Attrs) for each in request.CacheImports])
         try:
             if request.Frontend:
                 if bridge is job.bridge:  # and not a frontend's that another frontend asks

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus, urlsplit
 
-from sampan.buildkit import filesync, sending
+from sampan.buildkit import clientstore, filesync, sending
+from sampan.buildkit.clientstore import ClientStore
 from sampan.buildkit.protos import auth_pb2, filesync_pb2, fsutil_pb2, secrets_pb2, ssh_pb2, upload_pb2
 from sampan.errors import InvalidParameter, NotFound, NotSupported, SampanError, Unavailable
 from sampan.grpc.client import GrpcClient
@@ -196,6 +197,11 @@ class ClientSession:
             await stream.send_request()
             while (message := await stream.recv_message()) is not None:
                 yield message.data
+
+    def content(self, store: str) -> ClientStore:
+        """One of the client's stores of blobs, by its name."""
+        self._need(clientstore.READ, "the client offers no content store")
+        return ClientStore(self._client, store)
 
     def _supports(self, method: MethodDescriptor) -> bool:
         service = method.containing_service

@@ -236,6 +236,8 @@ class ImageConfig(msgspec.Struct, kw_only=True, omit_defaults=True):
     os_features: list[str] = msgspec.field(default_factory=list, name="os.features")
     rootfs: RootFS = msgspec.field(default_factory=RootFS)
     history: list[History] = []
+    inline_cache: str = msgspec.field(default="", name="moby.buildkit.cache.v0")
+    """BuildKit's records of build cache about the image's own layers, in base64."""
 
 
 # -- reading and writing ---------------------------------------------------------------------------

@@ -18,7 +18,7 @@ def rewrite_job(
 
     The result is `archive.diff.diff_job`'s.
     """
-    out = OutputStream(fds[1], args["compression"])
+    out = OutputStream(fds[1], args["compression"], args["level"])
     source = InputStream(fds[0])
     if args["latest_ns"] is None:
         while data := source.read():

@@ -25,6 +25,10 @@ class LayerForm(NamedTuple):
     compression: Compression = "none"
     latest_ns: int | None = None
     """No file is said to be younger: with it, the same files made at another time are the same layer."""
+    level: int | None = None
+    """Of the compression; None is the usual one."""
+    forced: bool = False
+    """Base images' layers too."""
 
 
 AS_IT_IS = LayerForm()
@@ -50,11 +54,18 @@ class Layering:
             raise NotSupported("a client's directory as an image")
         return await self._of(tree.snapshot, lease) if tree.snapshot else []
 
+    async def known(self, snapshot: str) -> list[Layer] | None:
+        """The layers of a snapshot, as far as they were ever made."""
+        return await self._table.find(snapshot)
+
     async def in_form(self, layers: Sequence[Layer], form: LayerForm, lease: Lease) -> list[Layer]:
         """The same layers in another form; their blobs are there, and in the lease."""
         if form == AS_IT_IS:
             return list(layers)
-        return [await self._rewritten(each, form, lease) if each.created_ns else each for each in layers]
+        return [
+            await self._rewritten(each, form, lease) if each.created_ns or form.forced else each
+            for each in layers
+        ]
 
     async def _rewritten(self, layer: Layer, form: LayerForm, lease: Lease) -> Layer:
         ingest = await self._content.ingest(f"form-{layer.digest}-{lease.id}", lease=lease)
@@ -65,7 +76,11 @@ class Layering:
                 try:
                     result = await self._trees.workers.run(
                         "sampan.ops.layer_jobs:rewrite_job",
-                        {"compression": form.compression, "latest_ns": form.latest_ns},
+                        {
+                            "compression": form.compression,
+                            "latest_ns": form.latest_ns,
+                            "level": form.level,
+                        },
                         fds=[blob, ingest.fileno()],
                     )
                     info = await ingest.commit(digest=Digest(result["digest"]), verified=True)

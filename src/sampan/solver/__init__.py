@@ -9,6 +9,8 @@ It knows no Dockerfile and runs nothing itself: what an operation does, `sampan.
 | `keeping` | what results keep from collection; the rest of the engine needs no more |
 | `build` | one build: keys, results, parallel branches |
 | `keys` | what identifies a result |
+| `imports` | results that other engines have left for this build |
+| `cacheconfig` | the document that such results are described by; pure |
 | `flights` | equal work of several builds, done once |
 | `records` | results and keys in the database |
 | `layers` | a result as an image's layers |

@@ -18,6 +18,7 @@ from sampan.llb.graph import Edge, Graph, Vertex, ancestry
 from sampan.names.names import new_id
 from sampan.solver import keys
 from sampan.solver.failures import VertexFailed
+from sampan.solver.imports import Imports
 from sampan.solver.interface import EMPTY, Identity, Operation, Selector, Tree
 from sampan.solver.progress import Progress, Reporter
 
@@ -51,6 +52,7 @@ class Build:
         """What the composition above wants its operations to know (limits of programs, networks)."""
         self.notes: dict[str, dict[str, str]] = {}
         """By vertex: what sources were resolved to, for provenance."""
+        self.imports = Imports(solver.records, lease, self.progress)
         self._closing: list[Callable[[], Awaitable[None]]] = []
         self._operations: dict[str, Operation] = {}
         self._reporters: dict[str, Reporter] = {}
@@ -83,12 +85,18 @@ class Build:
         """What the vertex's result is stored under."""
         return await self._once("key", vertex, 0, lambda: self._key(vertex))
 
+    async def stored(self, edge: Edge) -> tuple[str, Tree | None]:
+        """The canonical key of an edge, and its result if that is here."""
+        key = await self._edge_key(edge)
+        return key, await self._stored(key)
+
     def at_end(self, release: Callable[[], Awaitable[None]]) -> None:
         """Call this when the build closes, last one first."""
         self._closing.append(release)
 
     async def close(self) -> None:
         """End what still goes on, and let go of everything. What is finished stays for later builds."""
+        await self.imports.close()
         unfinished = [task for task in self._tasks.values() if not task.done()]
         for task in unfinished:
             task.cancel()
@@ -145,25 +153,26 @@ class Build:
                 self._begin_content(edge, how.selectors)
 
     async def _stored_key(self, vertex: Vertex, identity: Identity) -> Key:
-        records = self.solver.records
         inputs = await self._input_keys(vertex, identity)
         fast = keys.fast_key(identity, inputs)
-        known = await records.canonical(fast)
+        known = await self.imports.canonical(fast)
         if known is not None:
-            return Key(known)
+            return Key(known, (fast,))
         if not any(each.by_content for each in identity.inputs):
             return Key(fast, (fast,))
+        # A key that a client's files are in for this build only leads nobody anywhere.
+        lasting = [fast] if all([(await self.key(edge.vertex)).kept for edge in vertex.inputs]) else []
         self._waits(vertex).set()
         parts = await _together(
             asyncio.shield(self._begin_content(edge, how.selectors)) if how.by_content else _same(key)
             for edge, how, key in zip(vertex.inputs, identity.inputs, inputs, strict=True)
         )
         slow = keys.slow_key(identity, parts)
-        canonical = await records.canonical(slow)
+        canonical = await self.imports.canonical(slow)
         if canonical is not None:
-            await records.lead([fast], canonical)
-            return Key(canonical)
-        return Key(slow, (slow, fast))
+            await self.solver.records.lead(lasting, canonical)
+            return Key(canonical, (slow, *lasting))
+        return Key(slow, (slow, *lasting))
 
     async def _input_keys(self, vertex: Vertex, identity: Identity) -> list[str]:
         """The canonical keys of the inputs.
@@ -213,8 +222,13 @@ class Build:
     async def _find_or_make(self, edge: Edge) -> Tree:
         vertex = edge.vertex
         key = await self.key(vertex)
-        found = await self._stored(keys.output_key(key.canonical, edge.index))
+        name = keys.output_key(key.canonical, edge.index)
+        found = await self._stored(name)
+        if found is None and key.kept:
+            found = await self.imports.fetched(name, vertex)
         if found is not None:
+            if found.snapshot:
+                self.snapshots.add(found.snapshot)
             self._tell_cached(vertex)
             return found
         trees = await self._once("trees", vertex, 0, lambda: self._make(vertex, key))

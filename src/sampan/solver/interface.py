@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sampan.content.interface import Lease
     from sampan.llb.graph import Vertex
     from sampan.solver.build import Build
+    from sampan.solver.layers import Layer
     from sampan.solver.progress import Reporter
 
 
@@ -92,6 +93,26 @@ class Operations(Protocol):
 
     def of(self, vertex: Vertex, build: Build) -> Operation:
         """Raises `InvalidParameter` for one that no operation can be made of, `NotSupported` for what is not there."""
+        ...
+
+
+class CacheSource(Protocol):
+    """Results that another engine has left somewhere: a second place where a build looks for its keys."""
+
+    def canonical(self, key: str) -> str | None:
+        """The canonical key that a key leads to there."""
+        ...
+
+    def has(self, key: str) -> bool:
+        """Whether there is a result under this canonical key."""
+        ...
+
+    async def tree(self, key: str, lease: Lease) -> Tree:
+        """Fetch that result; the lease keeps it. Raises `SampanError`."""
+        ...
+
+    async def layers(self, key: str, lease: Lease) -> list[Layer]:
+        """Fetch its blobs only; the lease keeps them. Raises `SampanError`."""
         ...
 
 

@@ -46,7 +46,7 @@ def test_a_frontend_at_the_client_reads_and_returns(engine: RunningEngine, tmp_p
         async with building(engine, tmp_path) as builder:
             solving = asyncio.create_task(builder.solve(Exporters=IMAGE))
             pong = await builder.ask("Ping", gateway_pb2.PingRequest())
-            assert "importcaches" not in {each.ID for each in pong.FrontendAPICaps if each.Enabled}
+            assert "importcaches" in {each.ID for each in pong.FrontendAPICaps if each.Enabled}
             asked = gateway_pb2.SolveRequest(
                 Frontend="dockerfile.v0", allowResultReturn=True, allowResultArrayRef=True
             )

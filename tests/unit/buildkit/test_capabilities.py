@@ -10,7 +10,6 @@ _NAMES = Path(__file__).parents[2] / "data" / "buildkit-capabilities.txt"
 """Of v0.34.2: which list, and the name."""
 
 NOT_THERE = {
-    "importcaches": "import of build cache",
     "reference.attestations": "attestations",
     "source.metaresolver.image.attestations": "attestations",
     "source.local.metadatatransfer": "refused",
@@ -26,9 +25,9 @@ NOT_THERE = {
     "source.ocilayout": "no such scheme",
     "source.policy.session": "refused",
     "exec.meta.network.proxy": "no such network",
-    "cache.gha": "export of build cache",
-    "cache.s3": "export of build cache",
-    "cache.azblob": "export of build cache",
+    "cache.gha": "no such store of build cache",
+    "cache.s3": "no such store of build cache",
+    "cache.azblob": "no such store of build cache",
     "exporter.image.annotations": "annotations",
     "exporter.image.attestations": "attestations",
     "exporter.session": "exporters of a session",

@@ -1,0 +1,162 @@
+"""A store of blobs at the client, on its session: where `type=local` cache is written to and read from.
+
+The client serves containerd's content service, and knows several stores by the name in a header.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from google.protobuf.message import Message
+
+from sampan.buildkit.protos import content_pb2 as pb
+from sampan.errors import Conflict, InvalidParameter, SampanError, SystemFailure
+from sampan.grpc.client import GrpcClient
+from sampan.names.digest import algorithm_of, digest_of, parse_digest
+from sampan.oci.image import (
+    DOCUMENT_LIMIT,
+    INDEX_TYPES,
+    MANIFEST_TYPES,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Descriptor,
+    describe,
+)
+from sampan.registry.copying import Source
+from sampan.registry.failures import WrongContent
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor import MethodDescriptor
+
+_METHODS = pb.DESCRIPTOR.services_by_name["Content"].methods_by_name
+READ: MethodDescriptor = _METHODS["Read"]
+_INFO = _METHODS["Info"]
+_WRITE = _METHODS["Write"]
+_STORE = "buildkit-attachable-store-id"
+_CHUNK = 1 << 20
+
+
+class ClientStore:
+    """One of a client's stores. Destination of copies; `ClientSource` reads from it."""
+
+    def __init__(self, client: GrpcClient, store: str) -> None:
+        if not store.isascii() or not store.isprintable():
+            raise InvalidParameter(f"{store!r}: the name of a client's store must be printable ASCII")
+        self._client = client
+        self._metadata = [(_STORE, store)]
+
+    async def size(self, digest: str) -> int:
+        """Bytes of a blob. Raises `NotFound`."""
+        answer = await self._call(_INFO, pb.InfoRequest(digest=digest))
+        return int(answer.info.size)
+
+    async def read(self, digest: str, offset: int, length: int) -> AsyncIterator[bytes]:
+        """A part of a blob. Raises `NotFound`."""
+        left = length
+        async with self._client.stream(READ, self._metadata) as stream:
+            request = pb.ReadContentRequest(digest=digest, offset=offset, size=length)
+            await stream.send_message(request, end=True)
+            while (message := await stream.recv_message()) is not None:
+                data = message.data[:left]
+                left -= len(data)
+                if data:
+                    yield data
+
+    async def put_blob(self, descriptor: Descriptor, source: Source) -> bool:
+        """Take a blob, which the client verifies; False when it was there already."""
+        try:
+            if await self.size(descriptor.digest) == descriptor.size:
+                return False
+        except SampanError:
+            pass  # not there; what else is wrong comes again when it is written
+        await self._write(descriptor, source.blob(descriptor, 0, descriptor.size))
+        return True
+
+    async def put_manifest(self, descriptor: Descriptor, data: bytes, *, named: bool) -> None:
+        """Take a manifest; its name in the directory's index is the client's own affair."""
+
+        async def whole() -> AsyncIterator[bytes]:
+            yield data
+
+        await self._write(descriptor, whole())
+
+    async def _write(self, descriptor: Descriptor, chunks: AsyncIterator[bytes]) -> None:
+        def message(action: pb.WriteAction, offset: int = 0, data: bytes = b"") -> pb.WriteContentRequest:
+            return pb.WriteContentRequest(
+                action=action,
+                ref=descriptor.digest,
+                total=descriptor.size,
+                expected=descriptor.digest,
+                offset=offset,
+                data=data,
+            )
+
+        try:
+            async with self._client.stream(_WRITE, self._metadata) as stream:
+                await stream.send_message(message(pb.STAT))
+                begun = await stream.recv_message()
+                if begun is None:
+                    raise SystemFailure(f"{descriptor.digest}: the client's store did not answer")
+                skip, offset = int(begun.offset), 0
+                async for chunk in chunks:
+                    for start in range(0, len(chunk), _CHUNK):
+                        part = chunk[start : start + _CHUNK]
+                        rest = part[max(0, skip - offset) :]
+                        at = offset + len(part) - len(rest)
+                        offset += len(part)
+                        if rest:
+                            await stream.send_message(message(pb.WRITE, at, rest))
+                            await stream.recv_message()
+                await stream.send_message(message(pb.COMMIT, descriptor.size), end=True)
+                await stream.recv_message()
+        except Conflict:
+            return  # it has it
+
+    async def _call(self, method: MethodDescriptor, request: Message) -> Any:
+        async with self._client.stream(method, self._metadata) as stream:
+            await stream.send_message(request, end=True)
+            return await stream.recv_message()
+
+
+class ClientSource:
+    """What a digest names in a client's store. `registry.copying.Source`."""
+
+    def __init__(self, store: ClientStore, digest: str) -> None:
+        self._store = store
+        self._digest = parse_digest(digest)
+
+    async def target(self) -> Descriptor:
+        """See `Source`. The type is what the document says."""
+        size = await self._store.size(self._digest)
+        data = await self.document(Descriptor(digest=self._digest, size=size))
+        return describe(data, media_type_of(data))
+
+    async def document(self, descriptor: Descriptor) -> bytes:
+        """See `Source`."""
+        if not 0 <= descriptor.size <= DOCUMENT_LIMIT:
+            raise InvalidParameter(
+                f"{descriptor.digest}: {descriptor.size} bytes are too many for a document"
+            )
+        data = b"".join([part async for part in self.blob(descriptor, 0, descriptor.size)])
+        digest = descriptor.checked_digest
+        if digest_of(data, algorithm_of(digest)) != digest:
+            raise WrongContent(f"verification failed for digest {digest}")
+        return data
+
+    def blob(self, descriptor: Descriptor, offset: int, length: int) -> AsyncIterator[bytes]:
+        """See `Source`."""
+        return self._store.read(descriptor.digest, offset, length)
+
+
+def media_type_of(data: bytes) -> str:
+    """Of a manifest or index, which may say it or not. Raises `InvalidParameter` for another document."""
+    try:
+        document = msgspec.json.decode(data, type=dict[str, object])
+    except msgspec.DecodeError as error:
+        raise InvalidParameter(f"invalid manifest in the client's store: {error}") from None
+    told = document.get("mediaType") or (OCI_INDEX if "manifests" in document else OCI_MANIFEST)
+    if told not in INDEX_TYPES | MANIFEST_TYPES:
+        raise InvalidParameter(f"unsupported manifest media type {told!r}")
+    return str(told)
