@@ -20,6 +20,12 @@ _before = pytest.StashKey[leftovers.Machine]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
+        "--share",
+        type=int,
+        default=1,
+        help="of of what takes long (faults' named points, parity's scenarios): one in so many, others with each commit",
+    )
+    parser.addoption(
         "--leftovers",
         action="store_true",
         help="fail when a mount, link, namespace, cgroup, firewall rule, process or file is left over (a machine of one's own)",

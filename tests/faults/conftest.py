@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 
+import turns
 from faults.points import points
 from integration.conftest import busybox, make_engine, pytest_collection_modifyitems
 from registry_peer import DockerRegistry
@@ -24,21 +24,12 @@ def docker_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every named point is a test; with `--share`, one in so many of them, others with each commit."""
-    if "point" not in metafunc.fixturenames:
-        return
-    share = metafunc.config.getoption("--share")
-    turn = 0
-    if share > 1:
-        head = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-        ).stdout
-        turn = int(head.strip() or "0", 16) % share
-    metafunc.parametrize("point", points()[turn::share])
+    """Every named point is a test; with `--share`, one in so many of them."""
+    if "point" in metafunc.fixturenames:
+        metafunc.parametrize("point", turns.chosen(metafunc.config, points()))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--share", type=int, default=1, help="run one in so many of the named points")
     parser.addoption("--rounds", type=int, default=60, help="of kill -9 at random moments")
     parser.addoption(
         "--seed",

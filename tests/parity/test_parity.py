@@ -10,6 +10,7 @@ import subprocess
 
 import pytest
 
+import turns
 from parity import engines, scenario
 from parity.compare import known_differences
 from parity.players import play_all
@@ -25,15 +26,15 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
-def judge() -> Judge:
-    """Everything played once, several engines side by side."""
+def judge(pytestconfig: pytest.Config) -> Judge:
+    """Everything (`--share`: a part) played once, several engines side by side."""
     client = subprocess.run(["docker", "--version"], capture_output=True, text=True, check=True).stdout
     if f"version {RECORDED_WITH}." not in client:
         pytest.skip(
             f"recorded with the docker CLI {RECORDED_WITH}, whose words are not those of {client.strip()}"
         )
     judge = Judge()
-    play_all(engines.OURS, SCENARIOS, (os.cpu_count() or 2) + 1, judge.hear)
+    play_all(engines.OURS, turns.chosen(pytestconfig, SCENARIOS), (os.cpu_count() or 2) + 1, judge.hear)
     return judge
 
 
