@@ -85,7 +85,7 @@ class Lock:
 
     def __init__(self, path: Path, flag: str) -> None:
         """Raises `SystemFailure` that names the flag to give another directory with."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)  # not everybody's to list (CVE-2021-41091)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

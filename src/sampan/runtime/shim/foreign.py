@@ -138,20 +138,24 @@ class ForeignRuntime(Confined):
         try:
             self._program.run("kill", [self._launch["id"], str(number)])
         except LaunchError as error:
-            if select.select([self._pidfd], [], [], 0)[0]:
+            if self._has_ended():
                 raise Refused("not-running", "process has already ended") from None
             raise Refused("failed", str(error)) from None
+
+    def _has_ended(self) -> bool:
+        return bool(select.select([self._pidfd], [], [], 0)[0])
 
     def pause(self) -> None:
         """Raises Refused."""
         self._ask("pause")
 
     def resume(self) -> None:
-        """Raises Refused. One that is not paused is fine: some programs thaw it to kill it."""
+        """Raises Refused. One that is not paused is fine: some programs thaw it to kill it, and the kernel kills in a
+        frozen cgroup (v2), which stays frozen with nobody in it."""
         try:
             self._ask("resume")
         except Refused:
-            if self.cgroup.exists() and self.cgroup.frozen():
+            if not self._has_ended() and self.cgroup.exists() and self.cgroup.frozen():
                 raise
 
     def update(self, resources: Resources) -> None:
