@@ -4,6 +4,7 @@ one in their configuration (`inline`). Nothing but documents is read before some
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from sampan.content.interface import Lease, content_resource, snapshot_resource
 from sampan.errors import InvalidParameter, NotFound, SampanError
 from sampan.images.service import ImageService
 from sampan.names.digest import algorithm_of, digest_of
+from sampan.names.names import new_id
 from sampan.names.times import parse_rfc3339
 from sampan.oci.image import (
     DOCUMENT_LIMIT,
@@ -56,6 +58,8 @@ class ImportedCache:
         self._source = source
         self._images = images
         self._table = table
+        self._id = new_id()
+        self._fetching: dict[str, asyncio.Lock] = {}
 
     def canonical(self, key: str) -> str | None:
         """See `CacheSource`."""
@@ -89,21 +93,24 @@ class ImportedCache:
         descriptor = _described(layer)
         digest = descriptor.checked_digest
         await content.leases.add(lease, content_resource(digest))
-        if await content.exists(digest):
-            return
-        ingest = await content.ingest(
-            f"cache-{digest}-{lease.id}", lease=lease, expected=digest, size=layer.size
+        async with self._fetching.setdefault(digest, asyncio.Lock()):
+            if not await content.exists(digest):
+                await self._take(descriptor, lease)
+
+    async def _take(self, descriptor: Descriptor, lease: Lease) -> None:
+        digest = descriptor.checked_digest
+        ingest = await self._images.parts.content.ingest(
+            f"cache-{digest}-{self._id}", lease=lease, expected=digest, size=descriptor.size
         )
         if ingest is None:
             return
         async with ingest:
             try:
-                await ingest.truncate(0)
                 size = 0
-                async for chunk in self._source.blob(descriptor, 0, layer.size):
+                async for chunk in self._source.blob(descriptor, 0, descriptor.size):
                     size += len(chunk)
-                    if size > layer.size:
-                        raise WrongContent(f"{digest}: more than the {layer.size} bytes that it has")
+                    if size > descriptor.size:
+                        raise WrongContent(f"{digest}: more than the {descriptor.size} bytes that it has")
                     await ingest.write(chunk)
                 await ingest.commit(digest=digest)
             except BaseException:
@@ -200,6 +207,8 @@ async def _small(source: Source, descriptor: Descriptor) -> bytes:
 
 
 def _layer(descriptor: Descriptor) -> Layer:
+    if descriptor.size < 0:
+        raise InvalidParameter(f"{descriptor.digest}: a layer of {descriptor.size} bytes")
     diff_id = descriptor.annotations.get(DIFF_ID, "")
     created = _time(descriptor.annotations.get(CREATED, ""))
     layer = Layer(descriptor.checked_digest, descriptor.media_type, descriptor.size, diff_id, created)

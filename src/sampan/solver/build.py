@@ -161,8 +161,12 @@ class Build:
         if not any(each.by_content for each in identity.inputs):
             return Key(fast, (fast,))
         # A key that a client's files are in for this build only leads nobody anywhere.
-        lasting = [fast] if all([(await self.key(edge.vertex)).kept for edge in vertex.inputs]) else []
-        self._waits(vertex).set()
+        kept = [(await self.key(edge.vertex)).kept for edge in vertex.inputs]
+        lasting = [fast] if all(kept) else []
+        executes = any(each and how.by_content for each, how in zip(kept, identity.inputs, strict=True))
+        if executes or not self.imports.wanted:
+            # With imports, what stands above may be found by its key once the client's files are here: nothing is begun early.
+            self._waits(vertex).set()
         parts = await _together(
             asyncio.shield(self._begin_content(edge, how.selectors)) if how.by_content else _same(key)
             for edge, how, key in zip(vertex.inputs, identity.inputs, inputs, strict=True)

@@ -32,6 +32,11 @@ class Imports:
         else:
             self._loading[name] = asyncio.create_task(loading)
 
+    @property
+    def wanted(self) -> bool:
+        """Whether the client has named any."""
+        return bool(self._loading)
+
     async def sources(self) -> list[CacheSource]:
         """Those that could be read."""
         if not self._loading:
