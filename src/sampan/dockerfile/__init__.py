@@ -14,6 +14,7 @@
 | `stages` | a whole file: arguments before the first `FROM`, stages, which of them a target needs |
 | `ignore` | `.dockerignore` |
 | `modes` | `--chmod=u=rwX,go=rX` |
+| `hints` | advice on what beginners often get wrong |
 | `nearest` | "did you mean" |
 
 The reference is Docker's Dockerfile reference; where that is silent, BuildKit's behaviour. Everything here is pure, so the same
