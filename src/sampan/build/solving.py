@@ -21,6 +21,7 @@ from sampan.exporters.forms import layer_form
 from sampan.exporters.images import ImageExporter
 from sampan.frontend.interface import Base, Lowered, Options
 from sampan.frontend.lower import lower
+from sampan.llb import entitlements
 from sampan.llb.graph import load
 from sampan.llb.state import Text, definition
 from sampan.names import platform as platforms
@@ -81,7 +82,9 @@ class Solving:
             following = asyncio.create_task(_follow(build, follow))
             try:
                 lowered, text = await self._lowered(request, context, build)
-                tree = await build.solve(load(definition(lowered.state, text)))
+                graph = load(definition(lowered.state, text))
+                entitlements.check(graph, _allowed(request))
+                tree = await build.solve(graph)
                 return await self.exporter.export(
                     tree,
                     lowered.image,
@@ -141,6 +144,11 @@ class _Resolver:
 async def _follow(build: Build, follow: Follow) -> None:
     async for events in build.progress.follow():
         follow(events)
+
+
+def _allowed(request: BuildRequest) -> frozenset[str]:
+    """The host's network for who asks for it by a parameter, as dockerd; there is none for more."""
+    return frozenset(("network.host",) if request.host_config.network_mode == "host" else ())
 
 
 def _options(request: BuildRequest, ignored: Sequence[str]) -> Options:

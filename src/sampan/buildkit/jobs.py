@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sampan.buildkit.bridge import Bridge
 from sampan.buildkit.policies import Policies
-from sampan.errors import Conflict, Forbidden, InvalidParameter, NotFound
-from sampan.llb import ops_pb2
-from sampan.llb.graph import Graph, Vertex, load
+from sampan.errors import Conflict, InvalidParameter, NotFound
+from sampan.llb import entitlements, ops_pb2
+from sampan.llb.graph import Graph, load
 from sampan.ops.nested import ADMIT
 
 if TYPE_CHECKING:
@@ -104,9 +104,7 @@ class Job:
         """
         rules = self.policies.and_also(policies)
         ref = Ref(self.build, await rules.definition(definition, self.solving.trees))
-        for vertex in ref.graph.vertices():
-            for entitlement in _entitlements(vertex):
-                self.need(entitlement, "failed to load LLB: ")
+        entitlements.check(ref.graph, self._allowed)
         return ref
 
     async def _admitted(self, definition: ops_pb2.Definition) -> Graph:
@@ -114,24 +112,11 @@ class Job:
 
     def need(self, entitlement: str, what: str = "") -> None:
         """Raises `Forbidden` unless the client of the build allowed it."""
-        kind = entitlement.partition("=")[0]
-        if entitlement not in self._allowed and kind not in self._allowed:
-            raise Forbidden(f"{what}{entitlement} is not allowed")
+        entitlements.need(entitlement, self._allowed, what)
 
     async def result_of(self, definition: ops_pb2.Definition, policies: Sequence[Policy] = ()) -> Result:
         """A definition alone, as a result. Raises as `make` does."""
         return Result({"": await self.make(definition, policies) if definition.ops else None})
-
-
-def _entitlements(vertex: Vertex) -> Iterator[str]:
-    """What a program may only do when the client of the build said so, and not whoever wrote the Dockerfile."""
-    if vertex.kind == "exec":
-        for device in vertex.op.exec.cdiDevices:
-            yield f"device={device.name}"
-        if vertex.op.exec.network == ops_pb2.HOST:
-            yield "network.host"
-        if vertex.op.exec.security == ops_pb2.INSECURE:
-            yield "security.insecure"
 
 
 class Jobs:
