@@ -16,12 +16,27 @@ TYPE_CHECKING = False  # type checkers know the name; `typing` itself would cost
 
 if TYPE_CHECKING:
     from sampan.client.autostart import EngineCommand
+    from sampan.client.building import BuildError, Image
     from sampan.client.containers import Container, ExitError, RunResult
-    from sampan.client.engine import Engine, connect
+    from sampan.client.engine import Engine, build, connect
 
-__all__ = ["Container", "Engine", "EngineCommand", "ExitError", "RunResult", "__version__", "connect"]
+__all__ = [
+    "BuildError",
+    "Container",
+    "Engine",
+    "EngineCommand",
+    "ExitError",
+    "Image",
+    "RunResult",
+    "__version__",
+    "build",
+    "connect",
+]
 
 _HOMES = {
+    "build": "sampan.client.engine",
+    "BuildError": "sampan.client.building",
+    "Image": "sampan.client.building",
     "connect": "sampan.client.engine",
     "Engine": "sampan.client.engine",
     "EngineCommand": "sampan.client.autostart",

@@ -30,6 +30,14 @@ async def session(call: Call) -> web.StreamResponse:
     return await call.upgrade(_PROTOCOL, call.builder.session(headers))
 
 
+@router.post("/build/direct")
+async def direct(call: Call) -> web.StreamResponse:
+    """A build for `sampan build` and `sampan.build()`: one connection carries what is asked, sent and told."""
+    async with call.hijack() as stream:
+        await call.builder.direct(stream)
+    return call.hijacked()
+
+
 def _check_upgrade(call: Call) -> None:
     protocol = call.request.headers.get("Upgrade", "")
     if not protocol:

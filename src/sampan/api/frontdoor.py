@@ -43,6 +43,10 @@ class BuilderDoors(Http2Door, Protocol):
         """
         ...
 
+    async def direct(self, stream: HijackedStream) -> None:
+        """A whole build for a client of our own, on a connection that was upgraded for it."""
+        ...
+
     def status(self, events: Sequence[Event]) -> bytes:
         """What a build told, as BuildKit's clients read it (`StatusResponse`)."""
         ...

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sampan.api.frontdoor import Http2Door
+    from sampan.api.frontdoor import HijackedStream, Http2Door
     from sampan.buildkit.server import BuilderServer
     from sampan.engine.engine import Engine
     from sampan.solver.progress import Event
@@ -26,6 +26,10 @@ class BuildkitDoors:
     def session(self, headers: Mapping[str, Sequence[str]]) -> Http2Door:
         """For a connection on which the client serves. Raises `InvalidParameter`, `Conflict`."""
         return self._server.session(headers)
+
+    async def direct(self, stream: HijackedStream) -> None:
+        """A build for a client of our own."""
+        await self._server.direct.serve(stream)
 
     def listener(self) -> asyncio.Protocol:
         """A protocol for a socket that speaks nothing else."""

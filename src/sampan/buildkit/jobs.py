@@ -19,7 +19,7 @@ from sampan.ops.nested import ADMIT
 if TYPE_CHECKING:
     from sampan.build.solving import Solving
     from sampan.buildkit.protos.sourcepolicy_pb2 import Policy
-    from sampan.buildkit.session import ClientSession
+    from sampan.buildkit.waiting import Client
     from sampan.grpc.server import GrpcServer
     from sampan.solver.build import Build
     from sampan.solver.interface import Tree
@@ -76,7 +76,7 @@ class Job:
         ref: str,
         build: Build,
         solving: Solving,
-        session: ClientSession | None,
+        session: Client | None,
         inputs: Mapping[str, ops_pb2.Definition],
         allowed: Iterable[str],
         policies: Iterable[Policy],
@@ -134,7 +134,7 @@ class Jobs:
         self,
         ref: str,
         solving: Solving,
-        session: ClientSession | None,
+        session: Client | None,
         inputs: Mapping[str, ops_pb2.Definition],
         allowed: Iterable[str] = (),
         policies: Iterable[Policy] = (),

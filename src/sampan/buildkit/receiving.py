@@ -165,7 +165,7 @@ class Receiver:
 
     # -- contents
 
-    def data(self, number: int, data: bytes) -> None:
+    def data(self, number: int, data: bytes | memoryview) -> None:
         """The next piece of a file's content; an empty one ends it. Raises `InvalidParameter` for one that nobody asked for."""
         item = self._wanted.get(number)
         if item is None:

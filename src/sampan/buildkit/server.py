@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sampan.buildkit.control import Control
+from sampan.buildkit.direct import DirectBuilds
 from sampan.buildkit.gateway import Gateway, by_build
 from sampan.buildkit.history import BuildHistory
 from sampan.buildkit.jobs import Jobs, Surroundings
@@ -47,6 +48,7 @@ class BuilderServer:
         jobs = Jobs(Surroundings(engine.id, engine.config.data_path / "build", serve))
         control = Control(engine, self.sessions, jobs, history)
         gateway = Gateway(engine, by_build(jobs), history)
+        self.direct = DirectBuilds(engine, control, self.sessions, jobs)
         self._grpc = GrpcServer(
             [
                 Service(control_pb2.DESCRIPTOR.services_by_name["Control"], control),

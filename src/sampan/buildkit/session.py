@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus, urlsplit
 
 from sampan.buildkit import clientstore, filesync, sending
+from sampan.buildkit.agents import listening
 from sampan.buildkit.clientstore import ClientStore
 from sampan.buildkit.protos import auth_pb2, filesync_pb2, fsutil_pb2, secrets_pb2, ssh_pb2, upload_pb2
 from sampan.errors import InvalidParameter, NotFound, NotSupported, SampanError, Unavailable
@@ -21,7 +22,7 @@ from sampan.registry.credentials import ANONYMOUS, Credentials
 if TYPE_CHECKING:
     from google.protobuf.descriptor import MethodDescriptor
 
-    from sampan.buildkit.waiting import Announced
+    from sampan.buildkit.waiting import Announced, Client
     from sampan.solver.sessions import LocalRequest, Place, Sent
 
 _FILES = filesync_pb2.DESCRIPTOR.services_by_name["FileSync"].methods_by_name["DiffCopy"]
@@ -115,23 +116,8 @@ class ClientSession:
         if not await self._has_agent(id):
             yield False
             return
-        talking: set[asyncio.Task[None]] = set()
-
-        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.create_task(self._forward(id, reader, writer))
-            talking.add(task)
-            task.add_done_callback(talking.discard)
-
-        server = await asyncio.start_unix_server(connected, str(socket))
-        try:
-            os.chmod(socket, 0o600)
+        async with listening(socket, partial(self._forward, id)):
             yield True
-        finally:
-            server.close()
-            for task in talking:
-                task.cancel()
-            await asyncio.gather(*talking, return_exceptions=True)
-            socket.unlink(missing_ok=True)
 
     async def _has_agent(self, id: str) -> bool:
         if not self._supports(_FORWARD_AGENT):
@@ -216,7 +202,7 @@ class ClientSession:
 class WithArchive:
     """A client's session whose directories are the one that it has sent as an archive: `solver.sessions.Session`."""
 
-    def __init__(self, session: ClientSession, directory: Path) -> None:
+    def __init__(self, session: Client, directory: Path) -> None:
         self.id = session.id
         self.shared_key = ""
         self.secret = session.secret

@@ -5,17 +5,42 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sampan.errors import Conflict, InvalidParameter, NotFound
+from sampan.solver.sessions import Session
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from sampan.buildkit.session import ClientSession
 
 PATIENCE = 5.0
 """Seconds that a solve waits for its session, as BuildKit does."""
 
 _PREFIX = "x-docker-expose-session-"
+
+
+class Client(Session, Protocol):
+    """A session that also takes results and gives archives, whatever it speaks."""
+
+    async def send_directory(self, root: int, exporter: int = 0) -> None:
+        """Give the client a directory (a borrowed descriptor), which it puts where its exporter number `exporter` says."""
+        ...
+
+    async def send_file(
+        self, chunks: AsyncIterator[bytes], described: Mapping[str, str], exporter: int = 0
+    ) -> None:
+        """Give the client a file; `described` is what its name may be made of."""
+        ...
+
+    def upload(self, url: str) -> AsyncIterator[bytes]:
+        """What the client offers under a URL."""
+        ...
+
+    def close(self) -> None:
+        """End it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +58,7 @@ class SessionDirectory:
     """The open sessions by id."""
 
     def __init__(self) -> None:
-        self._open: dict[str, ClientSession] = {}
+        self._open: dict[str, Client] = {}
         self._news = asyncio.Condition()
         self._watching: set[asyncio.Task[None]] = set()
 
@@ -62,16 +87,16 @@ class SessionDirectory:
         async with self.listed(session):
             await session.wait_lost()
 
-    def listed(self, session: ClientSession) -> _Listed:
+    def listed(self, session: Client) -> _Listed:
         """Findable inside the block."""
         return _Listed(self, session)
 
-    async def find(self, id: str, patience: float = PATIENCE) -> ClientSession:
+    async def find(self, id: str, patience: float = PATIENCE) -> Client:
         """The session of that id, when it comes within `patience` seconds. Raises `NotFound`."""
         # `prefix:id` keeps a definition's names of several sessions apart; who is asked is the id.
         wanted = id.partition(":")[2] or id
 
-        async def arrival() -> ClientSession:
+        async def arrival() -> Client:
             async with self._news:
                 await self._news.wait_for(lambda: wanted in self._open)
                 return self._open[wanted]
@@ -88,7 +113,7 @@ class SessionDirectory:
 
 
 class _Listed:
-    def __init__(self, directory: SessionDirectory, session: ClientSession) -> None:
+    def __init__(self, directory: SessionDirectory, session: Client) -> None:
         self._directory = directory
         self._session = session
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sampan.errors import InvalidParameter
 
@@ -88,10 +88,22 @@ def _walk(path: str, name: str) -> Iterator[tuple[str, str]]:
             yield from _walk(os.path.join(path, entry), f"{name}/{entry}")
 
 
+class Blocks(Protocol):
+    """What an archive comes in: a response's body, a stream of a build."""
+
+    def read_block(self) -> bytes:
+        """The next piece; b"" at the end."""
+        ...
+
+    def close(self) -> None:
+        """The rest is not wanted."""
+        ...
+
+
 class ResponseFile(io.RawIOBase):
     """A response's body as a file to read."""
 
-    def __init__(self, response: Response) -> None:
+    def __init__(self, response: Blocks) -> None:
         self._response = response
         self._pending = b""
 
@@ -121,7 +133,7 @@ def read_only_file(response: Response, path: str) -> bytes:
 
 
 def unpack(
-    response: Response,
+    response: Blocks,
     target: str | os.PathLike[str],
     rename: tuple[str, str] | None = None,
     *,

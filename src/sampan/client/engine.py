@@ -12,10 +12,12 @@ from sampan.client.volumes import Volumes
 from sampan.errors import NotFound
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
     from sampan.client.autostart import EngineCommand
+    from sampan.client.building import BuildOptions, Image
     from sampan.client.configuration import ContainerOptions
     from sampan.client.endpoint import TlsFiles
 
@@ -41,6 +43,14 @@ def connect(
     return Engine(open_api(host, context=context, tls=tls, command=command))
 
 
+def build(
+    context: str | os.PathLike[str] | Mapping[str, str | bytes] | None = None,
+    **options: Unpack[BuildOptions],
+) -> Image:
+    """`connect().build(…)`: an image in the engine that `connect()` finds. See `Engine.build`."""
+    return connect().build(context, **options)
+
+
 class Engine:
     """An engine and what it holds. Close it, or use it in a `with` statement; containers stay."""
 
@@ -54,7 +64,7 @@ class Engine:
     @overload
     def run(
         self,
-        image: str,
+        image: str | Image,
         command: str | Sequence[str] | None = None,
         *,
         detach: Literal[False] = False,
@@ -66,7 +76,7 @@ class Engine:
     @overload
     def run(
         self,
-        image: str,
+        image: str | Image,
         command: str | Sequence[str] | None = None,
         *,
         detach: Literal[True],
@@ -77,7 +87,7 @@ class Engine:
 
     def run(
         self,
-        image: str,
+        image: str | Image,
         command: str | Sequence[str] | None = None,
         *,
         detach: bool = False,
@@ -95,7 +105,7 @@ class Engine:
         32768
         """
         goes = not detach if remove is None else remove
-        container = self._create(image, command, options, stdin=input is not None, remove=goes)
+        container = self._create(str(image), command, options, stdin=input is not None, remove=goes)
         try:
             if detach:
                 container.start()
@@ -106,6 +116,24 @@ class Engine:
         except BaseException:
             self._discard(container)
             raise
+
+    def build(
+        self,
+        context: str | os.PathLike[str] | Mapping[str, str | bytes] | None = None,
+        **options: Unpack[BuildOptions],
+    ) -> Image:
+        """Build an image. Options: see `BuildOptions`; what comes back is good for `run`.
+
+        `context` is a directory, or files by their path; without it the Dockerfile's text (`dockerfile=`) must be all that there
+        is. Raises BuildError for a step that fails or a Dockerfile that is wrong.
+
+        >>> app = engine.build(dockerfile="FROM busybox\\nCMD [\\"echo\\", \\"hi\\"]")     # doctest: +SKIP
+        >>> engine.run(app).output                                                      # doctest: +SKIP
+        'hi\\n'
+        """
+        from sampan.client.building import build
+
+        return build(self.api, context, **options)
 
     def _create(
         self,

@@ -93,7 +93,8 @@ def described_failure(error: Exception) -> dict[str, Any] | None:
     if excerpt is None:
         return None
     vertex = getattr(error, "vertex", None)
-    return {"kind": "failure", "name": vertex.name if vertex else "the Dockerfile", "excerpt": excerpt}
+    name, digest = (vertex.name, vertex.digest) if vertex else ("the Dockerfile", "")
+    return {"kind": "failure", "name": name, "vertex": digest, "excerpt": excerpt}
 
 
 class Progress:

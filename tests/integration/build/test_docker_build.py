@@ -382,27 +382,3 @@ def test_a_killed_engine_leaves_no_build(make_engine: Callable[..., RunningEngin
     # what was finished need not be done again
     again = engine.docker("build", "-", input=dockerfile.replace("sleep 1000", "true"))
     assert again.stdout.count(" ---> Using cache") == 1
-
-
-def test_sampan_build(engine: RunningEngine, tmp_path: Path) -> None:
-    context = tmp_path / "app"
-    (context / "node_modules").mkdir(parents=True)
-    (context / "node_modules" / "big").write_text("x")
-    (context / "kept.txt").write_text("kept")
-    (context / ".dockerignore").write_text("node_modules\n*.log\nDockerfile\n")
-    (context / "a.log").write_text("x")
-    (context / "Dockerfile").write_text("FROM busybox\nARG V\nCOPY . /app/\nRUN echo $V > /app/v\n")
-    ids = tmp_path / "id"
-    printed = engine.sampan(
-        "build", "-t", "built", "--build-arg", "V=7", "--iidfile", str(ids), str(context)
-    ).stderr
-    assert "#1 [internal] load build context" in printed and "DONE" in printed.splitlines()[-1]
-    assert in_image(engine, "ls /app; cat /app/v") == ["kept.txt", "v", "7"]
-    assert ids.read_text() == engine.docker("image", "inspect", "-f", "{{.Id}}", "built").stdout.strip()
-    quiet = engine.sampan("build", "-q", "-", input="FROM busybox\nENV A=b\n")
-    assert quiet.stdout.startswith("sha256:") and len(quiet.stdout.splitlines()) == 1
-    failed = engine.sampan("build", "-", input="FROM busybox\nRUN exit 4\n", check=False)
-    assert failed.returncode != 0 and "did not complete successfully: exit code: 4" in failed.stderr
-    nowhere = engine.sampan("build", str(tmp_path / "nowhere"), check=False)
-    assert "unable to prepare context" in nowhere.stderr
-    assert engine.docker("ps", "-aq").stdout == ""

@@ -7,150 +7,260 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from sampan.cli.building import show
 from sampan.cli.command import flag, listing, option, verb
-from sampan.cli.streaming import BLOCK, blocks
-from sampan.cli.values import STRING
+from sampan.cli.values import BYTES, STRING
 from sampan.errors import InvalidParameter, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from tarfile import TarInfo
+    from collections.abc import Callable, Mapping, Sequence
 
     from sampan.cli.session import Session
-    from sampan.dockerfile.ignore import Ignore
+    from sampan.client.solving import Plan
 
 _STDIN = "-"
+_URLS = ("http://", "https://", "git://", "ssh://", "git@", "github.com/")
+_ARCHIVES = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 
 
 @verb(
     "[OPTIONS] PATH | URL | -",
     "Build an image from a Dockerfile",
     arity=(1, 1),
-    aliases=("image build", "build"),
-    examples="$ sampan build -t app .\n$ sampan build -t app -f Dockerfile.test --build-arg VERSION=2 .",
+    aliases=("image build", "build", "builder build"),
+    examples="$ sampan build -t app .\n$ sampan build -t app -f Dockerfile.test --build-arg VERSION=2 .\n"
+    "$ sampan build --target dist -o out .",
 )
 @listing("--add-host", kind=STRING, help='Add a custom host-to-IP mapping ("host:ip")')
+@listing(
+    "--allow", kind=STRING, help='Allow extra privileged entitlement ("network.host", "security.insecure")'
+)
+@listing("--attest", kind=STRING, help='Attestation parameters ("type=sbom,generator=image")')
 @listing("--build-arg", kind=STRING, help="Set build-time variables")
+@listing("--build-context", kind=STRING, help='Additional build contexts ("name=path")')
+@listing(
+    "--cache-from",
+    kind=STRING,
+    help='External cache sources ("user/app:cache", "type=registry,ref=user/app")',
+)
+@listing(
+    "--cache-to", kind=STRING, help='Cache export destinations ("type=inline", "type=registry,ref=user/app")'
+)
+@option(
+    "--call", kind=STRING, default="build", help='Method for evaluating build ("check", "outline", "targets")'
+)
+@option("--cgroup-parent", kind=STRING, default="", help="Set the parent cgroup for the RUN instructions")
+@flag("--check", help='Shorthand for "--call=check"')
+@flag("--compress", help="Nothing to be done", hidden=True)
 @option("-f", "--file", kind=STRING, default="", help='Name of the Dockerfile (default: "PATH/Dockerfile")')
+@flag("--force-rm", help="Nothing is left that could be removed", hidden=True)
 @option("--iidfile", kind=STRING, default="", help="Write the image ID to a file")
 @listing("--label", kind=STRING, help="Set metadata for an image")
+@flag("--load", help='Shorthand for "--output=type=docker"')
+@option("--metadata-file", kind=STRING, default="", help="Write build result metadata to a file")
 @option(
     "--network", kind=STRING, default="", help="Set the networking mode for the RUN instructions during build"
 )
 @flag("--no-cache", help="Do not use cache when building the image")
 @listing("--no-cache-filter", kind=STRING, help="Do not cache specified stages")
-@option("--platform", kind=STRING, default="", help="Set platform if server is multi-platform capable")
-@flag("--pull", help="Always attempt to pull a newer version of the image")
+@listing("-o", "--output", kind=STRING, help='Output destination ("type=local,dest=path")')
+@listing("--platform", kind=STRING, help="Set target platform for build")
+@option(
+    "--progress",
+    kind=STRING,
+    default="",
+    help='Set type of progress output ("auto", "plain", "tty", "rawjson", "quiet")',
+)
+@option("--provenance", kind=STRING, help='Shorthand for "--attest=type=provenance"')
+@flag("--pull", help="Always attempt to pull all referenced images")
+@flag("--push", help='Shorthand for "--output=type=registry"')
 @flag("-q", "--quiet", help="Suppress the build output and print image ID on success")
+@flag("--rm", help="Nothing is left that could be removed", hidden=True)
+@option("--sbom", kind=STRING, help='Shorthand for "--attest=type=sbom"')
+@listing("--secret", kind=STRING, help='Secret to expose to the build ("id=mysecret[,src=/local/secret]")')
+@option("--shm-size", kind=BYTES, default=0, help='Shared memory size for build containers ("64m")')
+@listing("--ssh", kind=STRING, help='SSH agent socket to expose to the build ("default|<id>=<socket>")')
 @listing("-t", "--tag", kind=STRING, help='Name and optionally a tag in the "name:tag" format')
 @option("--target", kind=STRING, default="", help="Set the target build stage to build")
+@listing("--ulimit", kind=STRING, help="Ulimit options")
 def build(session: Session, args: tuple[str, ...], **given: Any) -> None:
-    import json
+    from sampan.cli.progress.choosing import Told
+    from sampan.client.solving import BuildFailed, solve
 
-    query = {
-        "buildargs": json.dumps(_pairs(given["build_arg"], os.environ.get)),
-        "dockerfile": "Dockerfile",
-        "extrahosts": ",".join(given["add_host"]) or None,
-        "labels": json.dumps(_pairs(given["label"], lambda _: "")),
-        "networkmode": given["network"] or None,
-        "nocache": given["no_cache"],
-        "nocachefilter": ",".join(given["no_cache_filter"]) or None,
-        "platform": given["platform"] or None,
-        "pull": given["pull"],
-        "t": list(given["tag"]),
-        "target": given["target"] or None,
-        "trace": "json",
-        "version": 2,
-    }
-    body, changes = _context(args[0], given["file"])
-    from sampan.cli.credentials import config_header
+    plan = _plan(args[0], given)
+    told = Told("quiet" if given["quiet"] else given["progress"])
+    try:
+        response = solve(session.api, plan, told.show)
+    except BuildFailed as error:
+        told.finish(failed=True)
+        told.explain(error, sys.stderr)
+        raise
+    except BaseException:
+        told.finish(failed=True)
+        raise
+    told.finish(failed=False)
+    _report(response, given)
 
-    response = session.api.request("POST", "/build", {**query, **changes}, body, headers=config_header())
-    image = show(response.json_stream(), quiet=given["quiet"])
-    if given["quiet"]:
-        print(image)
+
+def _report(response: Mapping[str, str], given: Mapping[str, Any]) -> None:
+    """What is printed and written of what came out."""
+    id = response.get("containerimage.digest", "")
+    if given["quiet"] and id:
+        print(id)
     if given["iidfile"]:
         with open(given["iidfile"], "w") as file:
-            file.write(image)
+            file.write(id)
+    if given["metadata_file"]:
+        import json
+
+        with open(given["metadata_file"], "w") as file:
+            json.dump({name: _readable(value) for name, value in response.items()}, file, indent=2)
 
 
-def _pairs(given: tuple[str, ...], default: Callable[[str], str | None]) -> dict[str, str | None]:
+def _readable(value: str) -> Any:
+    """Structures come in base64."""
+    import base64
+    import json
+
+    try:
+        found = json.loads(base64.b64decode(value, validate=True))
+    except ValueError:
+        return value
+    return found if isinstance(found, dict) else value
+
+
+def _plan(context: str, given: Mapping[str, Any]) -> Plan:
+    from sampan.cli import buildflags
+    from sampan.cli.credentials import stored_login
+    from sampan.client.solving import Plan
+
+    plan = Plan()
+    _set_context(plan, context, given["file"])
+    for text in given["build_context"]:
+        _add_context(plan, text)
+    plan.options |= _options(given)
+    plan.options |= buildflags.attestations(given["attest"], given["provenance"], given["sbom"])
+    buildflags.add_outputs(plan, given["output"], given["tag"], push=given["push"], load=given["load"])
+    plan.cache_imports = [buildflags.entry(text, "--cache-from") for text in given["cache_from"]]
+    plan.cache_exports = [buildflags.entry(text, "--cache-to") for text in given["cache_to"]]
+    plan.entitlements = list(given["allow"]) + ["network.host"] * (given["network"] == "host")
+    plan.secrets = dict(buildflags.secret(text) for text in given["secret"])
+    plan.agents = dict(buildflags.agent(text) for text in given["ssh"])
+    plan.credentials = lambda host: stored_login(host)._asdict()
+    return plan
+
+
+def _options(given: Mapping[str, Any]) -> dict[str, str]:
+    """Flags as the frontend's options."""
+    from sampan.cli import buildflags
+
+    arguments = _pairs(given["build_arg"], os.environ.get)
+    options = {f"build-arg:{name}": value for name, value in arguments.items() if value is not None}
+    options |= {f"label:{name}": value or "" for name, value in _pairs(given["label"], lambda _: "").items()}
+    single = {
+        "add-hosts": buildflags.hosts(given["add_host"]),
+        "cgroup-parent": given["cgroup_parent"],
+        "force-network-mode": given["network"],
+        "image-resolve-mode": "pull" if given["pull"] else "",
+        "no-cache": ",".join(given["no_cache_filter"]),
+        "platform": ",".join(given["platform"]),
+        "requestid": _request(given),
+        "shm-size": str(given["shm_size"]) if given["shm_size"] else "",
+        "target": given["target"],
+        "ulimit": ",".join(given["ulimit"]),
+    }
+    options |= {name: value for name, value in single.items() if value}
+    if given["no_cache"]:
+        options["no-cache"] = ""
+    return options
+
+
+def _request(given: Mapping[str, Any]) -> str:
+    """What the frontend is asked for instead of a build; "" for a build. Raises `InvalidParameter`."""
+    asked = "check" if given["check"] else given["call"].partition(",")[0]
+    if asked in ("", "build"):
+        return ""
+    known = {"check": "lint", "lint": "lint", "outline": "outline", "targets": "targets"}
+    if asked not in known:
+        raise InvalidParameter(f"invalid call {asked!r}: expected build, check, outline or targets")
+    return f"frontend.{known[asked]}"
+
+
+def _pairs(given: Sequence[str], default: Callable[[str], str | None]) -> dict[str, str | None]:
     """`name=value` flags; a name alone takes what `default` says of it."""
-    pairs = (text.partition("=") for text in given)
-    return {name: value if equals else default(name) for name, equals, value in pairs}
+    found = (text.partition("=") for text in given)
+    return {name: value if equals else default(name) for name, equals, value in found}
 
 
-def _context(path: str, file: str) -> tuple[bytes | Iterable[bytes] | None, dict[str, Any]]:
-    """The body of the request, and what it changes of the query."""
+def _add_context(plan: Plan, text: str) -> None:
+    """A named context: a directory here, or what the engine knows to fetch."""
+    from sampan.client.sources import Directory
+
+    name, equals, value = text.partition("=")
+    if not equals or not value:
+        raise InvalidParameter(f"invalid context value: {text}, expected key=value")
+    if "://" in value or value.startswith(_URLS):
+        plan.options[f"context:{name}"] = value
+        return
+    if not os.path.isdir(value):
+        raise InvalidParameter(f"failed to get build context {name}: {value}: not a directory")
+    plan.options[f"context:{name}"] = f"local:{name}"
+    plan.sources[name] = Directory(value)
+
+
+def _set_context(plan: Plan, path: str, file: str) -> None:
+    """The context, and where the Dockerfile is."""
+    if path == _STDIN and file == _STDIN:
+        raise InvalidParameter("invalid argument: can't use stdin for both build context and dockerfile")
     if path == _STDIN:
-        return _from_stdin(file)
-    if path.startswith(("http://", "https://", "git://", "git@")):
-        return None, {"remote": path, "dockerfile": file or "Dockerfile"}
+        _from_stdin(plan, file)
+    elif path.startswith(_URLS):
+        plan.options["context"] = path
+        if file == _STDIN:
+            _dockerfile_from_stdin(plan)
+            plan.options["dockerfilekey"] = "dockerfile"
+        elif file:
+            plan.options["filename"] = file
+    else:
+        _from_directory(plan, path, file)
+
+
+def _from_directory(plan: Plan, path: str, file: str) -> None:
+    from sampan.client.sources import Directory
+
     if not os.path.isdir(path):
         raise NotFound(f'unable to prepare context: path "{path}" not found')
-    name = _inside(path, file) if file else "Dockerfile"
-    if not os.path.exists(os.path.join(path, name)):
+    plan.sources["context"] = Directory(path)
+    plan.shared_by(os.path.realpath(path))
+    if file == _STDIN:
+        _dockerfile_from_stdin(plan)
+        return
+    dockerfile = file or os.path.join(path, "Dockerfile")
+    if not os.path.exists(dockerfile):
         raise NotFound(
             f"unable to prepare context: unable to evaluate symlinks in Dockerfile path:"
-            f" lstat {os.path.join(os.path.abspath(path), name)}: no such file or directory"
+            f" lstat {os.path.abspath(dockerfile)}: no such file or directory"
         )
-    return _packed(path, _ignored(path, name), keep=(name, ".dockerignore")), {"dockerfile": name}
+    plan.sources["dockerfile"] = Directory(os.path.dirname(dockerfile) or ".")
+    plan.options["filename"] = os.path.basename(dockerfile)
 
 
-def _inside(path: str, file: str) -> str:
-    name = os.path.relpath(os.path.realpath(file), os.path.realpath(path))
-    if name.startswith("../"):
-        raise InvalidParameter(
-            f"unable to prepare context: the Dockerfile ({file}) must be within the build context ({path})"
-        )
-    return name
+def _dockerfile_from_stdin(plan: Plan) -> None:
+    from sampan.client.sources import Memory
+
+    plan.sources["dockerfile"] = Memory({"Dockerfile": sys.stdin.buffer.read()})
 
 
-def _from_stdin(file: str) -> tuple[bytes | Iterable[bytes], dict[str, Any]]:
-    """An archive as it is; a Dockerfile alone becomes one."""
-    from sampan.client.archives import pack_file
+def _from_stdin(plan: Plan, file: str) -> None:
+    """An archive is the context; anything else is a Dockerfile alone."""
+    from sampan.cli.streaming import BLOCK, blocks
+    from sampan.client.sources import Memory
 
     start = sys.stdin.buffer.read(BLOCK)
-    is_archive = start[257:262] == b"ustar" or start.startswith(
-        (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
-    )
-    if is_archive:
-        return itertools.chain([start], blocks(sys.stdin.buffer)), {"dockerfile": file or "Dockerfile"}
-    return pack_file("Dockerfile", start + sys.stdin.buffer.read(), 0o644), {}
-
-
-def _ignored(path: str, dockerfile: str) -> Ignore:
-    from sampan.dockerfile.ignore import Ignore
-
-    for name in (f"{dockerfile}.dockerignore", ".dockerignore"):
-        try:
-            with open(os.path.join(path, name), encoding="utf-8") as file:
-                return Ignore.read(file.read())
-        except FileNotFoundError:
-            continue
-    return Ignore([])
-
-
-def _packed(top: str, ignore: Ignore, keep: tuple[str, ...]) -> Iterator[bytes]:
-    """The directory as a tar. What is ignored stays here, but the Dockerfile and `.dockerignore` are needed to build."""
-    from sampan.client.archives import pack_files
-
-    return pack_files(_sent(top, ignore, keep), _make_anonymous)
-
-
-def _sent(top: str, ignore: Ignore, keep: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    for directory, folders, files in os.walk(top):
-        inside = os.path.relpath(directory, top)
-        prefix = "" if inside == "." else inside + "/"
-        folders[:] = sorted(name for name in folders if not ignore.skips(prefix + name))
-        for name in sorted([*folders, *files]):
-            path = prefix + name
-            if path in keep or not ignore.excludes(path):
-                yield os.path.join(directory, name), path
-
-
-def _make_anonymous(entry: TarInfo) -> None:
-    """Whose the files are here says nothing elsewhere."""
-    entry.uid = entry.gid = 0
-    entry.uname = entry.gname = ""
+    if start[257:262] == b"ustar" or start.startswith(_ARCHIVES):
+        plan.upload = itertools.chain([start], blocks(sys.stdin.buffer))
+        plan.options["context"] = "http://buildkit-session/context"
+        if file:
+            plan.options["filename"] = file
+        return
+    plan.sources["context"] = Memory({})
+    plan.sources["dockerfile"] = Memory({"Dockerfile": start + sys.stdin.buffer.read()})

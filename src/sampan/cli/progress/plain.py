@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from sampan.client.images import checked
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 _SECOND = 1_000_000_000
-_TRACE = "sampan.build.trace"
 
 
-class Steps:
+class Lines:
     """Numbers steps in the order in which they begin, and prints what is told of them."""
 
     def __init__(self, out: IO[str]) -> None:
@@ -24,6 +23,14 @@ class Steps:
         self._midline: dict[str, str] = {}
         self._started: dict[str, int] = {}
 
+    def show(self, events: Sequence[dict[str, Any]]) -> None:
+        """Some events."""
+        for event in events:
+            self.tell(event)
+
+    def finish(self, *, failed: bool) -> None:
+        """The build is over; what is to be said then stands in lines already."""
+
     def tell(self, event: dict[str, Any]) -> None:
         """One event (`sampan.solver.progress.described`)."""
         match event["kind"]:
@@ -33,10 +40,6 @@ class Steps:
                 self._log(event)
             case "status":
                 self._status(event)
-            case "warning":
-                self._line("", f"WARNING: {event['short']}")
-            case "failure":
-                self._failure(event)
 
     def _vertex(self, event: dict[str, Any]) -> None:
         digest = event["digest"]
@@ -58,12 +61,6 @@ class Steps:
         seconds = max(0, event["at"] - self._started.get(digest, event["at"])) / _SECOND
         for line in lines:
             self._line(digest, f"{seconds:.3f} {line.rpartition(chr(13))[2]}")
-
-    def _failure(self, event: dict[str, Any]) -> None:
-        """Which step it was, and where it stands."""
-        print(f"------\n > {event['name']}:\n------", file=self._out)
-        if event["excerpt"]:
-            print(event["excerpt"], file=self._out)
 
     def _status(self, event: dict[str, Any]) -> None:
         if event["completed"]:
@@ -87,15 +84,3 @@ class Steps:
         self._last = digest
         number = self._numbers.setdefault(digest, len(self._numbers) + 1) if digest else 0
         print(f"#{number} {text}" if digest else text, file=self._out, flush=True)
-
-
-def show(messages: Iterable[dict[str, Any]], *, quiet: bool) -> str:
-    """Print what the engine says of a build; the image's id. Raises what the build failed with."""
-    steps = Steps(sys.stderr)
-    image = ""
-    for message in checked(messages):
-        if message.get("id") == _TRACE and (not quiet or message["aux"]["kind"] == "failure"):
-            steps.tell(message["aux"])
-        elif message.get("id") == "moby.image.id":
-            image = str(message["aux"]["ID"])
-    return image
