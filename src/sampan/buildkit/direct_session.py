@@ -22,10 +22,11 @@ from sampan.buildkit import trees
 from sampan.buildkit.agents import listening
 from sampan.buildkit.frames import Channel, Conversation, document
 from sampan.buildkit.receiving import Item, Receiver
-from sampan.errors import InvalidParameter, SampanError, SystemFailure
+from sampan.errors import InvalidParameter, NotSupported, SampanError, SystemFailure
 from sampan.registry.credentials import Credentials
 
 if TYPE_CHECKING:
+    from sampan.buildkit.clientstore import ClientStore
     from sampan.ops.trees import Trees
     from sampan.solver.sessions import LocalRequest, Place, Sent
 
@@ -106,6 +107,10 @@ class DirectSession:
             await _receive(talk, directory, sent, compare=bool(told.get("compare", True)))
             self._places.note(directory, digest)
         return directory
+
+    def content(self, store: str) -> ClientStore:
+        """Raises `NotSupported`: what these clients keep on their disk is not reached by builds."""
+        raise NotSupported(f"{store}: this client offers no content store")
 
     async def secret(self, id: str) -> bytes | None:
         """See `Session`."""

@@ -13,6 +13,7 @@ from sampan.solver.sessions import Session
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from sampan.buildkit.clientstore import ClientStore
     from sampan.buildkit.session import ClientSession
 
 PATIENCE = 5.0
@@ -36,6 +37,10 @@ class Client(Session, Protocol):
 
     def upload(self, url: str) -> AsyncIterator[bytes]:
         """What the client offers under a URL."""
+        ...
+
+    def content(self, store: str) -> ClientStore:
+        """A content store on the client's side. Raises `NotSupported` when it has none."""
         ...
 
     def close(self) -> None:
