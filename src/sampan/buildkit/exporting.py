@@ -18,7 +18,7 @@ from sampan.buildkit.jobs import Job, Result
 from sampan.buildkit.steps import step
 from sampan.errors import InvalidParameter, NotSupported
 from sampan.exporters.archives import Kind
-from sampan.exporters.forms import layer_form
+from sampan.exporters.forms import check, layer_form
 from sampan.names import platform as platforms
 from sampan.names.reference import Reference, parse_normalized
 from sampan.oci.image import ImageConfig, parse_config
@@ -51,6 +51,7 @@ async def _image(
     engine: Engine, job: Job, result: Result, attributes: Mapping[str, str], number: int
 ) -> dict[str, str]:
     """`moby` and `image`: the engine's store."""
+    check(attributes)
     tree, config = await _only(result)
     names = [
         parse_normalized(name).with_default_tag() for name in attributes.get("name", "").split(",") if name
@@ -58,8 +59,6 @@ async def _image(
     push = attributes.get("push", "") in ("true", "1")
     if push and not names:
         raise InvalidParameter("tag is needed when pushing to registry")
-    if attributes.get("push-by-digest", "") in ("true", "1"):
-        raise NotSupported("pushing by digest is not in this version of Sampan's builder")
     async with step(job.build, "exporting to image") as report:
         started = time.time_ns()
         epoch = _epoch(attributes, result)
@@ -110,6 +109,7 @@ async def _archive(
     """`docker` and `oci`: an archive for the client, and nothing in the engine's store."""
     if job.session is None:
         raise InvalidParameter("a result for the client needs its session")
+    check(attributes)
     tree, config = await _only(result)
     names = [
         parse_normalized(name).with_default_tag() for name in attributes.get("name", "").split(",") if name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sampan.errors import InvalidParameter
+from sampan.errors import InvalidParameter, NotSupported
 from sampan.ops.layering import Compression, LayerForm
 
 _COMPRESSIONS: dict[str, Compression] = {
@@ -13,6 +13,27 @@ _COMPRESSIONS: dict[str, Compression] = {
     "gzip": "gzip",
     "zstd": "zstd",
 }
+
+_NOT_HERE = {
+    "dangling-name-prefix": "names for images without one",
+    "force-compression": "compressing layers anew",
+    "name-canonical": "names with a digest",
+    "push-by-digest": "pushing by digest",
+}
+
+
+def check(attributes: Mapping[str, str]) -> None:
+    """Raises `NotSupported` for what a result would silently lack."""
+    for name, value in attributes.items():
+        if name.startswith("annotation"):
+            what = "annotations"
+        elif name in _NOT_HERE and value not in ("", "false", "0"):
+            what = _NOT_HERE[name]
+        elif (name, value) in (("tar", "false"), ("tar", "0")):
+            what = "a result as a directory of blobs"
+        else:
+            continue
+        raise NotSupported(f"not in this version of Sampan's builder: {what} ({name})")
 
 
 def layer_form(attributes: Mapping[str, str], epoch: int | None, *, default: str = "") -> LayerForm:
