@@ -8,13 +8,13 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import msgspec
 from aiohttp import web
 
 from sampan.names.digest import Digest
-from sampan.oci.image import OCI_INDEX, Index, encode
+from sampan.oci.image import OCI_INDEX, Descriptor, Index, encode
 from sampan.registryserver.access import Access
 from sampan.registryserver.configuration import ServerConfig
 from sampan.registryserver.failures import Refused
@@ -34,6 +34,8 @@ _PATH = re.compile(
     r"|(?P<tags>tags/list))"
 )
 _CONTENT_RANGE = re.compile(r"(\d{1,18})-(\d{1,18})")
+_REFERRERS_MAX = MANIFEST_MAX - 1024
+"""Bytes of descriptors in one answer."""
 _WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
@@ -341,7 +343,11 @@ class RegistryApp:
         if wanted := request.query.get("artifactType", ""):
             found = [each for each in found if each.artifact_type == wanted]
             headers["OCI-Filters-Applied"] = "artifactType"
-        index = Index(schema_version=2, media_type=OCI_INDEX, manifests=found)
+        page = _page_of_referrers(found, request.query.get("last", ""))
+        if page and page[-1] is not found[-1]:
+            query = {"last": page[-1].digest, **({"artifactType": wanted} if wanted else {})}
+            headers["Link"] = f'</v2/{name}/referrers/{reference}?{urlencode(query)}>; rel="next"'
+        index = Index(schema_version=2, media_type=OCI_INDEX, manifests=page)
         return web.Response(body=encode(index), headers=headers)
 
     # -- lists
@@ -388,6 +394,17 @@ class RegistryApp:
         ]
         document = {"query": term, "num_results": len(results), "results": results}
         return web.json_response(document)
+
+
+def _page_of_referrers(found: list[Descriptor], last: str) -> list[Descriptor]:
+    """Those after `last`, as many as clients accept as one manifest."""
+    start = next((at for at, each in enumerate(found) if each.digest > last), len(found)) if last else 0
+    size = 0
+    for at in range(start, len(found)):
+        size += len(msgspec.json.encode(found[at])) + 1
+        if size > _REFERRERS_MAX and at > start:
+            return found[start:at]
+    return found[start:]
 
 
 def _needed(request: web.BaseRequest, name: str) -> list[Scope]:

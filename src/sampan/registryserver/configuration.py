@@ -63,6 +63,8 @@ class ServerConfig(msgspec.Struct, kw_only=True):
     endpoints: list[dict[str, Any]] = []
     """`notifications.endpoints`, as written."""
     metrics: bool = False
+    index: str = ""
+    """The file of the index (see `index`); empty: beside a local directory's content, in this machine's caches for a bucket."""
     from_engine: str = ""
     """An engine's data root, whose images are served instead."""
     collect_every: float = 0

@@ -16,11 +16,14 @@ from pathlib import Path
 from sampan.registryserver.storage import Partial, Stored
 
 _READ = 1 << 20
+_SETTLED_NS = 2_000_000_000
+"""Nanoseconds after a directory's change from which its time tells it from the next one: clocks of file systems are coarse."""
 
 
 class LocalStorage:
     """A `Storage`."""
 
+    has_stamps = True
     chunk_min = 1
 
     def __init__(self) -> None:
@@ -81,6 +84,19 @@ class LocalStorage:
             return sorted(name for name in os.listdir(directory) if not name.startswith("."))
         except (FileNotFoundError, NotADirectoryError):
             return []
+
+    def stamp(self, directory: str) -> str:
+        before = time.time_ns()
+        try:
+            found = os.stat(directory)
+        except OSError:
+            return ""
+        settled = abs(before - found.st_mtime_ns) > _SETTLED_NS
+        return f"{found.st_dev}:{found.st_ino}:{found.st_mtime_ns}" if settled else ""
+
+    def linked(self, directory: Path, suffix: str, among: list[str] | None = None) -> list[str]:
+        names = self.names(directory) if among is None else sorted(among)
+        return [name for name in names if os.path.exists(f"{directory}/{name}/{suffix}")]
 
     def fresh(self, blob: Path, within: float) -> Stored | None:
         with self.lock:

@@ -34,6 +34,8 @@ PIECE = 16 << 20
 _PART = 16 << 20
 """Bytes of one part of a blob that is written in parts; S3 wants 5 MiB at least."""
 _CHUNK = 1 << 20
+_ASKED_SINGLY = 16
+"""Objects that are asked for one by one; more are looked for in a list, a thousand with a request."""
 _LEASE_SECONDS = 3600.0
 _DYING_SECONDS = 60.0
 """A collector that has not removed a blob in this time after its announcement never will."""
@@ -43,6 +45,7 @@ _ADDRESS_LIFE = timedelta(minutes=20)
 class ObjectStorage:
     """A `Storage`."""
 
+    has_stamps = False
     chunk_min = 5 << 20  # each is an object at least
 
     def __init__(self, settings: dict[str, Any], *, redirect: bool) -> None:
@@ -113,6 +116,21 @@ class ObjectStorage:
         found = obstore.list_with_delimiter(self._store, _key(directory))
         keys = [*found["common_prefixes"], *(each["path"] for each in found["objects"])]
         return sorted(key.rstrip("/").rpartition("/")[2] for key in keys)
+
+    def stamp(self, directory: str) -> str:
+        return ""
+
+    def linked(self, directory: Path, suffix: str, among: list[str] | None = None) -> list[str]:
+        if among is not None and len(among) <= _ASKED_SINGLY:
+            return sorted(name for name in among if self.status(directory / name / suffix) is not None)
+        prefix, wanted = f"{_key(directory)}/", None if among is None else set(among)
+        found: list[str] = []
+        for batch in obstore.list(self._store, prefix, chunk_size=1000):
+            for each in batch:
+                name, _, rest = each["path"].removeprefix(prefix).partition("/")
+                if rest == suffix and (wanted is None or name in wanted):
+                    found.append(name)
+        return sorted(found)
 
     # -- blobs and their collector
 

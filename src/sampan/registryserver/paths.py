@@ -52,6 +52,9 @@ class Paths:
         self.root = root / "docker" / "registry" / "v2"
         self.blobs = self.root / "blobs"
         self.repositories = self.root / "repositories"
+        self.announcements = self.root / "catalog"
+        """Ours, in a bucket: an object per repository (see `catalogue`)."""
+        self.announced = self.root / "catalog-complete"
 
     def blob_directory(self, digest: Digest) -> Path:
         encoded = encoded_of(digest)

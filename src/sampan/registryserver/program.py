@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
 import logging
 import os
@@ -26,6 +27,7 @@ from sampan.registryserver.cache import PullThrough, cache_settings
 from sampan.registryserver.collection import GRACE, Collector
 from sampan.registryserver.configuration import ServerConfig, load, seconds
 from sampan.registryserver.enginecontent import EngineContent
+from sampan.registryserver.index import ListIndex
 from sampan.registryserver.observing import Metrics, Webhook
 from sampan.registryserver.repositories import Repositories
 from sampan.registryserver.rights import rights_of
@@ -41,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         config = load(Path(given.config) if given.config else None, os.environ, default_root())
         if given.root:
             config.root = given.root
+        config.index = given.index
         config.grace = seconds(given.grace)
         if given.verb == "garbage-collect":
             return _collect_now(config, untagged=given.delete_untagged, dry_run=given.dry_run)
@@ -75,14 +78,28 @@ def _collect_now(config: ServerConfig, *, untagged: bool, dry_run: bool) -> int:
 
 def _repositories(config: ServerConfig) -> Repositories:
     """The content, where the configuration has it. Raises `InvalidParameter`."""
+    if config.from_engine:
+        return EngineContent(Path(config.from_engine))
     if not config.s3:
-        return Repositories(Path(config.root), config.grace)
+        return Repositories(Path(config.root), config.grace, index=ListIndex(_index_file(config)))
     from sampan.registryserver.objectstorage import (
         ObjectStorage,
     )  # its library is only loaded where it is needed
 
     storage = ObjectStorage(config.s3, redirect=config.redirect)
-    return Repositories(Path(config.root), config.grace, storage)
+    return Repositories(Path(config.root), config.grace, storage, ListIndex(_index_file(config)))
+
+
+def _index_file(config: ServerConfig) -> Path:
+    """Where the index is. It may be removed at any time."""
+    if config.index:
+        return Path(config.index)
+    if not config.s3:
+        return Path(config.root) / "sampan-index.sqlite"
+    home = "/var/cache" if os.geteuid() == 0 else os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    place = f"{config.s3.get('regionendpoint') or ''} {config.s3['bucket']} {config.root}"
+    name = f"{hashlib.sha256(place.encode()).hexdigest()[:16]}.sqlite"
+    return Path(home).expanduser() / "sampan-registry" / name
 
 
 def default_root() -> Path:
@@ -101,6 +118,9 @@ def _arguments() -> argparse.ArgumentParser:
     collect = verbs.add_parser("garbage-collect", help="remove blobs that no manifest names")
     for verb in (serve, collect):
         verb.add_argument("config", nargs="?", help="distribution's config.yml")
+        verb.add_argument(
+            "--index", default="", metavar="FILE", help="where lists are remembered (beside the content)"
+        )
         verb.add_argument("--root", default="", metavar="DIRECTORY", help="where the content is")
         verb.add_argument(
             "--grace",
@@ -157,8 +177,8 @@ class Listening(NamedTuple):
 async def start(config: ServerConfig, closing: AsyncExitStack) -> Listening:
     """Open a registry whose end is `closing`'s. Raises `SampanError`, `OSError`."""
     repositories = _repositories(config)
-    if config.from_engine:
-        repositories, config.read_only = EngineContent(Path(config.from_engine)), True
+    config.read_only = config.read_only or bool(config.from_engine)
+    closing.callback(repositories.index.close)
     closing.callback(repositories.uploads.close)
     if not config.read_only:
         directories = [repositories.paths.blobs, repositories.paths.repositories]

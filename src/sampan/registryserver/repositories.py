@@ -6,13 +6,14 @@ A link is written after what it names is durable, and a tag after the manifest, 
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from sampan.errors import InvalidParameter
-from sampan.names.digest import Digest, algorithm_of, digest_of
+from sampan.names.digest import Digest, algorithm_of, digest_of, encoded_of
 from sampan.oci.image import (
     INDEX_TYPES,
     OCI_INDEX,
@@ -23,13 +24,17 @@ from sampan.oci.image import (
     parse_index,
     parse_manifest,
 )
+from sampan.registryserver.catalogue import Catalogue
 from sampan.registryserver.failures import Refused
+from sampan.registryserver.index import ListIndex
 from sampan.registryserver.localstorage import LocalStorage
 from sampan.registryserver.paths import Paths, checked_digest
 from sampan.registryserver.storage import Storage
 from sampan.registryserver.uploads import Uploads
 
 MANIFEST_MAX = 4 << 20
+_READERS = 16
+"""Manifests that are read at a time, where storage answers slowly."""
 
 
 class StoredManifest(NamedTuple):
@@ -54,12 +59,20 @@ class Parsed(NamedTuple):
 class Repositories:
     """See the module."""
 
-    def __init__(self, root: Path, grace: float = 3600, storage: Storage | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        grace: float = 3600,
+        storage: Storage | None = None,
+        index: ListIndex | None = None,
+    ) -> None:
         """`grace` is the collector's: what is asked for is made fresh well before it ends. Without a `storage` it is local."""
         self._fresh_for = min(600.0, grace / 4)
         self.paths = Paths(root)
         self.storage = storage or LocalStorage()
+        self.index = index or ListIndex()
         self.uploads = Uploads(self.paths, self.storage)
+        self._catalogue = Catalogue(self.paths, self.storage, self.index)
         self._tag_lock = asyncio.Lock()
 
     # -- blobs
@@ -165,6 +178,7 @@ class Repositories:
 
     def _store_manifest(self, name: str, digest: Digest, data: bytes, parsed: Parsed) -> None:
         self.storage.put_blob(self.paths.blob(digest), data)
+        self._catalogue.appeared(name)
         if parsed.subject is not None:
             subject = checked_digest(parsed.subject.digest)
             self.write_link(self.paths.referrer_link(name, subject, digest), digest)
@@ -199,7 +213,9 @@ class Repositories:
         if self.link(link) is None:
             self._check_exists(name)
             raise Refused("MANIFEST_UNKNOWN", {"Digest": digest})
-        gone = [tag for tag in self.storage.names(self.paths.tags(name)) if self.resolve(name, tag) == digest]
+        history = f"index/{algorithm_of(digest)}/{encoded_of(digest)}/link"
+        tagged = self.storage.linked(self.paths.tags(name), history)  # now, or some time before
+        gone = [tag for tag in tagged if self.resolve(name, tag) == digest]
         for tag in gone:
             self._remove_tag(name, tag)
         subject = self._subject_of(digest)
@@ -239,17 +255,16 @@ class Repositories:
 
         def found() -> list[str]:
             self._check_exists(name)
-            tags = self.storage.names(self.paths.tags(name))
-            return [tag for tag in tags if self.storage.status(self.paths.tag_link(name, tag))]
+            return self.storage.linked(self.paths.tags(name), "current/link")
 
         return await asyncio.to_thread(found)
 
     async def catalog(self) -> list[str]:
-        """Every repository with a manifest, sorted."""
-        return sorted(await asyncio.to_thread(self.names))
+        """Every repository with a manifest, sorted; it may have lost its last one."""
+        return await asyncio.to_thread(self._catalogue.names)
 
     def names(self) -> list[str]:
-        """Every repository with manifests, in no order. Blocks."""
+        """Every repository with manifests, in no order, as the storage has them and no index. Blocks."""
         found: list[str] = []
 
         def walk(directory: Path, prefix: str) -> None:
@@ -278,20 +293,12 @@ class Repositories:
         return found
 
     async def referrers(self, name: str, subject: Digest) -> list[Descriptor]:
-        """Descriptors of what names a manifest as its subject; what clients put under the fallback tag is among them."""
+        """Descriptors of what names a manifest as its subject, by digest; what clients put under the fallback tag is among them."""
         return await asyncio.to_thread(self.referrers_now, name, subject)
 
     def referrers_now(self, name: str, subject: Digest) -> list[Descriptor]:
         """The same, blocking."""
-        found: dict[str, Descriptor] = {}
-        directory = self.paths.referrers(name, subject)
-        for algorithm in self.storage.names(directory):
-            for encoded in self.storage.names(directory / algorithm):
-                digest = checked_digest(f"{algorithm}:{encoded}")
-                if self.link(self.paths.revision_link(name, digest)) == digest:
-                    described = self._describe(digest)
-                    if described is not None:
-                        found[digest] = described
+        found = {each.digest: each for each in self._described(self._referring(name, subject))}
         fallback = self.resolve(name, subject.replace(":", "-")[:128])
         if fallback is not None:
             try:
@@ -299,7 +306,30 @@ class Repositories:
                     found.setdefault(each.digest, each)
             except InvalidParameter:
                 pass
-        return list(found.values())
+        return [found[digest] for digest in sorted(found)]
+
+    def _referring(self, name: str, subject: Digest) -> list[Digest]:
+        """Manifests of a repository with this subject."""
+        found: list[Digest] = []
+        directory = self.paths.referrers(name, subject)
+        for algorithm in self.storage.names(directory):
+            named = self.storage.linked(directory / algorithm, "link")
+            there = self.storage.linked(self.paths.revisions(name) / algorithm, "link", among=named)
+            found += [checked_digest(f"{algorithm}:{encoded}") for encoded in there]
+        return found
+
+    def _described(self, digests: list[Digest]) -> list[Descriptor]:
+        """Manifests as referrers are described, each read once in its life."""
+        if not digests:
+            return []
+        known = self.index.descriptions(digests)
+        absent = [digest for digest in digests if digest not in known]
+        if absent:
+            with ThreadPoolExecutor(_READERS, "describe") as pool:
+                read = [each for each in pool.map(self._describe, absent) if each is not None]
+            self.index.keep_descriptions(read)
+            known.update((each.digest, each) for each in read)
+        return [known[digest] for digest in digests if digest in known]
 
     def _describe(self, digest: Digest) -> Descriptor | None:
         try:

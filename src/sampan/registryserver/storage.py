@@ -55,6 +55,8 @@ class Partial(Protocol):
 class Storage(Protocol):
     """See the module."""
 
+    has_stamps: bool
+    """Whether `stamp` tells anything."""
     chunk_min: int
     """Bytes that a chunk of an upload should have at least (OCI-Chunk-Min-Length); smaller ones are taken all the same."""
 
@@ -84,6 +86,14 @@ class Storage(Protocol):
 
     def names(self, directory: Path) -> list[str]:
         """What is in a directory, sorted; nothing when it is not there."""
+        ...
+
+    def stamp(self, directory: str) -> str:
+        """Another one after each change to a directory's `names`; empty when that cannot be told (yet)."""
+        ...
+
+    def linked(self, directory: Path, suffix: str, among: list[str] | None = None) -> list[str]:
+        """The names (of these) in a directory below which there is the file `suffix`, sorted, without a request for each."""
         ...
 
     def fresh(self, blob: Path, within: float) -> Stored | None:

@@ -20,8 +20,10 @@ from sampan.errors import InvalidParameter
 from sampan.names.digest import Digest
 from sampan.oci.image import OCI_MANIFEST
 from sampan.registryserver import objectstorage
+from sampan.registryserver.catalogue import Catalogue
 from sampan.registryserver.collection import Collected, Collector
 from sampan.registryserver.objectstorage import ObjectStorage
+from sampan.registryserver.paths import Paths
 from sampan.registryserver.repositories import Repositories
 
 Settings = dict[str, Any]
@@ -234,3 +236,60 @@ def test_a_bucket_that_is_not_there_is_named(settings: Settings) -> None:
     storage = ObjectStorage({**settings, "bucket": "absent"}, redirect=False)
     with pytest.raises(InvalidParameter, match=r"storage\.s3: .*NoSuchBucket"):
         storage.prepare([Path("prefix")])
+
+
+async def test_repositories_are_announced_and_others_are_found(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list takes a request per thousand repositories; what another program made without a word a walk finds."""
+
+    async def catalog(ask: Client) -> Any:
+        return json.loads((await ask("GET", "/v2/_catalog"))[2])["repositories"]
+
+    async with bucket(settings) as one, bucket(settings) as two:
+        await one.image("1", "team/app")
+        assert await catalog(two) == ["team/app"]
+        monkeypatch.setattr(Catalogue, "_walk", lambda *_: pytest.fail("walked again"))
+        await two.image("1", "team/app/part")
+        assert await catalog(one) == ["team/app", "team/app/part"]
+        monkeypatch.undo()
+        storage = ObjectStorage(settings, redirect=False)
+        paths = Paths(Path("prefix"))
+        storage.write(paths.tag_link("foreign", "1"), digest(b"x").encode())
+        storage.remove(paths.announced, paths.announced)
+        assert await catalog(one) == ["foreign", "team/app", "team/app/part"]
+
+
+async def test_many_tags_and_referrers_take_few_requests(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bucket(settings) as ask:
+        subject = await ask.image("1")
+        for number in range(40):
+            await ask.image("", subject=subject, annotations={"n": str(number)})
+        storage, paths = ObjectStorage(settings, redirect=False), Paths(Path("prefix"))
+        for number in range(1200):
+            storage.write(paths.tag_link("app", f"v{number}"), subject["digest"].encode())
+        assert (
+            len(json.loads((await ask("GET", f"/v2/app/referrers/{subject['digest']}"))[2])["manifests"])
+            == 40
+        )
+        requests: list[str] = []
+
+        def counted(name: str) -> Any:
+            real = getattr(objectstorage.obstore, name)
+
+            def call(*arguments: Any, **options: Any) -> Any:
+                requests.append(name)
+                return real(*arguments, **options)
+
+            return call
+
+        for name in ("get", "head", "list_with_delimiter", "list"):
+            monkeypatch.setattr(objectstorage.obstore, name, counted(name))
+        assert len(json.loads((await ask("GET", "/v2/app/tags/list"))[2])["tags"]) == 1201
+        assert (
+            len(json.loads((await ask("GET", f"/v2/app/referrers/{subject['digest']}"))[2])["manifests"])
+            == 40
+        )
+        assert len(requests) < 10, requests
