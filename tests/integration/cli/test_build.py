@@ -139,6 +139,7 @@ def test_an_agent_is_reached_from_a_step(engine: RunningEngine, tmp_path: Path) 
 def begun(engine: RunningEngine, dockerfile: str, *flags: str) -> subprocess.Popen[str]:
     """A build whose step has said that it begins."""
     command = [
+        *("env", "--default-signal=INT"),  # who runs the tests in the background ignores it, and so would we
         sys.executable,
         "-m",
         "sampan.cli",
