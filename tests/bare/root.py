@@ -28,7 +28,18 @@ mount -t tmpfs tmpfs "$new/tmp"
 mount -t tmpfs tmpfs "$new/var/lib/sampan"
 cd "$new"
 """
-PIVOT = """pivot_root . mnt; umount -l /mnt; cd /clone; exec "$@" """
+PIVOT = r"""
+pivot_root . mnt; umount -l /mnt; cd /clone
+code=0; "$@" || code=$?
+# An engine that was started on demand would be killed with the namespace, and leave its bridge on the machine.
+words() { { tr '\0' ' ' < "$1/cmdline"; } 2>/dev/null || true; }
+for each in /proc/[0-9]*; do
+    case $(words "$each") in
+        *" -m sampan"".serve "*) kill "${each#/proc/}"; while [ -n "$(words "$each")" ]; do sleep 0.05; done ;;
+    esac
+done
+exit $code
+"""
 CHROOT = """exec chroot . sh -c 'cd /clone; exec "$@"' enter "$@" """
 
 
