@@ -29,14 +29,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def shared_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEngine]:
-    running = RunningEngine(tmp_path_factory.mktemp("engine"))
-    running.start()
-    try:
-        with running.client() as client:
-            client.images.load(busybox_archive())
+    with RunningEngine(tmp_path_factory.mktemp("engine")).holding(busybox_archive()) as running:
         yield running
-    finally:
-        running.close()
 
 
 @pytest.fixture
@@ -68,13 +62,8 @@ def tls_engine(
             *("--tlscert", str(server / "cert.pem"), "--tlskey", str(server / "key.pem")),
         ],
     )
-    running.start()
-    try:
-        with running.client() as client:
-            client.images.load(busybox_archive())
+    with running.holding(busybox_archive()):
         yield running, address
-    finally:
-        running.close()
 
 
 @pytest.fixture

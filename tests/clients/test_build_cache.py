@@ -32,14 +32,8 @@ SECRET = "never-to-be-exported"
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEngine]:
     """A second engine, which knows nothing of the first."""
-    running = RunningEngine(tmp_path_factory.mktemp("other"))
-    running.start()
-    try:
-        with running.client() as client:
-            client.images.load(busybox_archive())
+    with RunningEngine(tmp_path_factory.mktemp("other")).holding(busybox_archive()) as running:
         yield running
-    finally:
-        running.close()
 
 
 @pytest.fixture

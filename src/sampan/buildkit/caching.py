@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, get_args
@@ -19,7 +18,6 @@ from sampan.exporters.forms import layer_form
 from sampan.names.reference import parse_normalized
 from sampan.ops.importing import ImportedCache, open_cache
 from sampan.registry.copying import Destination, RegistryDestination, RegistrySource, Source
-from sampan.registry.credentials import ANONYMOUS
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
@@ -89,8 +87,8 @@ def _export(kind: str, attributes: Mapping[str, str]) -> CacheExport:
 async def with_inline(job: Job, result: Result) -> Result:
     """The result with the records that its image is to carry."""
     async with step(job.build, "preparing layers for inline cache"):
-        graphs = [ref.graph for ref in result.refs.values() if ref is not None]
-        await asyncio.gather(*(ref.tree() for ref in result.refs.values() if ref is not None))
+        await result.make()
+        graphs = [ref.graph for ref in result.given]
         collected = await job.solving.cache.collect(job.build, graphs, "min", job.build.lease)
     return replace(result, metadata={**result.metadata, INLINE: inline(collected)})
 
@@ -101,8 +99,8 @@ async def export(engine: Engine, job: Job, result: Result, wanted: CacheExport) 
         return {}  # it went with the image
     try:
         async with step(job.build, f"exporting cache to {_title(wanted.kind, wanted.place)}"):
-            await asyncio.gather(*(ref.tree() for ref in result.refs.values() if ref is not None))
-            graphs = [ref.graph for ref in result.refs.values() if ref is not None]
+            await result.make()
+            graphs = [ref.graph for ref in result.given]
             cache, lease = job.solving.cache, job.build.lease
             collected = await cache.collect(job.build, graphs, wanted.mode, lease)
             destination = await _destination(engine, job, wanted)
@@ -120,7 +118,7 @@ async def _destination(engine: Engine, job: Job, wanted: CacheExport) -> Destina
             raise InvalidParameter("a local cache exporter needs the client's session")
         return job.session.content(f"local:{wanted.place}")
     reference = parse_normalized(wanted.place).with_default_tag()
-    credentials = await job.session.credentials(reference.domain) if job.session else ANONYMOUS
+    credentials = await job.build.credentials(reference.domain)
     return RegistryDestination(engine.registry.repository(reference, credentials), reference)
 
 
@@ -146,7 +144,7 @@ async def _source(engine: Engine, job: Job, kind: str, attributes: Mapping[str, 
         if not attributes.get("ref"):
             raise InvalidParameter("registry cache importer requires ref")
         reference = parse_normalized(attributes["ref"]).with_default_tag()
-        credentials = await job.session.credentials(reference.domain) if job.session else ANONYMOUS
+        credentials = await job.build.credentials(reference.domain)
         return RegistrySource(engine.registry.repository(reference, credentials), reference)
     if kind == "local":
         if not attributes.get("src") or not attributes.get("digest"):

@@ -14,18 +14,16 @@ from google.protobuf.message import Message
 from sampan.buildkit.protos import content_pb2 as pb
 from sampan.errors import Conflict, InvalidParameter, SampanError, SystemFailure
 from sampan.grpc.client import GrpcClient
-from sampan.names.digest import algorithm_of, digest_of, parse_digest
+from sampan.names.digest import parse_digest
 from sampan.oci.image import (
     DOCUMENT_LIMIT,
     INDEX_TYPES,
     MANIFEST_TYPES,
-    OCI_INDEX,
-    OCI_MANIFEST,
     Descriptor,
     describe,
+    stated_media_type,
 )
-from sampan.registry.copying import Source
-from sampan.registry.failures import WrongContent
+from sampan.registry.copying import Source, verified
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import MethodDescriptor
@@ -139,11 +137,8 @@ class ClientSource:
             raise InvalidParameter(
                 f"{descriptor.digest}: {descriptor.size} bytes are too many for a document"
             )
-        data = b"".join([part async for part in self.blob(descriptor, 0, descriptor.size)])
-        digest = descriptor.checked_digest
-        if digest_of(data, algorithm_of(digest)) != digest:
-            raise WrongContent(f"verification failed for digest {digest}")
-        return data
+        parts = [part async for part in self.blob(descriptor, 0, descriptor.size)]
+        return verified(b"".join(parts), descriptor)
 
     def blob(self, descriptor: Descriptor, offset: int, length: int) -> AsyncIterator[bytes]:
         """See `Source`."""
@@ -153,10 +148,9 @@ class ClientSource:
 def media_type_of(data: bytes) -> str:
     """Of a manifest or index, which may say it or not. Raises `InvalidParameter` for another document."""
     try:
-        document = msgspec.json.decode(data, type=dict[str, object])
+        told = stated_media_type(data)
     except msgspec.DecodeError as error:
         raise InvalidParameter(f"invalid manifest in the client's store: {error}") from None
-    told = document.get("mediaType") or (OCI_INDEX if "manifests" in document else OCI_MANIFEST)
     if told not in INDEX_TYPES | MANIFEST_TYPES:
         raise InvalidParameter(f"unsupported manifest media type {told!r}")
-    return str(told)
+    return told

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from sampan.buildkit import trees
 from sampan.containers.programs import FurtherProcess, Program, ProgramRequest
-from sampan.engineapi.container import HostConfig
 from sampan.errors import InvalidParameter, NotFound, SystemFailure
-from sampan.linux.path import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
+from sampan.linux.path import open_in_root
 from sampan.llb import ops_pb2 as pb
 from sampan.names.names import new_id
 from sampan.oci import defaults
 from sampan.ops.mounts import MountSet, check_mounts
-from sampan.ops.run import HOSTNAME, secret_variables
+from sampan.ops.run import HOSTNAME, confinement, secret_variables
 
 if TYPE_CHECKING:
     from sampan.buildkit.bridge import Bridge
@@ -88,12 +87,7 @@ class FrontendContainer:
             made = MountSet(
                 run.trees, run.caches, job.build.lease, job.build, self._inputs, directory, self._stack
             )
-            ordered = sorted(self._mounts, key=lambda each: each.dest.count("/"))
-            for number, mount in enumerate(ordered):
-                if mount.dest != "/":
-                    self._others += await made.other(number, mount)
-            root = next(each for each in self._mounts if each.dest == "/")
-            self._root = await made.root(root)
+            self._root, self._others = await made.made(self._mounts)
             self._set = made
         except BaseException:
             await asyncio.shield(self.release())
@@ -154,11 +148,11 @@ class FrontendContainer:
         job, growth = self._bridge.job, self._set.writable.get(mount.dest)
         if self._program is None or growth is None:
             async with trees.opened(job.solving.trees, self._inputs[mount.input]) as root:
-                part = await asyncio.to_thread(_open_part, root, mount.selector)
+                part = await asyncio.to_thread(trees.open_part, root, mount.selector)
         else:
             source = {"rootfs": await job.solving.trees.snapshots.mounts(growth.key)}
             async with trees.opened_source(source) as root:
-                part = await asyncio.to_thread(_open_part, root, mount.selector)
+                part = await asyncio.to_thread(trees.open_part, root, mount.selector)
         return await _looked(part, look)
 
     async def _start_init(self, init: gateway_pb2.InitMessage, env: Sequence[str]) -> Running:
@@ -170,7 +164,13 @@ class FrontendContainer:
             hostname=self._request.hostname or HOSTNAME,
             rootfs=self._root,
             mounts=self._others,
-            host=self._host_config(privileged=init.Security == pb.INSECURE),
+            host=confinement(
+                self._bridge.job.build,
+                self._request.Network,
+                init.Security,
+                self._mounts,
+                self._request.extraHosts,
+            ),
             tty=init.Tty,
             open_stdin=STDIN in init.Fds,
         )
@@ -184,18 +184,6 @@ class FrontendContainer:
             await stream.close()
             raise
         return Running(program.shim, stream)
-
-    def _host_config(self, *, privileged: bool) -> HostConfig:
-        host: HostConfig = self._bridge.job.build.settings.get("host_config", HostConfig)()
-        if self._request.Network == pb.HOST:
-            host.network_mode = "host"
-        elif self._request.Network == pb.NONE:
-            host.network_mode = "none"
-        host.privileged = privileged
-        host.readonly_rootfs = any(each.dest == "/" and each.readonly for each in self._mounts)
-        hosts = [f"{each.Host}:{each.IP}" for each in self._request.extraHosts]
-        host.extra_hosts = [*(host.extra_hosts or ()), *hosts] or None
-        return host
 
     async def _environment(self, init: gateway_pb2.InitMessage) -> list[str]:
         env = {name: value for name, _, value in (each.partition("=") for each in init.Meta.env)}
@@ -229,20 +217,11 @@ def _open_in_process(pid: int, place: str) -> int:
     except OSError:
         return -1
     try:
-        resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
-        return openat2(root, place, os.O_PATH | os.O_CLOEXEC, resolve=resolve)
+        return open_in_root(root, place)
     except OSError as error:
         raise SystemFailure(f"open {place}: {error.strerror}") from None
     finally:
         os.close(root)
-
-
-def _open_part(root: int, selector: str) -> int:
-    resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
-    try:
-        return openat2(root, selector or ".", os.O_PATH | os.O_CLOEXEC, resolve=resolve)
-    except OSError as error:
-        raise NotFound(f"open {selector}: {(error.strerror or '').lower()}") from None
 
 
 async def _looked(root: int, look: Callable[[int], T]) -> T:

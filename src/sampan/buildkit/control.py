@@ -96,7 +96,7 @@ class Control:
             try:
                 result = await self._result(job, request)
                 if not exporters:
-                    await exporting.evaluate(result)
+                    await result.make()
                 if any(each.kind == "inline" for each in cache_exports):
                     result = await caching.with_inline(job, result)
                 for number, (export, attributes) in enumerate(exporters):

@@ -22,7 +22,6 @@ from sampan.exporters.forms import check, layer_form
 from sampan.names import platform as platforms
 from sampan.names.reference import Reference, parse_normalized
 from sampan.oci.image import ImageConfig, parse_config
-from sampan.registry.credentials import ANONYMOUS
 from sampan.solver.interface import EMPTY, Tree
 
 if TYPE_CHECKING:
@@ -38,13 +37,6 @@ def exporter(kind: str) -> Export:
     if found is None:
         raise NotSupported(f"exporter {kind!r} could not be found")
     return found
-
-
-async def evaluate(result: Result) -> None:
-    """Make every file system of a result, for a build that nothing is exported of."""
-    for ref in result.refs.values():
-        if ref is not None:
-            await ref.tree()
 
 
 async def _image(
@@ -81,7 +73,7 @@ async def _push(engine: Engine, job: Job, names: list[Reference], report: Report
     for name in names:
         started = time.time_ns()
         report.status(f"pushing {name}", 0, 0, started)
-        credentials = await job.session.credentials(name.domain) if job.session else ANONYMOUS
+        credentials = await job.build.credentials(name.domain)
         await engine.images.push(name, None, credentials, lambda _: None)
         report.status(f"pushing {name}", 0, 0, started, done=True)
 

@@ -88,11 +88,11 @@ class Channel:
     @asynccontextmanager
     async def question(self, words: dict[str, Any]) -> AsyncIterator[Conversation]:
         """Ask the client something; the block talks about it."""
+        if self._over:
+            raise Unavailable("the client is gone")
         self._last += 1
         number = self._last
         inbox = self._inboxes[number] = asyncio.Queue(_QUEUED)
-        if self._over:
-            raise Unavailable("the client is gone")
         try:
             await self.send(b"Q", number, json.dumps(words).encode())
             yield Conversation(self, number, inbox)

@@ -15,6 +15,7 @@ from sampan.buildkit.bridge import Bridge
 from sampan.buildkit.containers import FrontendContainer
 from sampan.buildkit.jobs import Jobs, Ref, Result
 from sampan.buildkit.processes import Conversation
+from sampan.buildkit.protos import fsutil_pb2
 from sampan.buildkit.protos import gateway_pb2 as pb
 from sampan.errors import InvalidParameter
 from sampan.grpc.server import metadata_of
@@ -82,7 +83,7 @@ class Gateway:
             else:
                 result = await job.result_of(request.Definition, request.SourcePolicies)
             if request.Evaluate:
-                await asyncio.gather(*(ref.tree() for ref in result.refs.values() if ref is not None))
+                await result.make()
         except Exception as error:
             raise details.as_grpc(error, bridge) from error
         message = _as_message(bridge, result)
@@ -108,26 +109,17 @@ class Gateway:
 
     async def read_file(self, request: pb.ReadFileRequest, caller: Caller) -> pb.ReadFileResponse:
         """A file of a reference."""
-        part = request.Range
-        data = await self._look(
-            request.Ref,
-            caller,
-            lambda root: trees.read_file(root, request.FilePath, part.Offset, part.Length),
-        )
+        data = await self._look(request.Ref, caller, _file(request))
         return pb.ReadFileResponse(Data=data)
 
     async def read_dir(self, request: pb.ReadDirRequest, caller: Caller) -> pb.ReadDirResponse:
         """A directory of a reference."""
-        entries = await self._look(
-            request.Ref,
-            caller,
-            lambda root: trees.read_directory(root, request.DirPath, request.IncludePattern),
-        )
+        entries = await self._look(request.Ref, caller, _directory(request))
         return pb.ReadDirResponse(entries=entries)
 
     async def stat_file(self, request: pb.StatFileRequest, caller: Caller) -> pb.StatFileResponse:
         """What a file of a reference is."""
-        described = await self._look(request.Ref, caller, lambda root: trees.describe(root, request.Path))
+        described = await self._look(request.Ref, caller, _status_of(request))
         return pb.StatFileResponse(stat=described)
 
     async def _look(self, id: str, caller: Caller, look: Callable[[int], T]) -> T:
@@ -216,28 +208,34 @@ class Gateway:
 
     async def read_file_container(self, request: pb.ReadFileRequest, caller: Caller) -> pb.ReadFileResponse:
         """A file of a container's mount."""
-        part = request.Range
         container = (await self._bridge(caller)).container(request.Ref)
-        data = await container.look(
-            request.MountIndex,
-            lambda root: trees.read_file(root, request.FilePath, part.Offset, part.Length),
-        )
+        data = await container.look(request.MountIndex, _file(request))
         return pb.ReadFileResponse(Data=data)
 
     async def read_dir_container(self, request: pb.ReadDirRequest, caller: Caller) -> pb.ReadDirResponse:
         """A directory of it."""
         container = (await self._bridge(caller)).container(request.Ref)
-        entries = await container.look(
-            request.MountIndex,
-            lambda root: trees.read_directory(root, request.DirPath, request.IncludePattern),
-        )
+        entries = await container.look(request.MountIndex, _directory(request))
         return pb.ReadDirResponse(entries=entries)
 
     async def stat_file_container(self, request: pb.StatFileRequest, caller: Caller) -> pb.StatFileResponse:
         """What a file of it is."""
         container = (await self._bridge(caller)).container(request.Ref)
-        described = await container.look(request.MountIndex, lambda root: trees.describe(root, request.Path))
+        described = await container.look(request.MountIndex, _status_of(request))
         return pb.StatFileResponse(stat=described)
+
+
+def _file(request: pb.ReadFileRequest) -> Callable[[int], bytes]:
+    part = request.Range
+    return lambda root: trees.read_file(root, request.FilePath, part.Offset, part.Length)
+
+
+def _directory(request: pb.ReadDirRequest) -> Callable[[int], list[fsutil_pb2.Stat]]:
+    return lambda root: trees.read_directory(root, request.DirPath, request.IncludePattern)
+
+
+def _status_of(request: pb.StatFileRequest) -> Callable[[int], fsutil_pb2.Stat]:
+    return lambda root: trees.describe(root, request.Path)
 
 
 def _as_message(bridge: Bridge, result: Result) -> pb.Result:

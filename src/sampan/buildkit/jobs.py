@@ -53,6 +53,15 @@ class Result:
     metadata: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
+    def given(self) -> list[Ref]:
+        """Those that are not empty."""
+        return [ref for ref in self.refs.values() if ref is not None]
+
+    async def make(self) -> None:
+        """Make every file system. Raises `VertexFailed`."""
+        await asyncio.gather(*(ref.tree() for ref in self.given))
+
+    @property
     def is_single(self) -> bool:
         """Whether there is one and it has no platform's name."""
         return set(self.refs) <= {""}
@@ -110,9 +119,9 @@ class Job:
     async def _admitted(self, definition: ops_pb2.Definition) -> Graph:
         return (await self.make(definition)).graph
 
-    def need(self, entitlement: str, what: str = "") -> None:
+    def need(self, entitlement: str) -> None:
         """Raises `Forbidden` unless the client of the build allowed it."""
-        entitlements.need(entitlement, self._allowed, what)
+        entitlements.need(entitlement, self._allowed)
 
     async def result_of(self, definition: ops_pb2.Definition, policies: Sequence[Policy] = ()) -> Result:
         """A definition alone, as a result. Raises as `make` does."""

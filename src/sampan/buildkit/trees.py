@@ -62,7 +62,7 @@ async def packed(trees: Trees, root: int) -> AsyncGenerator[bytes, None]:
 
 def read_file(root: int, path: str, offset: int = 0, length: int = 0) -> bytes:
     """A file's content, or a part of it. Blocks. Raises `NotFound`, `InvalidParameter`."""
-    fd = _open(root, path, os.O_PATH)
+    fd = open_part(root, path, os.O_PATH)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise InvalidParameter(f"read {path}: not a regular file")
@@ -79,7 +79,7 @@ def read_file(root: int, path: str, offset: int = 0, length: int = 0) -> bytes:
 def read_directory(root: int, path: str, pattern: str = "") -> list[fsutil_pb2.Stat]:
     """A directory's entries in the order of their names, those that the pattern fits. Blocks. Raises `NotFound`."""
     wanted = re.compile(expression_of(pattern), re.DOTALL) if pattern else None
-    fd = _open(root, path, os.O_RDONLY | os.O_DIRECTORY)
+    fd = open_part(root, path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         names = sorted(os.listdir(fd), key=os.fsencode)
         return [_described(fd, name) for name in names if wanted is None or wanted.match(name)]
@@ -91,7 +91,7 @@ def describe(root: int, path: str) -> fsutil_pb2.Stat:
     """One file, a link for itself. Blocks. Raises `NotFound`."""
     clean = posixpath.normpath("/" + path)
     parent, name = posixpath.split(clean)
-    fd = _open(root, parent, os.O_PATH | os.O_DIRECTORY)
+    fd = open_part(root, parent, os.O_PATH | os.O_DIRECTORY)
     try:
         return _described(fd, name or ".", clean.lstrip("/"))
     except FileNotFoundError:
@@ -100,7 +100,8 @@ def describe(root: int, path: str) -> fsutil_pb2.Stat:
         os.close(fd)
 
 
-def _open(root: int, path: str, flags: int) -> int:
+def open_part(root: int, path: str, flags: int = os.O_PATH) -> int:
+    """What a path names beneath a root, which no link leads out of. Blocks. Raises `NotFound`."""
     try:
         return open_in_root(root, path.lstrip("/") or "/", flags)
     except OSError as error:

@@ -53,12 +53,12 @@ def candidates(words: Sequence[str], ask: Callable[[dict[str, Any], str], Iterab
 
     *before, unfinished = words or [""]
     try:
-        given, before = _parted(parse(GLOBAL_FLAGS, before, interspersed=False))
-        if not before or (len(before) == 1 and before[0] in GROUPS):
-            homes = GROUPS[before[0]][1] if before else (*TOP, *GROUPS, "serve")
-            flags = () if before else GLOBAL_FLAGS
+        given, said = parse(GLOBAL_FLAGS, before, interspersed=False)
+        if not said or (len(said) == 1 and said[0] in GROUPS):
+            homes = GROUPS[said[0]][1] if said else (*TOP, *GROUPS, "serve")
+            flags = () if said else GLOBAL_FLAGS
             return _starting(unfinished, _long(flags) if unfinished.startswith("-") else homes)
-        found = find(before)
+        found = find(said)
     except (CommandLineError, FlagError):
         return []
     if found is None:
@@ -129,10 +129,6 @@ def _kind_of(verb: Verb, path: str, before: Sequence[str]) -> str | None:
     word = place.strip("[].").partition("[")[0].partition("|")[0].removeprefix("SOURCE_")
     name = path.rpartition(" ")[2]
     return _WHICH.get(name, word) if word == "CONTAINER" else word if word in _NAMES else None
-
-
-def _parted(parsed: tuple[dict[str, Any], tuple[str, ...]]) -> tuple[dict[str, Any], list[str]]:
-    return parsed[0], [*parsed[1]]
 
 
 def _long(flags: Sequence[Flag]) -> list[str]:

@@ -284,6 +284,12 @@ def encode(document: Index | Manifest | ImageConfig | Layout | list[ArchiveImage
     return msgspec.json.encode(document)
 
 
+def stated_media_type(data: bytes) -> str:
+    """What a manifest or index says that it is, or which of the two it looks like. Raises `msgspec.DecodeError`."""
+    document = msgspec.json.decode(data, type=dict[str, object])
+    return str(document.get("mediaType") or (OCI_INDEX if "manifests" in document else OCI_MANIFEST))
+
+
 def describe(data: bytes, media_type: str, **fields: Any) -> Descriptor:
     """The descriptor of bytes in memory; `fields` are further fields of it."""
     return Descriptor(media_type=media_type, digest=digest_of(data), size=len(data), **fields)

@@ -13,8 +13,7 @@ from sampan.images.service import ImageService
 from sampan.llb.graph import Vertex
 from sampan.names import platform as platforms
 from sampan.names.platform import Platform
-from sampan.names.reference import Reference, parse_normalized
-from sampan.registry.credentials import Credentials
+from sampan.names.reference import parse_normalized
 from sampan.solver.build import Build
 from sampan.solver.interface import Identity, Task, Tree, digest_of_text
 from sampan.solver.layers import Layer, LayerTable
@@ -38,14 +37,9 @@ class ImageFinder:
             except NotFound:
                 pass
         reference = parse_normalized(name).with_default_tag()
-        credentials = await self._credentials(reference, build)
+        credentials = await build.credentials(reference.domain)
         await self._images.pull(reference, platform, credentials, lambda _: None)
         return await self._images.resolve(name, platform)
-
-    async def _credentials(self, reference: Reference, build: Build) -> Credentials:
-        if build.session is None:
-            return Credentials()
-        return await build.session.credentials(reference.domain)
 
 
 class ImageOperation:

@@ -14,7 +14,6 @@ import msgspec
 from sampan.content.interface import Lease, content_resource, snapshot_resource
 from sampan.errors import InvalidParameter, NotFound, SampanError
 from sampan.images.service import ImageService
-from sampan.names.digest import algorithm_of, digest_of
 from sampan.names.names import new_id
 from sampan.names.times import parse_rfc3339
 from sampan.oci.image import (
@@ -29,7 +28,7 @@ from sampan.oci.image import (
     parse_index,
     parse_manifest,
 )
-from sampan.registry.copying import Source
+from sampan.registry.copying import Source, verified
 from sampan.registry.failures import WrongContent
 from sampan.solver.cacheconfig import CACHE_CONFIG, CacheGraph, parse
 from sampan.solver.interface import EMPTY, Tree
@@ -200,10 +199,7 @@ async def _small(source: Source, descriptor: Descriptor) -> bytes:
         parts += chunk
         if len(parts) > descriptor.size:
             break
-    digest = descriptor.checked_digest
-    if digest_of(bytes(parts), algorithm_of(digest)) != digest:
-        raise WrongContent(f"verification failed for digest {digest}")
-    return bytes(parts)
+    return verified(bytes(parts), descriptor)
 
 
 def _layer(descriptor: Descriptor) -> Layer:

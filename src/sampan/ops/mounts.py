@@ -58,8 +58,16 @@ class MountSet:
         self.writable: dict[str, Growth] = {}
         """By place: what the program writes to, an output or not."""
 
-    async def root(self, mount: pb.Mount) -> list[Mount]:
-        """The mounts that make the root, once all others are known."""
+    async def made(self, mounts: Sequence[pb.Mount]) -> tuple[list[Mount], list[Mount]]:
+        """(those that make the root, all others), each above what lies in it."""
+        others: list[Mount] = []
+        for number, mount in enumerate(sorted(mounts, key=lambda each: each.dest.count("/"))):
+            if mount.dest != "/":
+                others += await self._other(number, mount)
+        return await self._root(next(each for each in mounts if each.dest == "/")), others
+
+    async def _root(self, mount: pb.Mount) -> list[Mount]:
+        """Once all others are known."""
         tree = self._tree(mount)
         if mount.readonly:
             if not tree.snapshot and not tree.directory:
@@ -72,8 +80,8 @@ class MountSet:
         await asyncio.to_thread(_make_scaffold, scaffold, self._places)
         return [_above(entry, str(scaffold)) for entry in made]
 
-    async def other(self, number: int, mount: pb.Mount) -> list[Mount]:
-        """Any other mount; [] for a secret or an agent that the client does not have and the program can do without."""
+    async def _other(self, number: int, mount: pb.Mount) -> list[Mount]:
+        """[] for a secret or an agent that the client does not have and the program can do without."""
         match mount.mountType:
             case pb.BIND:
                 made = await self._bind(number, mount)

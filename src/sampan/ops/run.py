@@ -95,13 +95,8 @@ class RunOperation:
             mounts = MountSet(
                 self._tools.trees, self._tools.caches, task.lease, task.build, inputs, directory, stack
             )
-            ordered = sorted(self._op.mounts, key=lambda each: each.dest.count("/"))
-            others: list[Mount] = []
-            for number, mount in enumerate(ordered):
-                if mount.dest != "/":
-                    others += await mounts.other(number, mount)
-            root = next(each for each in self._op.mounts if each.dest == "/")
-            request = await self._request(id, task, await mounts.root(root), others)
+            root, others = await mounts.made(self._op.mounts)
+            request = await self._request(id, task, root, others)
             code = await self._run(request, task.report)
             if code not in (list(self._op.meta.validExitCodes) or [0]):
                 began = [inputs[each.input] if each.input >= 0 else EMPTY for each in self._op.mounts]
@@ -164,17 +159,10 @@ class RunOperation:
 
     def _host_config(self, task: Task, devices: list[str]) -> HostConfig:
         """Limits of the build, network and privileges of the operation."""
-        host: HostConfig = task.build.settings.get("host_config", HostConfig)()
-        if self._op.network == pb.HOST:
-            host.network_mode = "host"
-        elif self._op.network == pb.NONE:
-            host.network_mode = "none"
-        host.privileged = self._op.security == pb.INSECURE
+        op = self._op
+        host = confinement(task.build, op.network, op.security, op.mounts, op.meta.extraHosts)
         if devices:
             host.device_requests = [DeviceRequest(driver="cdi", device_ids=devices)]
-        host.readonly_rootfs = any(each.dest == "/" and each.readonly for each in self._op.mounts)
-        hosts = [f"{each.Host}:{each.IP}" for each in self._op.meta.extraHosts]
-        host.extra_hosts = [*(host.extra_hosts or ()), *hosts] or None
         limits = [Ulimit(each.Name, hard=each.Hard, soft=each.Soft) for each in self._op.meta.ulimit]
         host.ulimits = [*(host.ulimits or ()), *limits] or None
         if self._op.meta.cgroupParent:
@@ -188,6 +176,25 @@ class RunOperation:
         host.cpuset_cpus = limit.cpusetCpus or host.cpuset_cpus
         host.cpuset_mems = limit.cpusetMems or host.cpuset_mems
         return host
+
+
+def confinement(
+    build: Build,
+    network: pb.NetMode,
+    security: pb.SecurityMode,
+    mounts: Iterable[pb.Mount],
+    hosts: Iterable[pb.HostIP],
+) -> HostConfig:
+    """Limits of the build, and what a program of it may do beside them."""
+    host: HostConfig = build.settings.get("host_config", HostConfig)()
+    if network == pb.HOST:
+        host.network_mode = "host"
+    elif network == pb.NONE:
+        host.network_mode = "none"
+    host.privileged = security == pb.INSECURE
+    host.readonly_rootfs = any(each.dest == "/" and each.readonly for each in mounts)
+    host.extra_hosts = [*(host.extra_hosts or ()), *(f"{each.Host}:{each.IP}" for each in hosts)] or None
+    return host
 
 
 async def _left(mount: pb.Mount, mounts: MountSet, before: Tree) -> Tree:

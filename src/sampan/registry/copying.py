@@ -11,9 +11,11 @@ from typing import Protocol
 
 from sampan.errors import InvalidParameter, NotFound
 from sampan.names import platform as platforms
+from sampan.names.digest import algorithm_of, digest_of
 from sampan.names.platform import Platform
 from sampan.names.reference import Reference
 from sampan.oci.image import INDEX_TYPES, MANIFEST_TYPES, Descriptor, parse_index, parse_manifest
+from sampan.registry.failures import WrongContent
 from sampan.registry.pushing import Pusher
 from sampan.registry.repository import DOCKER_SCHEMA1, Repository
 
@@ -37,6 +39,14 @@ class Source(Protocol):
     def blob(self, descriptor: Descriptor, offset: int, length: int) -> AsyncIterator[bytes]:
         """Bytes of a blob; the destination verifies them."""
         ...
+
+
+def verified(data: bytes, descriptor: Descriptor) -> bytes:
+    """A document, if it is what its descriptor says. Raises `WrongContent`."""
+    digest = descriptor.checked_digest
+    if digest_of(data, algorithm_of(digest)) != digest:
+        raise WrongContent(f"verification failed for digest {digest}")
+    return data
 
 
 class Destination(Protocol):

@@ -10,7 +10,14 @@ from pathlib import Path
 
 from sampan.errors import InvalidParameter, NotFound
 from sampan.names.digest import Digest, algorithm_of, digest_of, encoded_of
-from sampan.oci.image import DOCUMENT_LIMIT, INDEX_TYPES, MANIFEST_TYPES, Descriptor, describe
+from sampan.oci.image import (
+    DOCUMENT_LIMIT,
+    INDEX_TYPES,
+    MANIFEST_TYPES,
+    Descriptor,
+    describe,
+    stated_media_type,
+)
 from sampan.registry.blobfiles import read_document, stored, write_document, written
 from sampan.registry.copying import Source
 from sampan.registry.failures import WrongContent
@@ -65,13 +72,10 @@ class Directory:
 def _media_type(data: bytes, directory: Path) -> str:
     import msgspec
 
-    from sampan.oci.image import OCI_INDEX, OCI_MANIFEST
-
     try:
-        document = msgspec.json.decode(data, type=dict[str, object])
+        told = stated_media_type(data)
     except msgspec.DecodeError as error:
         raise WrongContent(f"{directory}/manifest.json: {error}") from None
-    told = document.get("mediaType") or (OCI_INDEX if "manifests" in document else OCI_MANIFEST)
     if told not in INDEX_TYPES | MANIFEST_TYPES:
         raise InvalidParameter(f"{directory}/manifest.json: unsupported manifest media type {told!r}")
-    return str(told)
+    return told

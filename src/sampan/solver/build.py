@@ -16,6 +16,7 @@ from sampan.content.interface import Lease, snapshot_resource
 from sampan.errors import InvalidParameter, SampanError
 from sampan.llb.graph import Edge, Graph, Vertex, ancestry
 from sampan.names.names import new_id
+from sampan.registry.credentials import ANONYMOUS, Credentials
 from sampan.solver import keys
 from sampan.solver.failures import VertexFailed
 from sampan.solver.imports import Imports
@@ -89,6 +90,10 @@ class Build:
         """The canonical key of an edge, and its result if that is here."""
         key = await self._edge_key(edge)
         return key, await self._stored(key)
+
+    async def credentials(self, domain: str) -> Credentials:
+        """What the client has for a registry; anonymous without a client."""
+        return await self.session.credentials(domain) if self.session is not None else ANONYMOUS
 
     def at_end(self, release: Callable[[], Awaitable[None]]) -> None:
         """Call this when the build closes, last one first."""

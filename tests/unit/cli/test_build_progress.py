@@ -143,18 +143,19 @@ def test_frames_replace_each_other_also_after_the_terminal_became_narrower() -> 
     try:
         _sized(terminal, 20, 60)
         screen = Screen(60)
-        live = Live(terminal)
-        live.show([vertex("[1/2] RUN first", started=now), said("[1/2] RUN first", "hello\n")])
+        steps = Steps()
+        live = Live(terminal, steps)
+        steps.apply([vertex("[1/2] RUN first", started=now), said("[1/2] RUN first", "hello\n")])
         screen.write(_read_until(master, "hello"))
         assert len([row for row in screen.rows if "RUN first" in row]) == 1
         screen.narrow(30)
         _sized(terminal, 20, 30)
-        live.show([vertex("[2/2] RUN second", started=now), said("[2/2] RUN second", "world\n")])
+        steps.apply([vertex("[2/2] RUN second", started=now), said("[2/2] RUN second", "world\n")])
         screen.write(_read_until(master, "world"))
         assert len([row for row in screen.rows if "first" in row]) == 1, screen.rows
         assert len([row for row in screen.rows if "Building" in row]) == 1, screen.rows
         assert all(len(row) < 30 for row in screen.rows)
-        live.show([vertex("[2/2] RUN second", started=now, completed=now + 1, error="exit 1")])
+        steps.apply([vertex("[2/2] RUN second", started=now, completed=now + 1, error="exit 1")])
         live.finish(failed=True)
         screen.write(_read_until(master, "ERROR"))
         assert "(1/2) ERROR" in screen.rows[0] and screen.rows[-1] == ""

@@ -39,7 +39,7 @@ class Quiet:
         """See `Display`."""
 
 
-def display(mode: str) -> Display:
+def display(mode: str, steps: Steps) -> Display:
     """By the name that `--progress` has for it; `auto` is live on a terminal and lines elsewhere. Raises `InvalidParameter`."""
     mode = mode or os.environ.get("BUILDKIT_PROGRESS", "") or "auto"
     if mode not in ("auto", "plain", "tty", "rawjson", "quiet"):
@@ -52,7 +52,7 @@ def display(mode: str) -> Display:
     if mode == "tty" or (mode == "auto" and is_terminal):
         from sampan.cli.progress.live import Live
 
-        return Live(sys.stderr.fileno())
+        return Live(sys.stderr.fileno(), steps)
     if mode == "rawjson":
         from sampan.cli.progress.rawjson import RawJson
 
@@ -68,8 +68,8 @@ class Told:
     """A display, and what was told beside it for the end."""
 
     def __init__(self, mode: str) -> None:
-        self._display = display(mode)
         self._steps = Steps()
+        self._display = display(mode, self._steps)
         self._says_warnings = mode not in ("rawjson", "quiet")
 
     def show(self, events: Sequence[dict[str, Any]]) -> None:

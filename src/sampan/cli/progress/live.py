@@ -11,12 +11,10 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from sampan.cli.progress.steps import Step, Steps
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sampan.cli.progress.steps import Part
+    from sampan.cli.progress.steps import Part, Step, Steps
 
 _PERIOD = 0.1
 _TAIL = 6
@@ -32,16 +30,15 @@ Line = tuple[str, str, str]
 
 
 class Live:
-    """Draws on a terminal's descriptor; a thread keeps the times going."""
+    """Draws a build's steps, which others tell what happens, on a terminal's descriptor; a thread keeps the times going."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, steps: Steps) -> None:
         import threading
 
         self._descriptor = descriptor
         self._colours = not os.environ.get("NO_COLOR")
-        self._steps = Steps()
+        self._steps = steps
         self._began = time.time_ns()
-        self._lock = threading.Lock()
         self._over = threading.Event()
         self._drawn: list[int] = []
         """How wide each line of the last frame is."""
@@ -49,16 +46,14 @@ class Live:
         self._clock.start()
 
     def show(self, events: Sequence[dict[str, Any]]) -> None:
-        """Some events; they are seen with the next frame."""
-        with self._lock:
-            self._steps.apply(events)
+        """The next frame shows the steps as they are then."""
 
     def finish(self, *, failed: bool) -> None:
         """The last frame: every step."""
         self._over.set()
         self._clock.join()
         _, columns = self._size()
-        with self._lock:
+        with self._steps.lock:
             lines = self._picture(10**6, over=True, failed=failed)
         self._draw(lines, columns)
         self._drawn = []
@@ -66,7 +61,7 @@ class Live:
     def _tick(self) -> None:
         while not self._over.wait(_PERIOD):
             rows, columns = self._size()
-            with self._lock:
+            with self._steps.lock:
                 lines = self._picture(rows - 1, over=False, failed=False)
             self._draw(lines, columns)
 

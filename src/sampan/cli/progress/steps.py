@@ -69,6 +69,10 @@ class Steps:
     """All of one build, in the order in which they begin."""
 
     def __init__(self) -> None:
+        import threading
+
+        self.lock = threading.Lock()
+        """Held while events are taken; whoever reads from another thread holds it too."""
         self._known: dict[str, Step] = {}
         self.begun: list[Step] = []
         self.warnings: list[str] = []
@@ -84,15 +88,19 @@ class Steps:
 
     def apply(self, events: Iterable[dict[str, Any]]) -> None:
         """Take what has happened."""
-        for event in events:
-            kind = event["kind"]
-            if kind == "vertex":
+        with self.lock:
+            for event in events:
+                self._take(event)
+
+    def _take(self, event: dict[str, Any]) -> None:
+        match event["kind"]:
+            case "vertex":
                 self._vertex(event)
-            elif kind == "log":
+            case "log":
                 self._step(event["vertex"]).say(event["data"])
-            elif kind == "status":
+            case "status":
                 self._status(event)
-            elif kind == "warning":
+            case "warning":
                 self.warnings.append(event["short"])
 
     def find(self, digest: str) -> Step | None:
