@@ -132,3 +132,21 @@ def test_unknown_bases_are_refused(base: str, tmp_path: Path) -> None:
 
 def test_own_machine_sources_are_understood() -> None:
     assert all(len(each) == 3 for each in debian._machine_sources())
+
+
+@pytest.mark.parametrize(
+    ("base", "packages", "name", "said"),
+    [
+        ("debian", ["python3"], "", "needs a name of its own"),
+        ("debian", ["--hook=x"], "mine", "no name of a Debian package"),
+        ("debian", ["python3"], "Mine", "must be lowercase"),
+        ("debian", ["python3"], "mine@sha256:" + "0" * 64, "with a digest"),
+        ("busybox", ["python3"], "mine", "without further packages"),
+    ],
+)
+def test_wrong_packages_and_names(
+    base: str, packages: list[str], name: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(debian, "_debootstrap", lambda *_: pytest.fail("it was begun all the same"))
+    with pytest.raises(InvalidParameter, match=said):
+        bootstrap.build(base, tmp_path, packages, name)

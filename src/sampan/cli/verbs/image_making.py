@@ -193,8 +193,10 @@ def pull(session: Session, args: tuple[str, ...], all_tags: bool, platform: str,
     aliases=("image bootstrap",),
     examples="$ sampan image bootstrap busybox\n$ sampan image bootstrap debian:bookworm",
 )
+@option("--include", kind=STRING, default="", help="Debian packages to add, separated by commas")
 @option("-o", "--output", kind=STRING, default="", help="Keep the archive here instead of loading it")
-def bootstrap(session: Session, args: tuple[str, ...], output: str) -> None:
+@option("-t", "--tag", kind=STRING, default="", help="Name of the image, instead of debian:SUITE")
+def bootstrap(session: Session, args: tuple[str, ...], include: str, output: str, tag: str) -> None:
     import shutil
     import tempfile
     from pathlib import Path
@@ -202,7 +204,7 @@ def bootstrap(session: Session, args: tuple[str, ...], output: str) -> None:
     from sampan.images.bootstrap import build
 
     with tempfile.TemporaryDirectory(prefix="sampan-bootstrap-") as directory:
-        base = build(args[0], Path(directory))
+        base = build(args[0], Path(directory), [each for each in include.split(",") if each], tag)
         if output:
             shutil.copyfile(base.path, output)
             return

@@ -12,6 +12,7 @@ or the archive's release, never from the clock, owners and order are fixed, and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from sampan.errors import InvalidParameter
@@ -20,23 +21,29 @@ from sampan.images.bootstrap.archive import BaseImage
 __all__ = ["BaseImage", "build"]
 
 
-def build(base: str, directory: Path) -> BaseImage:
+def build(base: str, directory: Path, packages: Sequence[str] = (), name: str = "") -> BaseImage:
     """Make the archive of a base image in `directory`: `busybox`, `debian` or `debian:SUITE`.
+
+    Debian's can hold more `packages`, and then needs a `name` of its own.
 
     Blocks: a moment for busybox, a minute or so for debian. Raises `InvalidParameter` for another name,
     `SystemFailure` when a tool or a package is missing (the message says what to install).
     """
-    name, _, tag = base.partition(":")
-    if name == "busybox":
+    kind, _, tag = base.partition(":")
+    if kind == "busybox":
+        if packages or name:
+            raise InvalidParameter("bootstrap makes busybox:latest only, without further packages")
         if tag not in ("", "latest"):
             raise InvalidParameter(f"bootstrap makes busybox:latest only, not {base}")
         from sampan.images.bootstrap import busybox
 
         return busybox.build(directory)
-    if name == "debian":
+    if kind == "debian":
         from sampan.images.bootstrap import debian
 
-        return debian.build(directory, tag)
+        if packages and not name:
+            raise InvalidParameter("a base image with further packages needs a name of its own: --tag NAME")
+        return debian.build(directory, tag, packages, name)
     raise InvalidParameter(
         f"no recipe for the base image '{base}': bootstrap makes busybox and debian[:SUITE]"
     )

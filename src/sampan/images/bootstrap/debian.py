@@ -11,15 +11,18 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from sampan.errors import InvalidParameter, SystemFailure
 from sampan.images.bootstrap.archive import BaseImage, Recipe, release_epoch, write_archive
+from sampan.names.reference import parse_normalized
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _LISTS = Path("/var/lib/apt/lists")
 _SUITE = re.compile(r"[a-z][a-z0-9.-]*\Z")
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+\Z")
 _BRANCHES = ("", "-updates", "-security")
 
 _CLEAN = """\
@@ -44,25 +47,31 @@ class Source(NamedTuple):
         return f"deb {options}{self.uri} {self.suite} {self.component}"
 
 
-def build(directory: Path, suite: str) -> BaseImage:
+def build(directory: Path, suite: str, packages: Sequence[str] = (), name: str = "") -> BaseImage:
     """Write `directory/debian-SUITE.tar`; an empty suite is the machine's own, or stable. Takes a minute or
-    so.
+    so. `packages` are in it besides the essential ones; `name` takes the place of its own names.
     """
     own = _own_codename()
     wanted = suite or own or "stable"
     if not _SUITE.match(wanted):
         raise InvalidParameter(f"'{wanted}' is no name of a Debian suite")
+    for package in packages:
+        if not _PACKAGE.match(package):
+            raise InvalidParameter(f"'{package}' is no name of a Debian package")
     if shutil.which("mmdebstrap") is None:
         raise SystemFailure("bootstrapping debian needs mmdebstrap: apt-get install mmdebstrap")
     sources = suite_sources(_machine_sources(), own, wanted)
     epoch = release_epoch(_release_date(wanted))
     layer = directory / "debian-layer.tar"
-    _debootstrap(wanted, sources, epoch, layer)
     names = (f"debian:{wanted}",) if suite else (f"debian:{wanted}", "debian:latest")
+    if name:
+        names = (_own_name(name),)
+    _debootstrap(wanted, sources, epoch, layer, packages)
+    included = f" --include={','.join(packages)}" if packages else ""
     recipe = Recipe(
         references=names,
         created=epoch,
-        created_by=f"sampan image bootstrap debian:{wanted} # mmdebstrap --variant=minbase",
+        created_by=f"sampan image bootstrap debian:{wanted} # mmdebstrap --variant=minbase{included}",
         config={
             "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
             "Cmd": ["bash"],
@@ -71,6 +80,14 @@ def build(directory: Path, suite: str) -> BaseImage:
     image = write_archive(directory / f"debian-{wanted}.tar", layer, recipe)
     layer.unlink()
     return image
+
+
+def _own_name(text: str) -> str:
+    """The name that the image is asked to have. Raises `InvalidParameter` for one with a digest."""
+    reference = parse_normalized(text)
+    if reference.digest:
+        raise InvalidParameter(f"{text}: a name with a digest is no name for a new image")
+    return reference.with_default_tag().familiar()
 
 
 def suite_sources(machine: list[Source], own: str, wanted: str) -> list[Source]:
@@ -133,13 +150,14 @@ def _release_date(suite: str) -> int:
     return max(dates, default=0) or int(time.time()) // 86400 * 86400
 
 
-def _debootstrap(suite: str, sources: list[Source], epoch: int, layer: Path) -> None:
+def _debootstrap(suite: str, sources: list[Source], epoch: int, layer: Path, packages: Sequence[str]) -> None:
     command = [
         "mmdebstrap",
         "--quiet",
         "--variant=minbase",
         "--format=tar",
         f"--customize-hook={_CLEAN}",
+        *([f"--include={','.join(packages)}"] if packages else []),
         suite,
         str(layer),
     ]
