@@ -1,7 +1,8 @@
-"""crane, oras, helm, cosign, distribution v3 and versitygw, built from the Go module proxy, with `sampan registry serve`."""
+"""crane, oras, helm, cosign, buildx, distribution v3, versitygw and umoci, as their makers have them, with Sampan's registry."""
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from buildkit_peer import docker_config
 from clients.conftest import Play
 from image_archives import tar
 from registry_peer import DockerRegistry, SampanRegistry, free_port
@@ -131,6 +133,63 @@ def test_cosign(
     )
     play(*sampan, "image", "verify", "--any-name", "--key", str(tmp_path / "theirs.pub"), name)
     play(*verify, "--key", public, name)  # theirs has not displaced ours
+
+
+def test_umoci(play: Play, server: SampanRegistry, tmp_path: Path) -> None:
+    """An image goes out as a layout, is changed by umoci, comes back, and runs; by skopeo and by `image copy`."""
+    sampan = (sys.executable, "-m", "sampan.cli", "image", "copy")
+    name = f"{server.host}/umoci/app"
+    play("docker", "tag", "busybox", f"{name}:1")
+    play("docker", "push", f"{name}:1")
+    play(*sampan, "--format", "oci", f"docker://{name}:1", "oci:layout:1")
+    play("umoci", "unpack", "--image", "layout:1", "bundle")
+    (tmp_path / "bundle" / "rootfs" / "added").write_text("by umoci\n")
+    play("umoci", "repack", "--image", "layout:2", "bundle")
+    play("umoci", "config", "--image", "layout:2", "--config.cmd", "cat", "--config.cmd", "/added")
+    assert "sha256:" in play("umoci", "stat", "--image", "layout:2")
+    play(*sampan, "oci:layout:2", f"docker://{name}:2")
+    play("skopeo", "copy", "--dest-tls-verify=false", "oci:layout:2", f"docker://{name}:3")
+    for tag in ("2", "3"):
+        assert play("docker", "run", "--rm", f"{name}:{tag}") == "by umoci\n"
+    play("umoci", "gc", "--layout", "layout")
+
+
+def test_buildx_imagetools(
+    play: Play, server: SampanRegistry, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Lists of platforms made, added to, copied to another repository, and looked at."""
+    own = {"DOCKER_CONFIG": str(docker_config(tmp_path_factory.mktemp("config")))}
+    tools = ("docker", "buildx", "imagetools")
+    for architecture in ("amd64", "arm64"):
+        (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
+        name = f"{server.host}/tools/app:{architecture}"
+        build = (
+            "docker",
+            "buildx",
+            "build",
+            "--platform",
+            f"linux/{architecture}",
+            "--push",
+            "-t",
+            name,
+            ".",
+        )
+        play(*build, **own)
+    parts = [f"{server.host}/tools/app:{each}" for each in ("amd64", "arm64")]
+    whole, copy = f"{server.host}/tools/app:all", f"{server.host}/elsewhere/app:1"
+    play(*tools, "create", "-t", whole, parts[0], **own)
+    play(*tools, "create", "--append", "-t", whole, parts[1], **own)
+    play(*tools, "create", "--annotation", "index:made.by=imagetools", "-t", copy, whole, **own)
+    index = json.loads(play(*tools, "inspect", "--raw", copy, **own))
+    assert index["annotations"] == {"made.by": "imagetools"}
+    platforms = [each["platform"]["architecture"] for each in index["manifests"]]
+    assert sorted(set(platforms) - {"unknown"}) == ["amd64", "arm64"]
+    form = "{{range .Manifest.Manifests}}{{.Platform.Architecture}} {{end}}"
+    assert "arm64" in play(*tools, "inspect", "--format", form, copy, **own)
+    assert "Name:" in play(*tools, "inspect", whole, **own)
+    # What it has made the other clients take.
+    play("docker", "pull", copy)
+    assert "arm64" in play(sys.executable, "-m", "sampan.cli", "manifest", "inspect", "--insecure", copy)
 
 
 @pytest.mark.parametrize("program", [DISTRIBUTION, ""])

@@ -110,13 +110,29 @@ class RegistryDestination:
         await self._pusher.manifest(data, descriptor.media_type, self._reference.tag if named else "")
 
 
-async def copy_image(
-    source: Source, destination: Destination, platform: Platform | None, tell: Tell
-) -> Descriptor:
-    """Copy an image, or the part of it for one platform; what was copied. Raises as source and destination do."""
+class OfPlatform:
+    """A `Source`: the part of another one's image that is for a platform."""
+
+    def __init__(self, source: Source, platform: Platform) -> None:
+        self._source = source
+        self._platform = platform
+
+    async def target(self) -> Descriptor:
+        target = await self._source.target()
+        if target.media_type not in INDEX_TYPES:
+            return target
+        return await _of_platform(self._source, target, self._platform)
+
+    async def document(self, descriptor: Descriptor) -> bytes:
+        return await self._source.document(descriptor)
+
+    def blob(self, descriptor: Descriptor, offset: int, length: int) -> AsyncIterator[bytes]:
+        return self._source.blob(descriptor, offset, length)
+
+
+async def copy_image(source: Source, destination: Destination, tell: Tell) -> Descriptor:
+    """Copy an image; what was copied. Raises as source and destination do."""
     target = await source.target()
-    if platform is not None and target.media_type in INDEX_TYPES:
-        target = await _of_platform(source, target, platform)
     await _copy(source, destination, target, tell, 0)
     return target
 

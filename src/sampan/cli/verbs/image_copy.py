@@ -1,4 +1,4 @@
-"""`image copy`: between registries, OCI layouts, archives and the engine's store, every platform, bytes as they are."""
+"""`image copy`: between registries, OCI layouts, archives and the engine's store, every platform, in the form that they have."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sampan.cli.command import flag, listing, option, verb
 from sampan.cli.imageplaces import ONE_PLATFORM, Place, Places
 from sampan.cli.values import STRING
+from sampan.errors import InvalidParameter
 
 if TYPE_CHECKING:
     from sampan.cli.session import Session
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     "$ sampan image copy oci-archive:app.tar other.example.com/app:1\n"
     "$ sampan image copy store:app:1 registry.example.com/app:1",
 )
+@option(
+    "-f", "--format", kind=STRING, default="", help="oci: manifests in OCI's media types (another digest)"
+)
 @listing(
     "--insecure-registry",
     kind=STRING,
@@ -33,20 +37,35 @@ if TYPE_CHECKING:
 @option("--platform", kind=STRING, default="", help="Copy one platform alone instead of all")
 @flag("-q", "--quiet", help="Print the digest only")
 def copy(
-    session: Session, args: tuple[str, ...], insecure_registry: tuple[str, ...], platform: str, quiet: bool
+    session: Session,
+    args: tuple[str, ...],
+    format: str,
+    insecure_registry: tuple[str, ...],
+    platform: str,
+    quiet: bool,
 ) -> None:
     from sampan.names.platform import local, parse
 
+    if format not in ("", "oci"):
+        raise InvalidParameter(
+            f"unknown form {format!r}: there is oci; without one, manifests stay as they are"
+        )
     origin, goal = Place.of(args[0]), Place.of(args[1])
     wanted = parse(platform) if platform else local() if goal.kind in ONE_PLATFORM else None
     places = Places(session, insecure_registry)
 
     async def run() -> Descriptor:
-        from sampan.registry.copying import copy_image
+        from sampan.registry.copying import OfPlatform, Source, copy_image
+        from sampan.registry.ociform import OciForm
 
         async with places.stack:
-            source, destination = await places.source(origin), await places.destination(origin, goal)
-            target = await copy_image(source, destination, wanted, tell)
+            source: Source = await places.source(origin)
+            destination = await places.destination(origin, goal)
+            if wanted is not None:
+                source = OfPlatform(source, wanted)
+            if format:
+                source = OciForm(source)
+            target = await copy_image(source, destination, tell)
             places.finish()
             return target
 

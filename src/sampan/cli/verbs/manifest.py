@@ -234,7 +234,7 @@ async def _carry(registries: _Registries, source: Reference, repository: Reposit
     destination = RegistryDestination(repository, by_digest, mountable=source.path)
     target = describe(entry.data, entry.media_type)
     assert target.digest == entry.digest  # the store keeps the bytes that the digest was made of
-    await copy_image(origin, destination, None, lambda what, descriptor: None)
+    await copy_image(origin, destination, lambda what, descriptor: None)
 
 
 @verb(
