@@ -180,6 +180,24 @@ def test_one_that_is_not_there_is_told_and_nothing_more(
     assert re.search(r"ERROR: .*404 Not Found", said), said
 
 
+def test_a_trust_policy_is_asked_about_a_cache_too(
+    engine: RunningEngine, build: Build, server: SampanRegistry, tmp_path: Path
+) -> None:
+    _forget(engine)
+    name = f"{server.host}/cache:1"
+    build(engine, "--output=type=image,name=one", f"--export-cache=type=registry,ref={name}")
+    policy = {
+        "default": [{"type": "insecureAcceptAnything"}],
+        "transports": {"docker": {server.host: [{"type": "reject"}]}},
+    }
+    (tmp_path / "policy.json").write_text(json.dumps(policy))
+    careful = RunningEngine(tmp_path / "careful", ["--signature-policy", str(tmp_path / "policy.json")])
+    careful.data_root.parent.mkdir()
+    with careful.holding(busybox_archive()):
+        said = build(careful, "--output=type=image,name=two", f"--import-cache=type=registry,ref={name}")
+        assert "is rejected by policy" in said and not _cached(said), said
+
+
 def test_an_image_that_carries_its_cache(
     engine: RunningEngine,
     other: RunningEngine,

@@ -16,6 +16,7 @@ from sampan.errors import Conflict, InvalidParameter, NotSupported
 from sampan.images.attestations import attestations
 from sampan.images.importing import ImportRequest, fetched
 from sampan.images.listing import ListOptions, in_words_of
+from sampan.images.trusting import Admission, anything
 from sampan.names import platform as platforms
 from sampan.names.platform import Platform
 from sampan.names.reference import Reference, parse_normalized
@@ -90,9 +91,26 @@ async def image_attestations(call: Call) -> web.StreamResponse:
 async def load_images(call: Call) -> web.StreamResponse:
     wanted = _platforms(call) if call.version >= (1, 48) else []
     progress = not call.query.boolean("quiet")
+    images, admission = call.engine.images, _admission(call)
     return await streamed_at_once(
-        call, lambda send: call.engine.images.load(call.upload(), send, wanted, progress=progress)
+        call,
+        lambda send: images.load(call.upload(), send, wanted, admission=admission, progress=progress),
     )
+
+
+def _admission(call: Call) -> Admission | None:
+    """Who says whether images may be loaded, by the query's `origin`, which is ours: `bootstrap` for what was made on this
+    machine, `docker://NAME` for what was copied from a registry.
+    """
+    origin = call.query.text("origin")
+    if origin == "bootstrap":
+        return anything
+    if origin.startswith("docker://"):
+        reference = parse_normalized(origin.removeprefix("docker://")).with_default_tag()
+        return call.engine.images.trust.copied(reference, credentials_in(call))
+    if origin:
+        raise InvalidParameter(f"invalid origin of images: {origin}")
+    return None
 
 
 @router.post("/images/prune", since=(1, 25))

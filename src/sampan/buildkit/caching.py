@@ -145,7 +145,10 @@ async def _source(engine: Engine, job: Job, kind: str, attributes: Mapping[str, 
             raise InvalidParameter("registry cache importer requires ref")
         reference = parse_normalized(attributes["ref"]).with_default_tag()
         credentials = await job.build.credentials(reference.domain)
-        return RegistrySource(engine.registry.repository(reference, credentials), reference)
+        repository = engine.registry.repository(reference, credentials)
+        source = RegistrySource(repository, reference)
+        await engine.images.trust.pulled(repository, reference, await source.target())
+        return source
     if kind == "local":
         if not attributes.get("src") or not attributes.get("digest"):
             raise InvalidParameter("local cache importer requires src and digest")

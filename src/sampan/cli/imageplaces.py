@@ -106,8 +106,8 @@ class Places:
                 await into_layout(saved, directory, place.rest)
         return Layout(directory)
 
-    async def destination(self, source: Place, place: Place) -> Destination:
-        """Where to write to."""
+    async def destination(self, source: Place, place: Place, *, same: bool) -> Destination:
+        """Where to write to; `same` when it gets the bytes of the source."""
         from sampan.registry.copying import RegistryDestination
         from sampan.registry.directories import Directory
         from sampan.registry.layouts import Layout
@@ -135,20 +135,27 @@ class Places:
                 file, name = place.path_and_name
                 self._finish = lambda: _appear(file, lambda archive: _write_docker(directory, name, archive))
                 return Layout(directory)
-        self._finish = lambda: self._load(directory)
+        self._finish = lambda: self._load(directory, source, same=same)
         return Layout(directory, str(place.reference))
 
     def finish(self) -> None:
         """Write the archive, or give it to the engine: the last step of a copy that went well."""
         self._finish()
 
-    def _load(self, directory: Path) -> None:
+    def _load(self, directory: Path, source: Place, *, same: bool) -> None:
+        """An engine with a trust policy asks it about what is at a registry as it would for a pull."""
+        from sampan.cli.credentials import auth_header
         from sampan.client.images import checked
 
+        query: dict[str, object] = {"quiet": True}
+        headers: dict[str, str] = {}
+        if source.kind == "docker" and same:
+            query["origin"] = f"docker://{source.reference}"
+            headers = auth_header(source.reference.domain)
         with tempfile.TemporaryFile() as file:
             _write_tar(directory, file)
             file.seek(0)
-            response = self._session.api.request("POST", "/images/load", {"quiet": True}, blocks(file))
+            response = self._session.api.request("POST", "/images/load", query, blocks(file), headers=headers)
             for _ in checked(response.json_stream()):
                 pass
 

@@ -20,6 +20,7 @@ from sampan.images.parts import Parts
 from sampan.images.received import NamedTarget, Received
 from sampan.images.records import dangling_name
 from sampan.images.references import refer_all
+from sampan.images.trusting import Admission
 from sampan.images.unpacking import Progress, Unpacker
 from sampan.names import platform as platforms
 from sampan.names.digest import short
@@ -37,19 +38,22 @@ async def load(
     wanted: list[Platform],
     report: Report,
     *,
+    admission: Admission,
     progress: bool = False,
 ) -> None:
     """Load every image of an archive, which may be compressed.
 
     `report` gets "Loaded image: x:tag" per name at the end, and before that, with `progress`, how far each
     layer is. Raises `InvalidParameter` naming the entry at fault, `NotFound` when an image lacks a platform
-    of `wanted`; then no image has been added.
+    of `wanted`, what `admission`
+    raises about images that may not be loaded; then no image has been added.
     """
     async with parts.content.leases.hold("load") as lease:
         received = Received(parts.content, lease)
         await receive(received, parts.content, lease, body)
         point("load.received")
         images = await received.images()
+        await admission(received.form, [image.target for image in images])
         for image in images:
             await check_claims(parts.content, image.target, "index.json")
         for image in images:

@@ -20,7 +20,7 @@ from sampan.images.references import refer_all
 from sampan.images.remote import RemoteDocuments, RemoteImage, unresolved
 from sampan.images.together import side_by_side
 from sampan.images.transfers import BlobTransfers, note_source
-from sampan.images.trusting import check_policy
+from sampan.images.trusting import Trust
 from sampan.images.unpacking import Unpacker
 from sampan.names import platform as platforms
 from sampan.names.platform import Platform
@@ -35,12 +35,18 @@ class Puller:
     """Pulls for one engine."""
 
     def __init__(
-        self, parts: Parts, unpacker: Unpacker, client: RegistryClient, transfers: BlobTransfers
+        self,
+        parts: Parts,
+        unpacker: Unpacker,
+        client: RegistryClient,
+        transfers: BlobTransfers,
+        trust: Trust,
     ) -> None:
         self._parts = parts
         self._unpacker = unpacker
         self._client = client
         self._transfers = transfers
+        self._trust = trust
 
     async def pull(
         self, reference: Reference, platform: Platform | None, credentials: Credentials, report: Report
@@ -73,10 +79,7 @@ class Puller:
             target = await repository.resolve(reference.digest or reference.tag)
         except SampanError as error:
             raise unresolved(error, reference, repository.mirrors_report()) from error
-        if self._client.settings.signature_policy:
-            await check_policy(
-                self._client.settings.signature_policy, self._parts.workers, repository, reference, target
-            )
+        await self._trust.pulled(repository, reference, target)
         report(StreamMessage(status=f"Pulling from {reference.path}", id=reference.digest or reference.tag))
         name = str(reference.without_tag() if reference.digest else reference)
         async with self._parts.content.leases.hold("pull") as lease:

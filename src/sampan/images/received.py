@@ -67,12 +67,17 @@ class Received:
     def __contains__(self, name: str) -> bool:
         return name in self.stored or name in self.small or name in self.links
 
+    @property
+    def form(self) -> str:
+        """What kind of archive it is, in the words of trust policies."""
+        return "oci-archive" if "oci-layout" in self and "index.json" in self else "docker-archive"
+
     async def images(self) -> list[NamedTarget]:
         """The archive's images, one entry per name.
 
         Raises `InvalidParameter` naming the file that is missing or malformed, or saying that this is no image archive.
         """
-        if "oci-layout" in self and "index.json" in self:
+        if self.form == "oci-archive":
             parse_layout(await self._document("oci-layout"))
             return await self._oci_images()
         if "manifest.json" in self:

@@ -54,6 +54,7 @@ from sampan.images.resolution import Resolver
 from sampan.images.saving import SavePlan
 from sampan.images.searching import DistributionInspect
 from sampan.images.transfers import BlobTransfers
+from sampan.images.trusting import Admission, Trust
 from sampan.images.unpacking import Unpacker, view_key
 from sampan.names.platform import Platform
 from sampan.names.reference import Reference
@@ -88,7 +89,8 @@ class ImageService:
         self.registry = registry
         self.unpacker = Unpacker(self.parts)
         transfers = BlobTransfers(content, lambda: registry.settings)
-        self._puller = Puller(self.parts, self.unpacker, registry, transfers)
+        self.trust = Trust(registry, workers)
+        self._puller = Puller(self.parts, self.unpacker, registry, transfers, self.trust)
         self._pusher = PushImages(self.parts, registry)
         self.housekeeping = Housekeeping(self.parts, collection)
         self._collection = collection
@@ -191,11 +193,22 @@ class ImageService:
         return await listing.disk_usage(self.parts)
 
     async def load(
-        self, body: AsyncIterator[bytes], report: Report, platforms: list[Platform], *, progress: bool = False
+        self,
+        body: AsyncIterator[bytes],
+        report: Report,
+        platforms: list[Platform],
+        *,
+        admission: Admission | None = None,
+        progress: bool = False,
     ) -> None:
-        """`docker load`; with `progress`, messages about each layer go to `report` too."""
+        """`docker load`; with `progress`, messages about each layer go to `report` too. `admission` says whether the images
+        may be loaded; without one they are asked about as an archive's.
+        """
+        asked = admission or self.trust.archived
         try:
-            await loading.load(self.parts, self.unpacker, body, platforms, report, progress=progress)
+            await loading.load(
+                self.parts, self.unpacker, body, platforms, report, admission=asked, progress=progress
+            )
         except BaseException:
             self.housekeeping.soon()
             raise

@@ -21,7 +21,7 @@ class RegistrySettings(msgspec.Struct, kw_only=True, frozen=True):
     certificate_directories: tuple[str, ...] = CERTIFICATE_DIRECTORIES
     """Where `HOST/ca.crt`, `HOST/client.cert` and `HOST/client.key` are looked for."""
     signature_policy: str = ""
-    """A file of containers-policy.json(5)'s form that pulls obey; empty: everything may be pulled."""
+    """A file of containers-policy.json(5)'s form that pulls and loads obey; empty: everything may come in."""
     downloads: int = 3
     """Blobs fetched at the same time."""
     uploads: int = 5

@@ -160,7 +160,7 @@ FLAGS = [
         "signature-policy",
         "signature-policy",
         "string",
-        "Trust policy (containers-policy.json) that pulls obey",
+        "Trust policy (containers-policy.json) that pulls and loads obey",
     ),
     Flag("storage-driver", "storage-driver", "string", "Storage driver to use (overlayfs | native)", "s"),
     Flag("storage-opt", "storage-opts", "list", "Storage driver options"),

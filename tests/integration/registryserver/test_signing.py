@@ -1,4 +1,4 @@
-"""Signatures: made and verified, by Sampan, skopeo and (in the clients' suite) cosign; a policy that pulls obey."""
+"""Signatures: made and verified, by Sampan, skopeo and (in the clients' suite) cosign; a policy that pulls and loads obey."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from image_archives import tar
 from image_engine import ImageEngine
 from registry_peer import SampanRegistry
 from sampan.registry import simplesigning
@@ -99,6 +100,74 @@ def test_pulls_obey_a_policy(
     assert "is rejected by policy" in engine.docker("pull", name, ok=False)
     Path(file).write_text("{")
     assert "signature policy" in engine.docker("pull", name, ok=False)
+
+
+def add_line(file: str, refusal: str) -> None:
+    """Do what a refusal says: add its line to the policy's object that it names."""
+    where, _, line = refusal.partition("to take it, add to transports")[2].strip().partition(": ")
+    document = json.loads(Path(file).read_text())
+    place = document["transports"]
+    for each in filter(None, where.split(".")):
+        place = place[each]
+    place |= json.loads("{" + line.rpartition(")")[0] + "}")
+    Path(file).write_text(json.dumps(document))
+
+
+def test_loading_obeys_the_policy_and_what_is_here_is_not_asked_about(
+    image: bytes,
+    tmp_path: Path,
+    make_image_engine: Callable[..., ImageEngine],
+) -> None:
+    file = policy(tmp_path, {})
+    engine = make_image_engine(RegistrySettings(signature_policy=file))
+    refused = engine.docker("load", stdin=image, ok=False)
+    assert "Source image rejected" in refused and file in refused
+    assert engine.docker("images", "-aq") == ""
+    add_line(file, refused)
+    engine.docker("load", stdin=image)
+    policy(tmp_path, {})
+    engine.docker("tag", "source:1", "other:1")
+    engine.docker("image", "inspect", "other:1")
+
+
+def test_what_is_made_here_is_nobody_elses(
+    sampan: Callable[..., str], image: bytes, tmp_path: Path, make_image_engine: Callable[..., ImageEngine]
+) -> None:
+    engine = make_image_engine(RegistrySettings(signature_policy=policy(tmp_path, {})))
+    host = {"DOCKER_HOST": f"unix://{engine.socket}"}
+    sampan("image", "bootstrap", "busybox", **host)
+    engine.docker("import", "-", "imported:1", stdin=tar({"file": b"text"}))
+    assert len(engine.docker("images", "-q").split()) == 2
+
+
+def test_a_copy_into_the_store_is_asked_about_as_a_pull(
+    sampan: Callable[..., str],
+    name: str,
+    tmp_path: Path,
+    make_image_engine: Callable[..., ImageEngine],
+) -> None:
+    file = policy(tmp_path, {"elsewhere.example.com": [{"type": "insecureAcceptAnything"}]})
+    engine = make_image_engine(RegistrySettings(signature_policy=file))
+    host = {"DOCKER_HOST": f"unix://{engine.socket}"}
+    copy = ("image", "copy", f"docker://{name}", "store:copied:1")
+    refused = sampan(*copy, ok=False, **host)
+    assert f"Running image {name} is rejected by policy" in refused
+    add_line(file, refused)
+    sampan(*copy, **host)
+    engine.docker("rmi", "copied:1")
+    private, public = key_pair(tmp_path, "key", *EC)
+    data = base64.b64encode(Path(public).read_bytes()).decode()
+    policy(tmp_path, {name.rpartition("/")[0]: [{"type": "sigstoreSigned", "keyData": data}]})
+    assert "A signature was required" in sampan(*copy, ok=False, **host)
+    sampan("image", "sign", "--key", private, name)
+    sampan(*copy, **host)
+    # Nobody passes an archive off as what a trusted name means.
+    other = tmp_path / "other.tar"
+    sampan("image", "bootstrap", "busybox", "-o", str(other))
+    load = ("curl", "-s", "--unix-socket", str(engine.socket), "--data-binary", f"@{other}")
+    said = run(*load, f"http://engine/images/load?origin=docker://{name}")
+    assert f"is not what {name} is at its registry" in said
+    assert engine.docker("images", "-q", "busybox") == ""
 
 
 @pytest.fixture

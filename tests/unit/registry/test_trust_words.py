@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sampan.errors import InvalidParameter
+from sampan.errors import Forbidden, InvalidParameter
 from sampan.names.reference import parse_normalized
 from sampan.registry.claims import Claim, cosign_payload, is_named, parse_claim, simple_payload
 from sampan.registry.signingkeys import SigningKey, VerifyingKey
-from sampan.registry.trust import Policy
+from sampan.registry.trust import Policy, check_archive
 
 DIGEST = "sha256:" + "a" * 64
 
@@ -46,7 +46,7 @@ def test_the_most_specific_entry_counts() -> None:
     )
 
     def found(text: str) -> str:
-        (requirement,) = policy.requirements(parse_normalized(text))
+        (requirement,) = policy.of_image(parse_normalized(text)).requirements
         return str(requirement["type"])
 
     assert found("r.example:5000/a/b:1") == "reference"
@@ -161,3 +161,56 @@ def test_keys_of_every_kind(tmp_path: Path) -> None:
         VerifyingKey.of_file(file)
     with pytest.raises(InvalidParameter, match="cannot read"):
         VerifyingKey.of_file(tmp_path / "absent")
+
+
+ACCEPT, REJECT = {"type": "insecureAcceptAnything"}, {"type": "reject"}
+SIGNED = {"type": "sigstoreSigned", "keyPath": "/absent"}
+
+
+@pytest.mark.parametrize(
+    ("default", "transports", "said"),
+    [
+        (ACCEPT, {}, ""),
+        (ACCEPT, {"docker": {"": [REJECT]}}, ""),
+        (REJECT, {"docker": {"": [ACCEPT]}}, "is rejected by policy"),
+        (REJECT, {"oci-archive": {"": [ACCEPT]}}, ""),
+        (REJECT, {"docker-archive": {"": [ACCEPT]}}, "is rejected by policy"),
+        (REJECT, {"oci-archive": {"/some/path": [ACCEPT]}}, "is rejected by policy"),
+        (ACCEPT, {"oci-archive": {"": [SIGNED]}}, "no signature exists"),
+        (ACCEPT, {"oci-archive": {"": [ACCEPT, REJECT]}}, "is rejected by policy"),
+    ],
+)
+def test_archives(default: dict[str, Any], transports: dict[str, Any], said: str) -> None:
+    policy = Policy({"default": [default], "transports": transports}, "test")
+    if said:
+        with pytest.raises(Forbidden, match=said):
+            check_archive(policy, "oci-archive")
+    else:
+        check_archive(policy, "oci-archive")
+
+
+@pytest.mark.parametrize(
+    ("transports", "said"),
+    [
+        (
+            None,
+            'default in FILE says so; to take it, add to it: "transports": {"docker": {"a.b/c": [ACCEPT]}}',
+        ),
+        ({}, 'default in FILE says so; to take it, add to transports: "docker": {"a.b/c": [ACCEPT]}'),
+        (
+            {"docker": {"a.b": [REJECT]}},
+            'transports.docker["a.b"] in FILE says so; to take it, add to transports.docker: "a.b/c": [ACCEPT]',
+        ),
+        (
+            {"docker": {"a.b/c:1": [REJECT]}},
+            'transports.docker["a.b/c:1"] in FILE says so; to take it, put there [ACCEPT]',
+        ),
+    ],
+)
+def test_a_refusal_names_the_file_and_the_line_to_add(transports: dict[str, Any] | None, said: str) -> None:
+    document: dict[str, Any] = {"default": [REJECT]}
+    if transports is not None:
+        document["transports"] = transports
+    entry = Policy(document, "FILE").of_image(parse_normalized("a.b/c:1"))
+    assert entry.requirements == [REJECT]
+    assert entry.remedy == f" ({said.replace('ACCEPT', json.dumps(ACCEPT))})"

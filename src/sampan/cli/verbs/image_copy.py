@@ -60,7 +60,7 @@ def copy(
 
         async with places.stack:
             source: Source = await places.source(origin)
-            destination = await places.destination(origin, goal)
+            destination = await places.destination(origin, goal, same=not format)
             if wanted is not None:
                 source = OfPlatform(source, wanted)
             if format:

@@ -63,11 +63,11 @@ def load(session: Session, args: tuple[str, ...], input: str, platform: tuple[st
     if not input and is_terminal(0):
         raise InvalidParameter("requested load from stdin, but stdin is empty")
     with _open(input) if input else sys.stdin.buffer as file:
-        _load(session, file, quiet=quiet, platforms=platform)
+        query = {"quiet": quiet or not sys.stdout.isatty(), "platform": _platforms(platform)}
+        _load(session, file, query)
 
 
-def _load(session: Session, file: BinaryIO, *, quiet: bool, platforms: tuple[str, ...] = ()) -> None:
-    query = {"quiet": quiet or not sys.stdout.isatty(), "platform": _platforms(platforms)}
+def _load(session: Session, file: BinaryIO, query: dict[str, Any]) -> None:
     response = session.api.request("POST", "/images/load", query, blocks(file))
     pulling.show(response.json_stream(), quiet=False, out=sys.stdout)
 
@@ -209,4 +209,4 @@ def bootstrap(session: Session, args: tuple[str, ...], include: str, output: str
             shutil.copyfile(base.path, output)
             return
         with base.path.open("rb") as file:
-            _load(session, file, quiet=True)
+            _load(session, file, {"quiet": True, "origin": "bootstrap"})

@@ -111,7 +111,7 @@ def _policy_of_keys(keys: tuple[str, ...], any_name: bool) -> Policy:
 
     identity = {"type": "matchRepository" if any_name else "matchRepoDigestOrExact"}
     requirement = {"type": "sigstoreSigned", "keyPaths": list(keys), "signedIdentity": identity}
-    return Policy({"default": [requirement]}, "of --key")
+    return Policy({"default": [requirement]})
 
 
 async def _openpgp(
