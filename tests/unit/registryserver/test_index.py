@@ -22,7 +22,7 @@ from sampan.registryserver.localstorage import LocalStorage
 from sampan.registryserver.paths import Paths
 from sampan.registryserver.repositories import Repositories
 
-MANY = 20_000
+MANY = 10_000
 
 
 def settle(root: Path) -> None:
