@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from running_engine import RunningEngine
-from sampan.buildkit import sending
+from sampan.buildkit import sending, trees
 from sampan.buildkit.protos import control_pb2, filesync_pb2, gateway_pb2, secrets_pb2
 from sampan.errors import NotFound
 from sampan.grpc.client import GrpcClient
@@ -36,7 +36,7 @@ class Files:
     async def diff_copy(self, stream: Any) -> None:
         root = os.open(self._directory, os.O_RDONLY)
         try:
-            await sending.send(stream, root)
+            await sending.send(stream, [trees.Files("", root)])
         finally:
             os.close(root)
 

@@ -17,6 +17,9 @@ Raises InvalidParameter naming the entry; the caller then throws the directory a
 `pack:pack_job` - a path of a tree as a tar (fds: output, root directory): `docker cp` out, `export`. Arguments: `path`,
 optionally `name` (of the top entry).
 
+`pack:pack_trees_job` - whole trees as one tar (fds: output, roots): a build's results for its client. Arguments: `names` (the
+directory of each, "" is the top), `mtime_ns` (of every file, or None).
+
 `unpack:unpack_job` - a tar into a directory of a tree (fds: stream, root directory): `docker cp` in. Arguments: `path`,
 optionally `no_overwrite`, `owner` ([uid, gid]).
 

@@ -50,6 +50,22 @@ def pack_job(
     return {"entries": writer.entries, "size": out.size}
 
 
+def pack_trees_job(
+    args: dict[str, Any], fds: Sequence[int], report: Callable[[dict[str, Any]], None] | None = None
+) -> dict[str, Any]:
+    """Write whole trees, whose roots are fds[1:], to fds[0], plain: each as the directory of its name in `args["names"]`, "" being
+    the archive's top. With `args["mtime_ns"]` every file has that time."""
+    out = OutputStream(fds[0])
+    writer = TarWriter(out)
+    for name, root in zip(args["names"], fds[1:], strict=True):
+        # One reader each: a file's further names in another tree are no links to it.
+        reader = EntryReader(writer, resolution_ns=_WHOLE_SECONDS, mtime_ns=args["mtime_ns"])
+        _Packer(reader).pack(root, ".", name)
+    writer.finish()
+    out.close()
+    return {"entries": writer.entries, "size": out.size}
+
+
 class _Packer:
     """Walks a tree into an archive."""
 

@@ -33,11 +33,12 @@ _NOT_CARRIED = ("user.overlay.", "trusted.overlay.")
 class EntryReader:
     """Puts files into an archive, a file with several names once: the further names become hard links.
 
-    Times are cut to multiples of `resolution_ns`.
+    Times are cut to multiples of `resolution_ns`; `mtime_ns` is the time of all instead.
     """
 
-    def __init__(self, writer: TarWriter, resolution_ns: int = 1) -> None:
+    def __init__(self, writer: TarWriter, resolution_ns: int = 1, mtime_ns: int | None = None) -> None:
         self._writer = writer
+        self._mtime_ns = mtime_ns
         self._resolution_ns = resolution_ns
         self._linked: dict[tuple[int, int], str] = {}
 
@@ -68,6 +69,8 @@ class EntryReader:
     def entry(self, path: str, kind: str, status: os.stat_result) -> Entry:
         """What of a file's status goes into the archive; its data, link and attributes follow."""
         entry = _from_status(path, kind, status)
+        if self._mtime_ns is not None:
+            entry.mtime_ns = self._mtime_ns
         entry.mtime_ns -= entry.mtime_ns % self._resolution_ns
         return entry
 

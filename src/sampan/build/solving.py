@@ -17,8 +17,10 @@ from sampan.engineapi.container import HostConfig
 from sampan.errors import SampanError
 from sampan.exporters.archives import ArchiveExporter
 from sampan.exporters.cache import CacheExporter
-from sampan.exporters.forms import layer_form
+from sampan.exporters.forms import image_form
 from sampan.exporters.images import ImageExporter
+from sampan.exporters.results import single
+from sampan.exporters.writing import ImageWriter
 from sampan.frontend.interface import Base, Lowered, Options
 from sampan.frontend.lower import lower
 from sampan.llb import entitlements
@@ -70,8 +72,9 @@ class Solving:
             Tools(self.trees, images, keeping.layers, directories, self.run, merge, fetched)
         )
         self.solver = Solver(keeping, content, snapshots, self.operations, TreeDigester(self.trees))
-        self.exporter = ImageExporter(images, self.layering, keeping.records)
-        self.archives = ArchiveExporter(self.exporter, images.parts)
+        writer = ImageWriter(images.parts, self.layering)
+        self.exporter = ImageExporter(images, writer, keeping.records)
+        self.archives = ArchiveExporter(writer, images.parts)
         self.cache = CacheExporter(self.layering, content)
         self.layers = keeping.layers
 
@@ -85,14 +88,12 @@ class Solving:
                 graph = load(definition(lowered.state, text))
                 entitlements.check(graph, _allowed(request))
                 tree = await build.solve(graph)
-                return await self.exporter.export(
-                    tree,
-                    lowered.image,
-                    [tag.with_default_tag() for tag in request.tags],
-                    build.lease,
-                    epoch=_epoch(request),
-                    form=layer_form(request.output, _epoch(request)),
-                )
+                epoch = _epoch(request)
+                results = single(tree, lowered.image, request.platform or platforms.local(), epoch)
+                names = [tag.with_default_tag() for tag in request.tags]
+                form = image_form(request.output)
+                written = await self.exporter.export(results, names, build.lease, form)
+                return written.target.digest
             finally:
                 build.progress.close()
                 await following

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from sampan.ops.layering import LayerForm
 
 INLINE = "containerimage.inlinecache"
-"""Key of a result's metadata under which exporters find the records for the image's configuration."""
+"""Key of a result's metadata (`/` and a platform's id behind it, where there are several) under which exporters find the records
+for the image's configuration."""
 _IMPORTS_MAX = 100
 
 
@@ -64,10 +65,6 @@ def _export(kind: str, attributes: Mapping[str, str]) -> CacheExport:
     mode = attributes.get("mode", "") or "min"
     if mode not in get_args(Mode):
         raise InvalidParameter(f"unsupported cache export mode {mode!r}")
-    level = attributes.get("compression-level", "")
-    if level and not level.isdecimal():
-        raise InvalidParameter(f"non-integer value {level} specified for compression-level")
-    form = layer_form({"compression": attributes.get("compression", "")}, None, default="gzip")
     oci = _truth(attributes, "oci-mediatypes", True)
     image_manifest = _truth(attributes, "image-manifest", oci)
     if image_manifest and not oci:
@@ -76,9 +73,7 @@ def _export(kind: str, attributes: Mapping[str, str]) -> CacheExport:
         kind,
         place,
         "max" if mode == "max" else "min",
-        form._replace(
-            level=int(level) if level else None, forced=_truth(attributes, "force-compression", False)
-        ),
+        layer_form(attributes, default="gzip"),
         CacheDocument(image_manifest, oci),
         _truth(attributes, "ignore-error", False),
     )
@@ -86,11 +81,14 @@ def _export(kind: str, attributes: Mapping[str, str]) -> CacheExport:
 
 async def with_inline(job: Job, result: Result) -> Result:
     """The result with the records that its image is to carry."""
+    records: dict[str, bytes] = {}
     async with step(job.build, "preparing layers for inline cache"):
         await result.make()
-        graphs = [ref.graph for ref in result.given]
-        collected = await job.solving.cache.collect(job.build, graphs, "min", job.build.lease)
-    return replace(result, metadata={**result.metadata, INLINE: inline(collected)})
+        for id, ref in result.refs.items():
+            if ref is not None:
+                collected = await job.solving.cache.collect(job.build, [ref.graph], "min", job.build.lease)
+                records[f"{INLINE}/{id}" if id else INLINE] = inline(collected)
+    return replace(result, metadata={**result.metadata, **records})
 
 
 async def export(engine: Engine, job: Job, result: Result, wanted: CacheExport) -> dict[str, str]:

@@ -101,6 +101,7 @@ LLB = (
     "meta.ignorecache",
     "meta.description",
     "meta.exportcache",
+    "exporter.image.annotations",
     "exporter.multiple",
     "exporter.sourcedateepoch",
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import struct
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
@@ -27,6 +27,7 @@ from sampan.registry.credentials import Credentials
 
 if TYPE_CHECKING:
     from sampan.buildkit.clientstore import ClientStore
+    from sampan.buildkit.trees import Files
     from sampan.ops.trees import Trees
     from sampan.solver.sessions import LocalRequest, Place, Sent
 
@@ -165,11 +166,13 @@ class DirectSession:
 
     # -- what builds give, and take from it
 
-    async def send_directory(self, root: int, exporter: int = 0) -> None:
-        """Give the client a directory (a borrowed descriptor): it goes as an archive, for its exporter number `exporter`."""
+    async def send_directories(
+        self, files: Sequence[Files], exporter: int = 0, mtime_ns: int | None = None
+    ) -> None:
+        """See `waiting.Client`: they go as one archive."""
         async with (
             self._channel.question({"ask": "directory", "exporter": exporter}) as talk,
-            aclosing(trees.packed(self._trees, root)) as chunks,
+            aclosing(trees.packed(self._trees, files, mtime_ns)) as chunks,
         ):
             await _give(talk, chunks)
 

@@ -11,20 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sampan.buildkit import trees
-from sampan.buildkit.caching import INLINE
-from sampan.buildkit.frontends import CONFIG, EPOCH
+from sampan.buildkit import directories, results
 from sampan.buildkit.jobs import Job, Result
 from sampan.buildkit.steps import step
+from sampan.buildkit.trees import packed
 from sampan.errors import InvalidParameter, NotSupported
 from sampan.exporters.archives import Kind
-from sampan.exporters.forms import check, layer_form
-from sampan.names import platform as platforms
+from sampan.exporters.forms import ImageForm, flag, image_form
+from sampan.exporters.writing import Written
 from sampan.names.reference import Reference, parse_normalized
-from sampan.oci.image import ImageConfig, parse_config
-from sampan.solver.interface import EMPTY, Tree
+from sampan.oci.image import Descriptor
 
 if TYPE_CHECKING:
+    from sampan.buildkit.waiting import Client
     from sampan.engine.engine import Engine
     from sampan.solver.progress import Reporter
 
@@ -43,29 +42,21 @@ async def _image(
     engine: Engine, job: Job, result: Result, attributes: Mapping[str, str], number: int
 ) -> dict[str, str]:
     """`moby` and `image`: the engine's store."""
-    check(attributes)
-    tree, config = await _only(result)
-    names = [
-        parse_normalized(name).with_default_tag() for name in attributes.get("name", "").split(",") if name
-    ]
-    push = attributes.get("push", "") in ("true", "1")
+    form = _form(attributes, result)
+    names = _names(attributes)
+    push = flag(attributes, "push", False)
     if push and not names:
         raise InvalidParameter("tag is needed when pushing to registry")
+    given = await results.made(result, attributes)
     async with step(job.build, "exporting to image") as report:
         started = time.time_ns()
-        epoch = _epoch(attributes, result)
-        form = layer_form(attributes, epoch)
-        id = await job.solving.exporter.export(tree, config, names, job.build.lease, epoch=epoch, form=form)
-        report.status("exporting layers", 0, 0, started, done=True)
-        report.status(f"writing image {id}", 0, 0, started, done=True)
+        written = await job.solving.exporter.export(given, names, job.build.lease, form)
+        _tell_written(report, written, started)
         for name in names:
             report.status(f"naming to {name}", 0, 0, started, done=True)
-        image = await engine.images.resolve(id)
         if push:
             await _push(engine, job, names, report)
-    return _response(
-        image.target.digest, image.manifest.config.digest, msgspec.json.encode(image.target), names
-    )
+    return _response(written, written.target, names)
 
 
 async def _push(engine: Engine, job: Job, names: list[Reference], report: Reporter) -> None:
@@ -78,63 +69,65 @@ async def _push(engine: Engine, job: Job, names: list[Reference], report: Report
         report.status(f"pushing {name}", 0, 0, started, done=True)
 
 
-async def _tar(
-    engine: Engine, job: Job, result: Result, attributes: Mapping[str, str], number: int
-) -> dict[str, str]:
-    """`tar`: the files as an archive for the client."""
-    if job.session is None:
-        raise InvalidParameter("a result for the client needs its session")
-    tree = await _tree(result)
-    packing = job.solving.trees
-    async with (
-        step(job.build, "exporting to client tarball"),
-        trees.opened(packing, tree) as root,
-        aclosing(trees.packed(packing, root)) as chunks,
-    ):
-        await job.session.send_file(chunks, {}, number)
-    return {}
-
-
 async def _archive(
     engine: Engine, job: Job, result: Result, attributes: Mapping[str, str], number: int, kind: Kind
 ) -> dict[str, str]:
     """`docker` and `oci`: an archive for the client, and nothing in the engine's store."""
-    if job.session is None:
-        raise InvalidParameter("a result for the client needs its session")
-    check(attributes)
-    tree, config = await _only(result)
-    names = [
-        parse_normalized(name).with_default_tag() for name in attributes.get("name", "").split(",") if name
-    ]
+    session = _session(job)
+    form = _form(attributes, result, default="gzip")
+    names = _names(attributes)
+    given = await results.made(result, attributes)
     async with step(job.build, f"exporting to {kind} image format") as report:
         started = time.time_ns()
-        epoch = _epoch(attributes, result)
-        form = layer_form(attributes, epoch, default="gzip")
-        manifest, chunks = await job.solving.archives.export(
-            tree, config, names, job.build.lease, kind, epoch=epoch, form=form
-        )
-        report.status("exporting layers", 0, 0, started, done=True)
-        async with aclosing(chunks):
-            await job.session.send_file(chunks, {}, number)
+        archive = await job.solving.archives.export(given, names, job.build.lease, kind, form)
+        _tell_written(report, archive.written, started)
+        response = _response(archive.written, archive.target, names)
+        async with aclosing(archive.chunks) as chunks:
+            await session.send_file(chunks, response, number)
         report.status("sending tarball", 0, 0, started, done=True)
-    return {
-        "containerimage.digest": manifest.digest,
-        "containerimage.descriptor": b64encode(msgspec.json.encode(manifest)).decode(),
-    }
+    return response
+
+
+async def _tar(
+    engine: Engine, job: Job, result: Result, attributes: Mapping[str, str], number: int
+) -> dict[str, str]:
+    """`tar`: the files as an archive for the client."""
+    session = _session(job)
+    given = await results.made(result, attributes)
+    trees = job.solving.trees
+    async with (
+        step(job.build, "exporting to client tarball"),
+        directories.opened(trees, given.platforms, split=given.several) as files,
+        aclosing(packed(trees, files, directories.one_time(given))) as chunks,
+    ):
+        await session.send_file(chunks, {}, number)
+    return {}
 
 
 async def _local(
     engine: Engine, job: Job, result: Result, attributes: Mapping[str, str], number: int
 ) -> dict[str, str]:
     """`local`: the files for a directory of the client's."""
-    if job.session is None:
-        raise InvalidParameter("a result for the client needs its session")
-    tree = await _tree(result)
+    session = _session(job)
+    mode = attributes.get("mode", "") or "copy"
+    if mode not in ("copy", "delete"):
+        raise InvalidParameter(f"invalid local exporter mode {mode!r}")
+    given = await results.made(result, attributes)
+    split = flag(attributes, "platform-split", given.several)
+    together = split or len(given.platforms) == 1
+    if mode == "delete" and not together:
+        raise NotSupported(
+            "not in this version of Sampan's builder: several platforms in one directory that is to hold nothing else"
+            " (mode=delete, platform-split=false)"
+        )
     async with (
         step(job.build, "exporting to client directory"),
-        trees.opened(job.solving.trees, tree) as root,
+        directories.opened(job.solving.trees, given.platforms, split=split) as files,
     ):
-        await job.session.send_directory(root, number)
+        if not together:
+            await directories.check_apart(given.platforms, files)
+        for batch in [files] if together else [[each] for each in files]:
+            await session.send_directories(batch, number, directories.one_time(given))
     return {}
 
 
@@ -148,40 +141,39 @@ _EXPORTERS: dict[str, Export] = {
 }
 
 
-async def _only(result: Result) -> tuple[Tree, ImageConfig]:
-    tree = await _tree(result)
-    (id,) = result.refs
-    data = result.metadata.get(f"{CONFIG}/{id}" if id else CONFIG, b"")
-    here = platforms.local()
-    config = (
-        parse_config(data)
-        if data
-        else ImageConfig(architecture=here.architecture, os=here.os, variant=here.variant)
-    )
-    # What a frontend gives as configuration may be its base's, with that one's records.
-    config.inline_cache = b64encode(result.metadata.get(INLINE, b"")).decode()
-    return tree, config
+def _session(job: Job) -> Client:
+    if job.session is None:
+        raise InvalidParameter("a result for the client needs its session")
+    return job.session
 
 
-async def _tree(result: Result) -> Tree:
-    if len(result.refs) != 1:
-        raise NotSupported("results for several platforms are not in this version of Sampan's builder")
-    (ref,) = result.refs.values()
-    return await ref.tree() if ref is not None else EMPTY
+def _form(attributes: Mapping[str, str], result: Result, default: str = "") -> ImageForm:
+    metadata = {name: value.decode(errors="replace") for name, value in result.metadata.items()}
+    return image_form(attributes, metadata, default=default)
 
 
-def _response(digest: str, config: str, descriptor: bytes, names: list[Reference]) -> dict[str, str]:
+def _names(attributes: Mapping[str, str]) -> list[Reference]:
+    given = [parse_normalized(each) for each in attributes.get("name", "").split(",") if each]
+    return list(dict.fromkeys(each.with_default_tag() for each in given))
+
+
+def _tell_written(report: Reporter, written: Written, started: int) -> None:
+    report.status("exporting layers", 0, 0, started, done=True)
+    for each in written.manifests:
+        report.status(f"exporting manifest {each.descriptor.digest}", 0, 0, started, done=True)
+        report.status(f"exporting config {each.config.digest}", 0, 0, started, done=True)
+    if written.is_index:
+        report.status(f"exporting manifest list {written.target.digest}", 0, 0, started, done=True)
+
+
+def _response(written: Written, target: Descriptor, names: list[Reference]) -> dict[str, str]:
+    """What the client's metadata file tells."""
     response = {
-        "containerimage.digest": digest,
-        "containerimage.config.digest": config,
-        "containerimage.descriptor": b64encode(descriptor).decode(),
+        "containerimage.digest": target.digest,
+        "containerimage.descriptor": b64encode(msgspec.json.encode(target)).decode(),
     }
+    if not written.is_index:
+        response["containerimage.config.digest"] = written.manifests[0].config.digest
     if names:
         response["image.name"] = ",".join(str(name) for name in names)
     return response
-
-
-def _epoch(attributes: Mapping[str, str], result: Result) -> int | None:
-    """Of the exporter, else of the frontend that made the result."""
-    text = attributes.get("source-date-epoch", "") or result.metadata.get(EPOCH, b"").decode()
-    return int(text) if text.isdecimal() else None

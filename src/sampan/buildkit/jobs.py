@@ -61,6 +61,19 @@ class Result:
         """Make every file system. Raises `VertexFailed`."""
         await asyncio.gather(*(ref.tree() for ref in self.given))
 
+    def find(self, id: str) -> Ref | None:
+        """That of a platform; the only one, whatever it is called. Raises `InvalidParameter`."""
+        if len(self.refs) == 1:
+            (only,) = self.refs.values()
+            return only
+        if id not in self.refs:
+            raise InvalidParameter(f"failed to find ref for ID {id}")
+        return self.refs[id]
+
+    def about(self, key: str, id: str) -> bytes:
+        """Metadata about a platform, or about all of them."""
+        return self.metadata.get(f"{key}/{id}", self.metadata.get(key, b""))
+
     @property
     def is_single(self) -> bool:
         """Whether there is one and it has no platform's name."""

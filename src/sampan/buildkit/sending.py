@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sampan.buildkit.protos import fsutil_pb2
+from sampan.buildkit.trees import Files
 from sampan.engineapi import gomode
 from sampan.errors import InvalidParameter, Unavailable
 from sampan.linux.path import open_without_links
@@ -23,15 +24,25 @@ _BATCH = 256
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-async def send(stream: Stream[Any, Any], root: int) -> None:
-    """Send everything beneath a directory (a borrowed descriptor). Raises `InvalidParameter` with the client's words,
-    `Unavailable`."""
-    files: list[str] = []
-    describing = asyncio.create_task(_describe(stream, root, files))
+class _Sent(NamedTuple):
+    """A file that the client may ask for."""
+
+    root: int
+    path: str
+
+
+async def send(stream: Stream[Any, Any], files: Sequence[Files], mtime_ns: int | None = None) -> None:
+    """Send directories of different names, with one time for all files if there is `mtime_ns`.
+
+    Raises `InvalidParameter` with the client's words, `Unavailable`.
+    """
+    told: list[_Sent | None] = []
+    describing = asyncio.create_task(_describe(stream, files, mtime_ns, told))
     try:
         while (packet := await stream.recv_message()) is not None:
-            if packet.type == Packet.PACKET_REQ and len(files) > packet.ID and files[packet.ID]:
-                await _content(stream, root, files[packet.ID], packet.ID)
+            wanted = told[packet.ID] if len(told) > packet.ID else None
+            if packet.type == Packet.PACKET_REQ and wanted is not None:
+                await _content(stream, wanted, packet.ID)
             elif packet.type == Packet.PACKET_FIN:
                 await describing
                 await stream.send_message(Packet(type=Packet.PACKET_FIN))
@@ -44,19 +55,37 @@ async def send(stream: Stream[Any, Any], root: int) -> None:
         await asyncio.gather(describing, return_exceptions=True)
 
 
-async def _describe(stream: Stream[Any, Any], root: int, files: list[str]) -> None:
-    walk = _walk(root, "", {})
-    while batch := await asyncio.to_thread(_next, walk):
-        for description in batch:
-            files.append(
-                description.path if gomode.has_data(description.mode) and not description.linkname else ""
-            )
-            await stream.send_message(Packet(type=Packet.PACKET_STAT, stat=description))
+async def _describe(
+    stream: Stream[Any, Any], files: Sequence[Files], mtime_ns: int | None, told: list[_Sent | None]
+) -> None:
+    for each in sorted(files, key=lambda each: each.directory.encode()):
+        walk = _within(each)
+        while batch := await asyncio.to_thread(_next, walk):
+            for sent, description in batch:
+                has_data = gomode.has_data(description.mode) and not description.linkname
+                told.append(sent if has_data else None)
+                if mtime_ns is not None:
+                    description.modTime = mtime_ns
+                await stream.send_message(Packet(type=Packet.PACKET_STAT, stat=description))
     await stream.send_message(Packet(type=Packet.PACKET_STAT))
 
 
-def _next(walk: Iterator[fsutil_pb2.Stat]) -> list[fsutil_pb2.Stat]:
-    return [description for description, _ in zip(walk, range(_BATCH), strict=False)]
+def _within(files: Files) -> Iterator[tuple[_Sent, fsutil_pb2.Stat]]:
+    """The files as the client is to find them, their directory first."""
+    if files.directory:
+        described = _stat(files.root, ".", files.directory, {})
+        yield _Sent(files.root, ""), described
+    before = f"{files.directory}/" if files.directory else ""
+    for described in _walk(files.root, "", {}):
+        sent = _Sent(files.root, described.path)
+        described.path = before + described.path
+        if described.linkname and gomode.has_data(described.mode):
+            described.linkname = before + described.linkname
+        yield sent, described
+
+
+def _next(walk: Iterator[tuple[_Sent, fsutil_pb2.Stat]]) -> list[tuple[_Sent, fsutil_pb2.Stat]]:
+    return [described for _, described in zip(range(_BATCH), walk, strict=False)]
 
 
 def _walk(root: int, path: str, seen: dict[tuple[int, int], str]) -> Iterator[fsutil_pb2.Stat]:
@@ -64,10 +93,10 @@ def _walk(root: int, path: str, seen: dict[tuple[int, int], str]) -> Iterator[fs
     directory = open_without_links(root, path, _OPEN_DIRECTORY)
     try:
         for name in sorted(os.listdir(directory), key=os.fsencode):
-            described = _stat(directory, name, f"{path}/{name}" if path else name, seen)
-            yield described
+            within = f"{path}/{name}" if path else name
+            yield _stat(directory, name, within, seen)
             if stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
-                yield from _walk(root, described.path, seen)
+                yield from _walk(root, within, seen)
     finally:
         os.close(directory)
 
@@ -92,8 +121,8 @@ def _stat(directory: int, name: str, path: str, seen: dict[tuple[int, int], str]
     return described
 
 
-async def _content(stream: Stream[Any, Any], root: int, path: str, number: int) -> None:
-    file = await asyncio.to_thread(open_without_links, root, path, os.O_RDONLY)
+async def _content(stream: Stream[Any, Any], sent: _Sent, number: int) -> None:
+    file = await asyncio.to_thread(open_without_links, sent.root, sent.path, os.O_RDONLY)
     try:
         while data := await asyncio.to_thread(os.read, file, _CHUNK):
             await stream.send_message(Packet(type=Packet.PACKET_DATA, ID=number, data=data))

@@ -22,6 +22,7 @@ from sampan.registry.credentials import ANONYMOUS, Credentials
 if TYPE_CHECKING:
     from google.protobuf.descriptor import MethodDescriptor
 
+    from sampan.buildkit.trees import Files
     from sampan.buildkit.waiting import Announced, Client
     from sampan.solver.sessions import LocalRequest, Place, Sent
 
@@ -150,14 +151,17 @@ class ClientSession:
 
     # -- what builds give
 
-    async def send_directory(self, root: int, exporter: int = 0) -> None:
-        """Give the client a directory (a borrowed descriptor), which it puts where its exporter number `exporter` says."""
+    async def send_directories(
+        self, files: Sequence[Files], exporter: int = 0, mtime_ns: int | None = None
+    ) -> None:
+        """Give the client directories of different names, which it puts where its exporter number `exporter` says; with `mtime_ns`
+        all files have that time."""
         self._need(_RESULTS, "the client takes no files")
-        metadata = [(_EXPORTER, str(exporter))]
+        metadata = [(_EXPORTER, str(exporter)), (_WHOLE, "1")]
         types = (fsutil_pb2.Packet, fsutil_pb2.Packet)
         async with self._client.stream(_RESULTS, metadata, types=types) as stream:
             await stream.send_request()
-            await sending.send(stream, root)
+            await sending.send(stream, files, mtime_ns)
 
     async def send_file(
         self, chunks: AsyncIterator[bytes], described: Mapping[str, str], exporter: int = 0
@@ -216,6 +220,8 @@ class WithArchive:
 
 
 _EXPORTER = "buildkit-attachable-exporter-id"
+_WHOLE = "buildkit-exporter-multi-platform"
+"""Said of a transfer that brings all platforms: a client that removes what did not come (`mode=delete`) takes no other."""
 
 
 def encoded(wishes: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:

@@ -7,9 +7,9 @@ import os
 import posixpath
 import re
 import stat
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sampan.buildkit.protos import fsutil_pb2
 from sampan.dockerfile.ignore import expression_of
@@ -22,10 +22,17 @@ if TYPE_CHECKING:
     from sampan.ops.trees import Trees
     from sampan.solver.interface import Tree
 
-_PACK = "sampan.archive.pack:pack_job"
+_PACK = "sampan.archive.pack:pack_trees_job"
 _PIECE = 1 << 20
 _LARGEST = 128 << 20
 """Bytes of a file that a frontend may read at once."""
+
+
+class Files(NamedTuple):
+    """What a client is given: the files beneath a (borrowed) descriptor, in a directory of that name; "" is the top."""
+
+    directory: str
+    root: int
 
 
 @asynccontextmanager
@@ -45,10 +52,13 @@ async def opened_source(source: dict[str, Any]) -> AsyncIterator[int]:
         await asyncio.to_thread(os.close, root)
 
 
-async def packed(trees: Trees, root: int) -> AsyncGenerator[bytes, None]:
-    """The files beneath a descriptor as a tar; a worker packs them."""
+async def packed(
+    trees: Trees, files: Sequence[Files], mtime_ns: int | None = None
+) -> AsyncGenerator[bytes, None]:
+    """All those files as a tar, with one time if there is `mtime_ns`; a worker packs them."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
-    packing = asyncio.create_task(trees.run(_PACK, {"path": "/", "name": ""}, (writer, root)))
+    arguments = {"names": [each.directory for each in files], "mtime_ns": mtime_ns}
+    packing = asyncio.create_task(trees.run(_PACK, arguments, (writer, *(each.root for each in files))))
     packing.add_done_callback(lambda _: os.close(writer))  # the reader sees the end, however it ended
     try:
         while chunk := await asyncio.to_thread(os.read, reader, _PIECE):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from sampan.buildkit.clientstore import ClientStore
     from sampan.buildkit.session import ClientSession
+    from sampan.buildkit.trees import Files
 
 PATIENCE = 5.0
 """Seconds that a solve waits for its session, as BuildKit does."""
@@ -25,8 +26,11 @@ _PREFIX = "x-docker-expose-session-"
 class Client(Session, Protocol):
     """A session that also takes results and gives archives, whatever it speaks."""
 
-    async def send_directory(self, root: int, exporter: int = 0) -> None:
-        """Give the client a directory (a borrowed descriptor), which it puts where its exporter number `exporter` says."""
+    async def send_directories(
+        self, files: Sequence[Files], exporter: int = 0, mtime_ns: int | None = None
+    ) -> None:
+        """Give the client directories of different names, which it puts where its exporter number `exporter` says; with `mtime_ns`
+        all files have that time."""
         ...
 
     async def send_file(

@@ -6,59 +6,61 @@ Nothing of it becomes an image of the engine's: the lease keeps the blobs until 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from sampan.content.interface import Lease
-from sampan.exporters.images import ImageExporter
+from sampan.exporters.forms import ImageForm
+from sampan.exporters.results import Results
+from sampan.exporters.writing import Attach, ImageWriter, Written, WrittenManifest
 from sampan.images import layout
-from sampan.images.committing import write_documents
 from sampan.images.parts import Parts
+from sampan.names import platform as platforms
 from sampan.names.reference import Reference
-from sampan.oci.image import (
-    ANNOTATION_CREATED,
-    ANNOTATION_IMAGE_NAME,
-    ANNOTATION_REF_NAME,
-    Descriptor,
-    ImageConfig,
-)
-from sampan.ops.layering import AS_IT_IS, LayerForm
-from sampan.solver.interface import Tree
+from sampan.oci.image import ANNOTATION_CREATED, ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, Descriptor
 
 Kind = Literal["docker", "oci"]
+
+
+class Archive(NamedTuple):
+    """What was written, and where it can be read."""
+
+    written: Written
+    target: Descriptor
+    """As the layout's index has it, without a name."""
+    chunks: AsyncGenerator[bytes, None]
 
 
 class ArchiveExporter:
     """See the module."""
 
-    def __init__(self, images: ImageExporter, parts: Parts) -> None:
-        self._images = images
+    def __init__(self, writer: ImageWriter, parts: Parts) -> None:
+        self._writer = writer
         self._parts = parts
 
     async def export(
         self,
-        tree: Tree,
-        config: ImageConfig,
+        results: Results,
         names: Sequence[Reference],
         lease: Lease,
         kind: Kind,
-        *,
-        epoch: int | None = None,
-        form: LayerForm = AS_IT_IS,
-    ) -> tuple[Descriptor, AsyncGenerator[bytes, None]]:
-        """The manifest, and the archive's bytes: the same files at the same `epoch` give the same ones."""
-        image, _ = await self._images.prepared(tree, config, lease, epoch=epoch, form=form)
-        config_blob, manifest = await write_documents(self._parts, image, lease)
-        blobs = {each.digest: each for each in (manifest, config_blob, *image.layers)}
-        files = {"index.json": layout.index_file(_entries(manifest, names, image.config.created or ""))}
+        form: ImageForm,
+        attach: Attach | None = None,
+    ) -> Archive:
+        """The archive: the same files at the same time are the same bytes."""
+        written = await self._writer.write(results, form, lease, attach)
+        target = _dated(written)
+        blobs = {each.digest: each for each in await self._parts.documents.present(target)}
+        files = {"index.json": layout.index_file(_entries(target, names))}
         if kind == "docker":
+            chosen = _for_here(written.manifests)
+            layers = [each.digest for each in chosen.image.layers]
             tags = [name.familiar() for name in names]
-            layers = [each.digest for each in image.layers]
-            entry = layout.docker_manifest_entry(config_blob.digest, tags, layers)
+            entry = layout.docker_manifest_entry(chosen.config.digest, tags, layers)
             files["manifest.json"] = layout.json_bytes([entry])
         files["oci-layout"] = layout.layout_file()
-        return manifest, self._stream(blobs, files)
+        return Archive(written, target, self._stream(blobs, files))
 
     async def _stream(
         self, blobs: dict[str, Descriptor], files: dict[str, bytes]
@@ -75,18 +77,32 @@ class ArchiveExporter:
         yield layout.END_OF_ARCHIVE
 
 
-def _entries(manifest: Descriptor, names: Sequence[Reference], created: str) -> list[dict[str, Any]]:
+def _dated(written: Written) -> Descriptor:
+    """The target, with the time that it says it was made."""
+    target = written.target
+    if ANNOTATION_CREATED in target.annotations or not written.created:
+        return target
+    annotations = {**target.annotations, ANNOTATION_CREATED: written.created}
+    return msgspec.structs.replace(target, annotations=annotations)
+
+
+def _for_here(manifests: Sequence[WrittenManifest]) -> WrittenManifest:
+    """The one that older engines find: they know one platform for each image."""
+    best = platforms.choose(manifests, lambda each: each.result.platform, platforms.local())
+    return next(iter([*best, *manifests]))
+
+
+def _entries(target: Descriptor, names: Sequence[Reference]) -> list[dict[str, Any]]:
     """One for each name; one without any, when there is none."""
-    described: dict[str, Any] = msgspec.to_builtins(manifest)
-    dated = {ANNOTATION_CREATED: created} if created else {}
+    described: dict[str, Any] = msgspec.to_builtins(target)
     if not names:
-        return [{**described, "annotations": dated} if dated else described]
+        return [described]
     return [
         {
             **described,
             "annotations": {
                 ANNOTATION_IMAGE_NAME: str(name),
-                **dated,
+                **target.annotations,
                 ANNOTATION_REF_NAME: name.tag or "latest",
             },
         }

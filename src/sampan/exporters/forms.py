@@ -1,10 +1,21 @@
-"""Attributes of BuildKit's exporters that say how layers are written."""
+"""Attributes of BuildKit's exporters that say how an image is written."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from sampan.errors import InvalidParameter, NotSupported
+from sampan.exporters.annotations import Annotations, parse
+from sampan.oci.image import (
+    DOCKER_FOREIGN_LAYER,
+    DOCKER_LAYER,
+    DOCKER_LAYER_GZIP,
+    DOCKER_LAYER_ZSTD,
+    OCI_LAYER,
+    OCI_LAYER_GZIP,
+    OCI_LAYER_ZSTD,
+)
 from sampan.ops.layering import Compression, LayerForm
 
 _COMPRESSIONS: dict[str, Compression] = {
@@ -13,37 +24,110 @@ _COMPRESSIONS: dict[str, Compression] = {
     "gzip": "gzip",
     "zstd": "zstd",
 }
-
 _NOT_HERE = {
     "dangling-name-prefix": "names for images without one",
-    "force-compression": "compressing layers anew",
     "name-canonical": "names with a digest",
+    "prefer-nondist-layers": "layers that are not to be distributed",
     "push-by-digest": "pushing by digest",
 }
+_LEVELS = {"gzip": 9, "zstd": 22}
+_TO_OCI = {
+    DOCKER_LAYER: OCI_LAYER,
+    DOCKER_LAYER_GZIP: OCI_LAYER_GZIP,
+    DOCKER_LAYER_ZSTD: OCI_LAYER_ZSTD,
+    DOCKER_FOREIGN_LAYER: OCI_LAYER_GZIP,
+}
+_TO_DOCKER = {
+    OCI_LAYER: DOCKER_LAYER,
+    OCI_LAYER_GZIP: DOCKER_LAYER_GZIP,
+    OCI_LAYER_ZSTD: DOCKER_LAYER_ZSTD,
+    DOCKER_FOREIGN_LAYER: DOCKER_LAYER_GZIP,
+}
+
+
+class ImageForm(NamedTuple):
+    """How an image is written."""
+
+    compressed: LayerForm = LayerForm()
+    clamped: bool = False
+    """Whether no file of a built layer is said to be younger than the result's time."""
+    oci_types: bool = True
+    """OCI's media types, else Docker's."""
+    annotations: Annotations = Annotations()
+
+    def layers(self, epoch: int | None) -> LayerForm:
+        """Of layers of a result of that time (seconds)."""
+        if not self.clamped or epoch is None:
+            return self.compressed
+        return self.compressed._replace(latest_ns=epoch * 1_000_000_000)
+
+
+USUAL = ImageForm()
 
 
 def check(attributes: Mapping[str, str]) -> None:
     """Raises `NotSupported` for what a result would silently lack."""
-    for name, value in attributes.items():
-        if name.startswith("annotation"):
-            what = "annotations"
-        elif name in _NOT_HERE and value not in ("", "false", "0"):
-            what = _NOT_HERE[name]
-        elif (name, value) in (("tar", "false"), ("tar", "0")):
-            what = "a result as a directory of blobs"
-        else:
-            continue
-        raise NotSupported(f"not in this version of Sampan's builder: {what} ({name})")
+    for name, what in _NOT_HERE.items():
+        if attributes.get(name, "false") not in ("false", "0"):
+            raise NotSupported(f"not in this version of Sampan's builder: {what} ({name})")
+    if not flag(attributes, "tar", True):
+        raise NotSupported("not in this version of Sampan's builder: a result as a directory of blobs (tar)")
 
 
-def layer_form(attributes: Mapping[str, str], epoch: int | None, *, default: str = "") -> LayerForm:
-    """`compression` and `rewrite-timestamp`; `epoch` is SOURCE_DATE_EPOCH in seconds. Raises `InvalidParameter`."""
-    name = attributes.get("compression", "") or default
+def image_form(
+    attributes: Mapping[str, str], metadata: Mapping[str, str] | None = None, *, default: str = ""
+) -> ImageForm:
+    """What an exporter's attributes ask for; annotations also of a result's metadata. `default` is the compression.
+
+    Raises `InvalidParameter`, and `NotSupported` for what an image would silently lack.
+    """
+    check(attributes)
+    oci_types = flag(attributes, "oci-mediatypes", True)
+    if flag(attributes, "oci-artifact", oci_types) and not oci_types:
+        raise InvalidParameter('exporter option "oci-artifact=true" conflicts with "oci-mediatypes=false"')
+    annotations = parse({**(metadata or {}), **attributes})
+    if not oci_types:
+        annotations.check_types()
+    compressed = layer_form(attributes, default=default)
+    return ImageForm(compressed, flag(attributes, "rewrite-timestamp", False), oci_types, annotations)
+
+
+def layer_form(attributes: Mapping[str, str], *, default: str = "") -> LayerForm:
+    """`compression`, `compression-level` and `force-compression`. Raises `InvalidParameter`, `NotSupported`."""
+    forced = flag(attributes, "force-compression", False)
+    name = attributes.get("compression", "") or default or ("gzip" if forced else "")
+    if name == "estargz":
+        raise NotSupported("not in this version of Sampan's builder: layers as estargz (compression)")
     compression = _COMPRESSIONS.get(name)
     if compression is None:
         raise InvalidParameter(f"unsupported layer compression type {name}")
-    if attributes.get("rewrite-timestamp", "") not in ("true", "1"):
-        return LayerForm(compression)
-    if epoch is None:
-        raise InvalidParameter("rewrite-timestamp needs SOURCE_DATE_EPOCH")
-    return LayerForm(compression, epoch * 1_000_000_000)
+    return LayerForm(compression, level=_level(attributes, compression), forced=forced)
+
+
+def converted_type(media_type: str, *, oci: bool) -> str:
+    """The same layer's type among OCI's, or among Docker's."""
+    return (_TO_OCI if oci else _TO_DOCKER).get(media_type, media_type)
+
+
+def flag(attributes: Mapping[str, str], name: str, default: bool) -> bool:
+    """A switch: its name alone switches it on. Raises `InvalidParameter`."""
+    text = attributes.get(name)
+    if text is None:
+        return default
+    if text.lower() in ("", "1", "t", "true"):
+        return True
+    if text.lower() in ("0", "f", "false"):
+        return False
+    raise InvalidParameter(f"non-bool value specified for {name}: {text!r}")
+
+
+def _level(attributes: Mapping[str, str], compression: Compression) -> int | None:
+    text = attributes.get("compression-level", "")
+    if not text:
+        return None
+    if not text.isdecimal():
+        raise InvalidParameter(f"non-integer value {text} specified for compression-level")
+    most = _LEVELS.get(compression, int(text))
+    if int(text) > most:
+        raise InvalidParameter(f"compression-level {text}: {compression} has levels from 0 to {most}")
+    return int(text)

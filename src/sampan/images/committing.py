@@ -6,6 +6,8 @@ The order is that of every write here: layer blob, unpacked snapshot, config blo
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -25,12 +27,14 @@ from sampan.names.digest import Digest
 from sampan.names.times import format_rfc3339_nano
 from sampan.oci.image import (
     OCI_CONFIG,
+    OCI_INDEX,
     OCI_LAYER,
     OCI_MANIFEST,
     ContainerConfig,
     Descriptor,
     History,
     ImageConfig,
+    Index,
     Manifest,
     RootFS,
     chain_ids,
@@ -48,6 +52,10 @@ class NewImage(NamedTuple):
     """Canonical name; empty for a dangling image."""
     parent: str = ""
     """Id of the image that it was made from."""
+    annotations: Mapping[str, str] = MappingProxyType({})
+    """Of the manifest."""
+    manifest_type: str = OCI_MANIFEST
+    config_type: str = OCI_CONFIG
 
 
 async def write_documents(parts: Parts, image: NewImage, lease: Lease) -> tuple[Descriptor, Descriptor]:
@@ -61,11 +69,42 @@ async def write_documents(parts: Parts, image: NewImage, lease: Lease) -> tuple[
     config_data = encode(image.config)
     unpacked = [snapshot_resource(chain[-1])] if chain else []
     await parts.content.put(config_data, lease=lease, references=unpacked)
-    config = describe(config_data, OCI_CONFIG)
-    manifest = encode(Manifest(schema_version=2, media_type=OCI_MANIFEST, config=config, layers=image.layers))
+    config = describe(config_data, image.config_type)
+    manifest = encode(
+        Manifest(
+            schema_version=2,
+            media_type=image.manifest_type,
+            config=config,
+            layers=image.layers,
+            annotations=dict(image.annotations),
+        )
+    )
     needed = [content_resource(each.checked_digest) for each in (config, *image.layers)]
     await parts.content.put(manifest, lease=lease, references=needed)
-    return config, describe(manifest, OCI_MANIFEST)
+    return config, describe(manifest, image.manifest_type)
+
+
+async def write_index(
+    parts: Parts,
+    manifests: Sequence[Descriptor],
+    lease: Lease,
+    annotations: Mapping[str, str] = MappingProxyType({}),
+    media_type: str = OCI_INDEX,
+) -> Descriptor:
+    """Write an index of manifests that are in the content store, under `lease`; its descriptor."""
+    index = Index(
+        schema_version=2, media_type=media_type, manifests=list(manifests), annotations=dict(annotations)
+    )
+    data = encode(index)
+    needed = [content_resource(each.checked_digest) for each in manifests]
+    await parts.content.put(data, lease=lease, references=needed)
+    return describe(data, media_type)
+
+
+async def keep(parts: Parts, target: Descriptor) -> None:
+    """Make what is written an image of the engine's, without a name if it has none yet."""
+    if not await parts.records.of(target.digest):
+        await parts.records.put(dangling_name(target.digest), target)
 
 
 async def create_from(parts: Parts, image: NewImage, lease: Lease) -> ImageRecord:

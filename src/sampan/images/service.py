@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from collections.abc import Collection as Ids
 from typing import TYPE_CHECKING
 
@@ -58,6 +58,7 @@ from sampan.images.trusting import Admission, Trust
 from sampan.images.unpacking import Unpacker, view_key
 from sampan.names.platform import Platform
 from sampan.names.reference import Reference
+from sampan.oci.image import Descriptor
 from sampan.registry.client import RegistryClient
 from sampan.registry.credentials import Credentials
 from sampan.registry.search import SearchResult
@@ -133,6 +134,12 @@ class ImageService:
     async def create_from(self, image: NewImage, lease: Lease) -> str:
         """Write an image whose layers are in the content store and unpacked, all under `lease`; its id. For the builder."""
         return (await committing.create_from(self.parts, image, lease)).id
+
+    async def keep(self, target: Descriptor, names: Sequence[Reference]) -> None:
+        """Make what is written under a lease an image of the engine's, with these names or without any. For the builder."""
+        await committing.keep(self.parts, target)
+        for name in names:
+            await tagging.tag(self.parts, target.digest, name.familiar_name(), name.tag or "latest")
 
     async def recover(self, containers: Ids[str]) -> None:
         """Once at start, before any request: put away what a killed engine left half-done. `containers` are the ids that

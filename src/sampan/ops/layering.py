@@ -10,7 +10,14 @@ from typing import Literal, NamedTuple
 from sampan.content.interface import ContentStore, Lease, content_resource
 from sampan.errors import NotSupported
 from sampan.names.digest import Digest
-from sampan.oci.image import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
+from sampan.oci.image import (
+    DOCKER_LAYER,
+    DOCKER_LAYER_GZIP,
+    DOCKER_LAYER_ZSTD,
+    OCI_LAYER,
+    OCI_LAYER_GZIP,
+    OCI_LAYER_ZSTD,
+)
 from sampan.ops.trees import Trees
 from sampan.snapshots.interface import Snapshotter
 from sampan.solver.interface import Tree
@@ -32,7 +39,18 @@ class LayerForm(NamedTuple):
 
 
 AS_IT_IS = LayerForm()
-_TYPES = {"none": OCI_LAYER, "gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD}
+_TYPES: dict[Compression, str] = {"none": OCI_LAYER, "gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD}
+_COMPRESSED: dict[str, Compression] = {
+    **{media_type: compression for compression, media_type in _TYPES.items()},
+    DOCKER_LAYER: "none",
+    DOCKER_LAYER_GZIP: "gzip",
+    DOCKER_LAYER_ZSTD: "zstd",
+}
+
+
+def compression_of(media_type: str) -> Compression | None:
+    """How a layer of that type is compressed; None when the type does not say."""
+    return _COMPRESSED.get(media_type)
 
 
 class Layering:
@@ -62,10 +80,17 @@ class Layering:
         """The same layers in another form; their blobs are there, and in the lease."""
         if form == AS_IT_IS:
             return list(layers)
-        return [
-            await self._rewritten(each, form, lease) if each.created_ns or form.forced else each
-            for each in layers
-        ]
+        return [await self._in_form(each, form, lease) for each in layers]
+
+    async def _in_form(self, layer: Layer, form: LayerForm, lease: Lease) -> Layer:
+        """A base image's layer keeps its times, and one that has the form already keeps its bytes."""
+        if not layer.created_ns:
+            if not form.forced:
+                return layer
+            form = form._replace(latest_ns=None)
+        if form.latest_ns is None and compression_of(layer.media_type) == form.compression:
+            return layer
+        return await self._rewritten(layer, form, lease)
 
     async def _rewritten(self, layer: Layer, form: LayerForm, lease: Lease) -> Layer:
         ingest = await self._content.ingest(f"form-{layer.digest}-{lease.id}", lease=lease)

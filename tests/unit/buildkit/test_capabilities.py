@@ -28,7 +28,6 @@ NOT_THERE = {
     "cache.gha": "no such store of build cache",
     "cache.s3": "no such store of build cache",
     "cache.azblob": "no such store of build cache",
-    "exporter.image.annotations": "annotations",
     "exporter.image.attestations": "attestations",
     "exporter.session": "exporters of a session",
     "gc.freespacefilter": "pruning by free space",

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from sampan.buildkit.filesync import receive
 from sampan.buildkit.protos import fsutil_pb2
 from sampan.buildkit.sending import send
+from sampan.buildkit.trees import Files
 from sampan.engineapi import gomode
 from sampan.errors import InvalidParameter, SampanError, SystemFailure, Unavailable
 
@@ -65,7 +66,7 @@ def transfer(source: Path, target: Path, *, compare: bool = True) -> list[str]:
         ours, theirs = pipes()
         with opened(source) as root:
             receiving = receive(ours, target, lambda *_: None, compare=compare)
-            await asyncio.wait_for(asyncio.gather(receiving, send(theirs, root)), 20)
+            await asyncio.wait_for(asyncio.gather(receiving, send(theirs, [Files("", root)])), 20)
         described = [packet.stat.path for packet in theirs.sent if packet.type == Packet.PACKET_STAT]
         return [described[packet.ID] for packet in ours.sent if packet.type == Packet.PACKET_REQ]
 

@@ -16,6 +16,7 @@ import pytest
 from sampan.buildkit import filesync, sending
 from sampan.buildkit.protos import auth_pb2, filesync_pb2, fsutil_pb2, secrets_pb2, ssh_pb2, upload_pb2
 from sampan.buildkit.session import ClientSession, encoded
+from sampan.buildkit.trees import Files
 from sampan.buildkit.waiting import Announced, SessionDirectory
 from sampan.errors import (
     Conflict,
@@ -52,7 +53,7 @@ class Client:
         if stream.metadata["dir-name"] != "context":
             raise NotFound(f"no access allowed to dir {stream.metadata['dir-name']!r}")
         with opened(self.directory) as root:
-            await sending.send(stream, root)
+            await sending.send(stream, [Files("", root)])
 
     async def tar_stream(self, stream: Any) -> None:
         raise NotSupported("tar")
@@ -272,7 +273,7 @@ def test_a_directory_for_the_client(client: Client, tmp_path: Path) -> None:
     async def work() -> None:
         async with session(client, Sink(out)) as asked:
             with opened(client.directory) as root:
-                await asked.send_directory(root)
+                await asked.send_directories([Files("", root)])
 
     run(work())
     assert (out / "sub" / "file").read_bytes() == b"content" * 20_000
@@ -282,7 +283,7 @@ def test_a_client_that_takes_nothing_is_named(client: Client) -> None:
     async def work() -> None:
         async with session(client, without="FileSync") as asked:
             with pytest.raises(NotSupported, match="the client takes no files"):
-                await asked.send_directory(-1)
+                await asked.send_directories([])
             with pytest.raises(NotSupported, match="no local sources enabled"):
                 await asked.local(wish(), None, lambda *_: None)  # type: ignore[arg-type]
 

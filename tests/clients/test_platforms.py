@@ -1,0 +1,146 @@
+"""`docker buildx` and `sampan build` for several platforms, and who reads what comes of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from buildkit_peer import BUILD_SECONDS, docker_config
+from registry_peer import SampanRegistry
+from running_engine import RunningEngine
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(2 * BUILD_SECONDS)]
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+BOTH = ("--platform", "linux/amd64,linux/arm64")
+FILES = 300
+"""More than go in one batch of a transfer."""
+
+
+@pytest.fixture(scope="module")
+def configuration(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return docker_config(tmp_path_factory.mktemp("docker-config"))
+
+
+@pytest.fixture
+def run(engine: RunningEngine, configuration: Path, tmp_path: Path) -> Run:
+    """A program, in the test's directory."""
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "DOCKER_HOST": engine.host,
+        "SAMPAN_HOST": engine.host,
+        "DOCKER_CONFIG": str(configuration),
+        "BUILDKIT_PROGRESS": "plain",
+    }
+
+    def program(*arguments: str, fails: bool = False) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            arguments, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert bool(done.returncode) == fails, done.stdout + done.stderr + engine.log[-2000:]
+        return done
+
+    return program
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    (tmp_path / "Dockerfile").write_text(
+        "FROM scratch\nARG TARGETARCH\nCOPY many /many/\nCOPY for-$TARGETARCH /for\nCOPY own/$TARGETARCH /own/\n"
+    )
+    for name in ("many", "own/amd64", "own/arm64"):
+        (tmp_path / name).mkdir(parents=True)
+    for number in range(FILES):
+        (tmp_path / "many" / f"{number:03}").write_text(str(number))
+    for name in ("amd64", "arm64"):
+        (tmp_path / f"for-{name}").write_text(name)
+        (tmp_path / "own" / name / name).write_text(name)
+    return tmp_path
+
+
+def index_of(layout: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a layout's index names, and that document."""
+    (named,) = json.loads((layout / "index.json").read_bytes())["manifests"]
+    return named, json.loads((layout / "blobs" / named["digest"].replace(":", "/")).read_bytes())
+
+
+@pytest.mark.parametrize("client", ["docker buildx build", "sampan build"])
+def test_directories_by_platform(run: Run, context: Path, client: str) -> None:
+    run(*client.split(), *BOTH, "-o", "out", ".")
+    for name in ("amd64", "arm64"):
+        own = context / "out" / f"linux_{name}"
+        assert (own / "for").read_text() == name and (own / "own" / name).read_text() == name
+        assert len(list((own / "many").iterdir())) == FILES
+    run(*client.split(), *BOTH, "-o", "type=tar,dest=out.tar", ".")
+    with tarfile.open(context / "out.tar") as archive:
+        names = archive.getnames()
+    assert {"linux_amd64/for", "linux_arm64/for", "linux_arm64/many/299"} <= set(names)
+    refused = run(*client.split(), *BOTH, "-o", "type=local,dest=one,platform-split=false", ".", fails=True)
+    assert "cannot overwrite" in refused.stderr and "when split option is disabled" in refused.stderr
+    (context / "Dockerfile").write_text("FROM scratch\nARG TARGETARCH\nCOPY own/$TARGETARCH /\n")
+    run(*client.split(), *BOTH, "-o", "type=local,dest=one,platform-split=false", ".")
+    assert sorted(each.name for each in (context / "one").iterdir()) == ["amd64", "arm64"]
+
+
+def test_a_directory_that_holds_nothing_else(run: Run, context: Path) -> None:
+    (context / "out").mkdir()
+    (context / "out" / "stale").write_text("")
+    run("docker", "buildx", "build", *BOTH, "-o", "type=local,dest=out,mode=delete", ".")
+    assert sorted(each.name for each in (context / "out").iterdir()) == ["linux_amd64", "linux_arm64"]
+
+
+@pytest.mark.parametrize("client", ["docker buildx build", "sampan build"])
+def test_an_archive_with_an_index_is_read_by_others(
+    run: Run, context: Path, client: str, tmp_path: Path
+) -> None:
+    run(
+        *client.split(),
+        *BOTH,
+        "-t",
+        "several:2",
+        "-o",
+        "type=oci,dest=out.tar",
+        "--metadata-file",
+        "meta",
+        ".",
+    )
+    told = json.loads((tmp_path / "meta").read_bytes())
+    assert told["containerimage.digest"] == told["containerimage.descriptor"]["digest"]
+    for name in ("amd64", "arm64"):
+        shown = run("skopeo", "inspect", "--override-arch", name, "oci-archive:out.tar:2")
+        assert json.loads(shown.stdout)["Architecture"] == name
+    run("skopeo", "copy", "--all", "oci-archive:out.tar:2", "oci:copied:2")
+    assert index_of(tmp_path / "copied")[0]["digest"] == told["containerimage.digest"]
+    loaded = run("docker", "load", "-i", "out.tar")
+    assert "several:2" in loaded.stdout
+    assert told["containerimage.digest"].startswith(
+        run("docker", "images", "-q", "--no-trunc", "several:2").stdout.strip()
+    )
+    run("docker", "rmi", "several:2")
+
+
+@pytest.fixture
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampanRegistry]:
+    registry = SampanRegistry(tmp_path_factory.mktemp("registry"))
+    registry.start()
+    yield registry
+    registry.stop()
+
+
+def test_an_index_is_pushed(run: Run, context: Path, server: SampanRegistry) -> None:
+    name = f"{server.host}/me/several:1"
+    run("docker", "buildx", "build", *BOTH, "-t", name, "--push", "--metadata-file", "meta", ".")
+    told = json.loads((context / "meta").read_bytes())
+    shown = run("docker", "buildx", "imagetools", "inspect", name).stdout
+    assert told["containerimage.digest"] in shown
+    assert "linux/amd64" in shown and "linux/arm64" in shown
+    run("docker", "rmi", name)

@@ -1,0 +1,81 @@
+"""Results for several platforms: an index in the engine's store, in archives and at a registry."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from buildkit_client import building, run
+from running_engine import RunningEngine
+from sampan.buildkit.protos import control_pb2
+from sampan.oci.image import OCI_INDEX, OCI_MANIFEST
+
+pytestmark = pytest.mark.root
+
+SEVERAL = {"platform": "linux/amd64,linux/arm64"}
+DOCKERFILE = (
+    "FROM --platform=$BUILDPLATFORM busybox AS tools\n"
+    "FROM scratch\n"
+    "ARG TARGETARCH\n"
+    "COPY --from=tools / /\n"
+    "COPY $TARGETARCH /arch\n"
+    'CMD ["cat", "/arch"]\n'
+)
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    (tmp_path / "Dockerfile").write_text(DOCKERFILE)
+    for name in ("amd64", "arm64"):
+        (tmp_path / name).write_text(name)
+    return tmp_path
+
+
+def build(
+    engine: RunningEngine, context: Path, kind: str, options: dict[str, str] | None = None, **attributes: str
+) -> dict[str, str]:
+    """Build with one exporter; its answer."""
+    answered: dict[str, str] = {}
+
+    async def work() -> None:
+        async with building(engine, context) as builder:
+            answered.update(
+                await builder.solve(
+                    Frontend="dockerfile.v0",
+                    FrontendAttrs=SEVERAL if options is None else options,
+                    Exporters=[control_pb2.Exporter(Type=kind, Attrs=attributes)],
+                )
+            )
+
+    run(work())
+    return answered
+
+
+def test_a_name_means_an_index_and_each_platform_runs(engine: RunningEngine, context: Path) -> None:
+    answer = build(engine, context, "moby", name="several:1")
+    descriptor: dict[str, Any] = json.loads(base64.b64decode(answer["containerimage.descriptor"]))
+    assert descriptor["mediaType"] == OCI_INDEX and descriptor["digest"] == answer["containerimage.digest"]
+    assert "containerimage.config.digest" not in answer
+    shown = json.loads(engine.docker("image", "inspect", "several:1").stdout)[0]
+    assert shown["Id"] == answer["containerimage.digest"] and shown["Architecture"] == "amd64"
+    for name in ("amd64", "arm64"):
+        ran = engine.docker("run", "--rm", "--net", "none", "--platform", f"linux/{name}", "several:1")
+        assert ran.stdout == name
+    engine.docker("rmi", "several:1")
+    assert "several" not in engine.docker("images", "-a").stdout
+
+
+def test_one_platform_is_a_manifest_unless_told_otherwise(engine: RunningEngine, context: Path) -> None:
+    answer = build(engine, context, "moby", {"platform": "linux/arm64"}, name="one:1")
+    descriptor = json.loads(base64.b64decode(answer["containerimage.descriptor"]))
+    assert descriptor["mediaType"] == OCI_MANIFEST
+    assert descriptor["platform"] == {"architecture": "arm64", "os": "linux"}
+    answer = build(
+        engine, context, "moby", {"platform": "linux/arm64", "multi-platform": "true"}, name="one:1"
+    )
+    assert json.loads(base64.b64decode(answer["containerimage.descriptor"]))["mediaType"] == OCI_INDEX
+    engine.docker("rmi", "one:1")
