@@ -1,5 +1,5 @@
 """BuildKit's real clients, built from the Go module proxy once and kept: buildx with its version set (Compose refuses one without),
-buildctl, and the frontend that Docker's frontend images hold."""
+Compose, buildctl, and the frontend that Docker's frontend images hold."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from parity.peers import cache
 
 BUILDX = ("github.com/docker/buildx", "v0.38.2")
 BUILDKIT = ("github.com/moby/buildkit", "v0.33.0")
+COMPOSE = ("github.com/docker/compose/v5", "v5.6.0")
+"""The newest that Go 1.26.8 builds."""
 BUILD_SECONDS = 1200
 """A cold build of either, on a small machine."""
 
@@ -26,6 +28,13 @@ def buildx() -> Path:
     return target
 
 
+def compose() -> Path:
+    """The program."""
+    module, version = COMPOSE
+    flags = f"-s -w -X {module}/internal.Version={version}"
+    return _of_module(COMPOSE, "cmd", cache() / f"compose-{version}" / "docker-compose", "-ldflags", flags)
+
+
 def buildctl() -> Path:
     """The program."""
     return _of_buildkit("cmd/buildctl")
@@ -37,12 +46,15 @@ def dockerfile_frontend() -> Path:
 
 
 def _of_buildkit(package: str) -> Path:
-    """A program of BuildKit's module, which has `replace`s: it is built where the module was downloaded to."""
-    module, version = BUILDKIT
-    target = cache() / f"buildkit-{version}" / package.rpartition("/")[2]
+    _, version = BUILDKIT
+    return _of_module(BUILDKIT, package, cache() / f"buildkit-{version}" / package.rpartition("/")[2])
+
+
+def _of_module(module: tuple[str, str], package: str, target: Path, *flags: str) -> Path:
+    """A program, built where its module was downloaded to: so its `replace`s count, which `go install` refuses."""
     if not target.exists():
-        described = json.loads(_go("mod", "download", "-json", f"{module}@{version}"))
-        _go("build", "-C", described["Dir"], "-o", str(target), f"./{package}", CGO_ENABLED="0")
+        described = json.loads(_go("mod", "download", "-json", "@".join(module)))
+        _go("build", "-C", described["Dir"], *flags, "-o", str(target), f"./{package}", CGO_ENABLED="0")
     return target
 
 
@@ -51,6 +63,12 @@ def docker_config(directory: Path) -> Path:
     plugins = directory / "cli-plugins"
     plugins.mkdir(parents=True)
     (plugins / "docker-buildx").symlink_to(buildx())
+    return directory
+
+
+def with_compose(directory: Path) -> Path:
+    """The same, made by `docker_config`, with `docker compose`."""
+    (directory / "cli-plugins" / "docker-compose").symlink_to(compose())
     return directory
 
 

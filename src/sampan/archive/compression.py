@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import zstandard
 
+from sampan.archive.magic import detect
 from sampan.errors import InvalidParameter, NotSupported
 
 igzip_lib: Any
@@ -42,23 +43,6 @@ _DAMAGE: tuple[type[Exception], ...] = (
     *((igzip_lib.IsalError,) if igzip_lib is not None else ()),
 )
 """What the decompressors raise; an OSError with an errno is the descriptor's instead."""
-
-_MAGICS = (
-    (b"\x1f\x8b", "gzip"),
-    (b"\x28\xb5\x2f\xfd", "zstd"),
-    (b"\xfd7zXZ\x00", "xz"),
-    (b"BZh", "bz2"),
-)
-
-
-def detect(start: bytes) -> str:
-    """`gzip`, `zstd`, `xz`, `bz2` or `none`, by the first bytes (zstd's skippable frames included)."""
-    for magic, name in _MAGICS:
-        if start.startswith(magic):
-            return name
-    if len(start) >= 4 and start[0] & 0xF0 == 0x50 and start[1:4] == b"\x2a\x4d\x18":
-        return "zstd"
-    return "none"
 
 
 class _Decompressor(Protocol):

@@ -14,7 +14,7 @@ from sampan.build.interface import BuildRequest
 from sampan.dockerfile.ignore import patterns_of
 from sampan.dockerfile.stages import read
 from sampan.engineapi.container import HostConfig
-from sampan.errors import SampanError
+from sampan.errors import NotSupported, SampanError
 from sampan.exporters.archives import ArchiveExporter
 from sampan.exporters.cache import CacheExporter
 from sampan.exporters.forms import image_form
@@ -29,6 +29,7 @@ from sampan.llb.state import Text, definition
 from sampan.names import platform as platforms
 from sampan.names.platform import Platform
 from sampan.names.reference import is_identifier, parse_normalized
+from sampan.oci.image import ImageConfig
 from sampan.ops.caches import Caches
 from sampan.ops.digests import TreeDigester
 from sampan.ops.directories import Directories
@@ -140,6 +141,12 @@ class _Resolver:
         reference = parse_normalized(name).with_default_tag()
         pinned = reference if reference.digest else reference._replace(digest=image.target.digest)
         return Base(str(pinned), image.config, image.platform)
+
+    async def layout(self, name: str, store: str, digest: str, platform: Platform) -> ImageConfig:
+        raise NotSupported(f"{name}: an archive comes with no content store")
+
+    async def ignored(self, directory: str, hint: str) -> Sequence[str]:
+        return ()
 
 
 async def _follow(build: Build, follow: Follow) -> None:

@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from sampan.errors import NotSupported
 from sampan.names.names import new_id
+from sampan.registry.copying import Source
 from sampan.registry.credentials import Credentials
 from sampan.solver.sessions import LocalRequest, Place, Sent
 
@@ -45,3 +47,7 @@ class UploadSession:
     async def credentials(self, host: str) -> Credentials:
         """Those of the request."""
         return self._credentials.get(host, Credentials())
+
+    def image(self, store: str, digest: str) -> Source:
+        """Raises `NotSupported`: whoever sends an archive has nothing else."""
+        raise NotSupported(f"oci-layout://{store}: an archive comes with no content store")

@@ -38,6 +38,7 @@ LLB = (
     "source.image.resolvemode",
     "source.image.layerlimit",
     "source.image.checksum",
+    "source.ocilayout",
     "source.local",
     "source.local.unique",
     "source.local.sessionid",

@@ -6,7 +6,7 @@ The client serves containerd's content service, and knows several stores by the 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from google.protobuf.message import Message
@@ -23,7 +23,7 @@ from sampan.oci.image import (
     describe,
     stated_media_type,
 )
-from sampan.registry.copying import Source, verified
+from sampan.registry.copying import Destination, Source, verified
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import MethodDescriptor
@@ -36,8 +36,20 @@ _STORE = "buildkit-attachable-store-id"
 _CHUNK = 1 << 20
 
 
-class ClientStore:
-    """One of a client's stores. Destination of copies; `ClientSource` reads from it."""
+class ClientStore(Destination, Protocol):
+    """One of a client's stores. Copies go to it; `ClientSource` reads from it."""
+
+    async def size(self, digest: str) -> int:
+        """Bytes of a blob. Raises `NotFound`."""
+        ...
+
+    def read(self, digest: str, offset: int, length: int) -> AsyncIterator[bytes]:
+        """A part of a blob. Raises `NotFound`."""
+        ...
+
+
+class GrpcStore:
+    """`ClientStore` of a client that speaks gRPC."""
 
     def __init__(self, client: GrpcClient, store: str) -> None:
         if not store.isascii() or not store.isprintable():
@@ -46,12 +58,12 @@ class ClientStore:
         self._metadata = [(_STORE, store)]
 
     async def size(self, digest: str) -> int:
-        """Bytes of a blob. Raises `NotFound`."""
+        """See `ClientStore`."""
         answer = await self._call(_INFO, pb.InfoRequest(digest=digest))
         return int(answer.info.size)
 
     async def read(self, digest: str, offset: int, length: int) -> AsyncIterator[bytes]:
-        """A part of a blob. Raises `NotFound`."""
+        """See `ClientStore`."""
         left = length
         async with self._client.stream(READ, self._metadata) as stream:
             request = pb.ReadContentRequest(digest=digest, offset=offset, size=length)

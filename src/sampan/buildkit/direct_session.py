@@ -20,13 +20,14 @@ import msgspec
 
 from sampan.buildkit import trees
 from sampan.buildkit.agents import listening
+from sampan.buildkit.clientstore import ClientSource
+from sampan.buildkit.direct_store import DirectStore
 from sampan.buildkit.frames import Channel, Conversation, document
 from sampan.buildkit.receiving import Item, Receiver
-from sampan.errors import InvalidParameter, NotSupported, SampanError, SystemFailure
+from sampan.errors import InvalidParameter, SampanError, SystemFailure
 from sampan.registry.credentials import Credentials
 
 if TYPE_CHECKING:
-    from sampan.buildkit.clientstore import ClientStore
     from sampan.buildkit.trees import Files
     from sampan.ops.trees import Trees
     from sampan.solver.sessions import LocalRequest, Place, Sent
@@ -109,9 +110,13 @@ class DirectSession:
             self._places.note(directory, digest)
         return directory
 
-    def content(self, store: str) -> ClientStore:
-        """Raises `NotSupported`: what these clients keep on their disk is not reached by builds."""
-        raise NotSupported(f"{store}: this client offers no content store")
+    def content(self, store: str) -> DirectStore:
+        """See `Client`."""
+        return DirectStore(self._channel, store)
+
+    def image(self, store: str, digest: str) -> ClientSource:
+        """See `Session`."""
+        return ClientSource(self.content(f"oci:{store}"), digest)
 
     async def secret(self, id: str) -> bytes | None:
         """See `Session`."""

@@ -6,36 +6,31 @@ looks.
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import json
 import posixpath
 from base64 import b64decode
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from sampan.build.context import received
-from sampan.buildkit import frontend_images, trees
+from sampan.buildkit import frontend_images
+from sampan.buildkit.contexts import ContextFiles
 from sampan.buildkit.jobs import Job, Ref, Result
-from sampan.buildkit.session import WithArchive
 from sampan.buildkit.steps import step
-from sampan.dockerfile.ignore import patterns_of
 from sampan.dockerfile.stages import read
 from sampan.dockerfile.syntax import Syntax, detect_syntax
-from sampan.errors import InvalidParameter, NotFound, NotSupported
-from sampan.frontend.interface import CONTEXT, DOCKERFILE, Base, Input, Options
-from sampan.frontend.lower import lower, remote
-from sampan.frontend.remote import git_reference
-from sampan.llb.state import Meta, State, Text, definition, loaded, local
+from sampan.errors import InvalidParameter, NotSupported
+from sampan.frontend.interface import Base, Input, Options
+from sampan.frontend.lower import lower
+from sampan.llb.state import Text, definition, loaded
 from sampan.names import platform as platforms
 from sampan.names.platform import Platform
 from sampan.names.reference import is_identifier, parse_normalized
 from sampan.names.units import parse_size
-from sampan.oci.image import parse_config
+from sampan.oci.image import ImageConfig, parse_config
+from sampan.ops import layouts
 from sampan.solver.progress import WarningEvent
 
 if TYPE_CHECKING:
@@ -43,8 +38,6 @@ if TYPE_CHECKING:
 
 _OWN = ("dockerfile.v0", "gateway.v0")
 _DOCKERS = ("docker/dockerfile", "docker/dockerfile-upstream")
-_UPLOADS = ("http://buildkit-session/", "https://buildkit-session/")
-"""URLs that mean an upload of the client's session."""
 CONFIG = "containerimage.config"
 EPOCH = "source.date.epoch"
 """Of a result: the time (seconds) that its images say they were made at."""
@@ -79,15 +72,13 @@ class _Dockerfile:
         self._job = job
         self._options = options
         self._inputs = inputs
-        self._name = options.get("filename") or "Dockerfile"
-        self._remote = options.get("context", "")
+        self._files = ContextFiles(job, options)
 
     async def result(self) -> Result:
         """Of this frontend, or of the image that the file asks for."""
-        uploaded = await self._uploaded()
-        data, own_ignore = await self._dockerfile()
-        if uploaded is not None:
-            await self._forget_ignored(uploaded, own_ignore)
+        await self._files.open()
+        data, own_ignore = await self._files.dockerfile()
+        ignored = await self._files.ignored(own_ignore)
         syntax = self._syntax(data)
         if syntax is not None and not _is_ours(syntax.image):
             return await self._by_image(syntax)
@@ -95,23 +86,14 @@ class _Dockerfile:
             raise NotSupported(
                 f"request {self._options['requestid']!r} to the Dockerfile frontend is not in this version of Sampan"
             )
-        return await self._own(data, await self._patterns(own_ignore))
+        return await self._own(data, ignored)
 
     async def _by_image(self, syntax: Syntax) -> Result:
         """What another frontend makes of the same request. An archive is local directories to it."""
         options = {**self._options, "source": syntax.image, "cmdline": syntax.command}
-        if not self._remote:
+        if self._files.is_archive_of_the_client:
             options.pop("context", None)
         return await frontend_images.run(self._job, options, self._inputs)
-
-    async def _forget_ignored(self, directory: Path, own_ignore: str | None) -> None:
-        patterns = await self._patterns(own_ignore)
-        if patterns:
-            arguments = {"directory": str(directory), "patterns": patterns}
-            await self._job.solving.trees.run("sampan.build.ignore_jobs:forget_job", arguments)
-
-    async def _patterns(self, own_ignore: str | None) -> list[str]:
-        return patterns_of(own_ignore) if own_ignore is not None else await self._ignored()
 
     async def _own(self, data: bytes, ignored: list[str]) -> Result:
         wanted = [platforms.parse(each) for each in self._options.get("platform", "").split(",") if each]
@@ -143,87 +125,15 @@ class _Dockerfile:
     async def _built(
         self, data: bytes, ignored: list[str], platform: Platform, several: bool
     ) -> tuple[Ref | None, bytes]:
-        name = posixpath.basename(self._name)
-        lowered = await lower(
-            read(data, name), self._lowering(ignored, platform, several), _Resolver(self._job, self._mode)
-        )
+        name = posixpath.basename(self._files.name)
+        resolver = _Resolver(self._job, self._mode, self._files)
+        lowered = await lower(read(data, name), self._lowering(ignored, platform, several), resolver)
         if lowered.unused:
             short = f"One or more build-args [{' '.join(lowered.unused)}] were not consumed"
             self._job.build.progress.publish(WarningEvent(vertex="", short=short))
         made = definition(lowered.state, Text(name, data))
         ref = await self._job.make(made) if made.ops else None
         return ref, msgspec.json.encode(lowered.image)
-
-    # -- the client's files
-
-    async def _uploaded(self) -> Path | None:
-        """The directory of an archive that the client offers as its context; every local source means it from now on."""
-        job = self._job
-        if not self._remote.startswith(_UPLOADS) or job.session is None:
-            return None
-        until_end = AsyncExitStack()
-        job.build.at_end(until_end.aclose)
-        archive = received(job.session.upload(self._remote), job.uploads, job.solving.trees.workers)
-        context = await until_end.enter_async_context(archive)
-        job.build.session = WithArchive(job.session, context.directory)
-        self._remote = ""
-        return context.directory
-
-    async def _dockerfile(self) -> tuple[bytes, str | None]:
-        """The Dockerfile, and the ignore file of its own."""
-        ignore = f"{self._name}.dockerignore"
-        title = f"[internal] load build definition from {posixpath.basename(self._name)}"
-        key = self._options.get("dockerfilekey", DOCKERFILE)
-        if self._remote and "dockerfilekey" not in self._options:
-            state = self._repository()
-        else:
-            state = self._files(key, DOCKERFILE, [self._name, ignore], title)
-        async with self._opened(state) as root:
-            try:
-                data = await asyncio.to_thread(trees.read_file, root, self._name)
-            except NotFound as error:
-                raise InvalidParameter(f"failed to read dockerfile: {error}") from None
-            return data, await _text_if_there(root, ignore)
-
-    async def _ignored(self) -> list[str]:
-        key = self._options.get("contextkey", CONTEXT)
-        if self._remote:
-            state = self._repository()
-        else:
-            state = self._files(
-                key, f"{key}-.dockerignore", [".dockerignore"], "[internal] load .dockerignore"
-            )
-        async with self._opened(state) as root:
-            text = await _text_if_there(root, ".dockerignore")
-        return patterns_of(text) if text else []
-
-    def _files(self, key: str, hint: str, paths: list[str], title: str) -> State:
-        """Some files of a directory of the client's."""
-        attributes = {
-            "local.followpaths": json.dumps(paths),
-            "local.sharedkeyhint": hint,
-            "local.differ": "none",
-            **self._session(key),
-        }
-        return local(key, attributes, Meta(name=title))
-
-    def _repository(self) -> State:
-        """The context that is not the client's. Raises `NotSupported` for an archive: only repositories are files as they are."""
-        if git_reference(self._remote) is None:
-            raise NotSupported(
-                f"a build context from {self._remote} is not in this version of Sampan's builder"
-            )
-        return remote(self._remote, Meta(name="[internal] load git source " + self._remote))
-
-    @asynccontextmanager
-    async def _opened(self, state: State) -> AsyncIterator[int]:
-        tree = await (await self._job.make(definition(state))).tree()
-        async with trees.opened(self._job.solving.trees, tree) as root:
-            yield root
-
-    def _session(self, key: str) -> dict[str, str]:
-        id = self._options.get(f"local-sessionid:{key}", "")
-        return {"local.session": id} if id else {}
 
     # -- options
 
@@ -250,16 +160,13 @@ class _Dockerfile:
             ulimits=_ulimits(given.get("ulimit", "")),
             cgroup_parent=given.get("cgroup-parent", ""),
             resolve=self._mode,
-            contexts=self._contexts(),
+            contexts=self._prefixed("context:"),
             inputs={name: self._input(name, given) for name, given in self._inputs.items()},
             ignored=tuple(ignored),
-            context=self._remote,
+            context=self._files.elsewhere,
+            sessions=self._files.sessions,
             show_platform=several,
         )
-
-    def _contexts(self) -> dict[str, str]:
-        contexts = self._prefixed("context:")
-        return {name.partition("::")[0]: value for name, value in contexts.items()}
 
     def _input(self, name: str, given: ops_pb2.Definition) -> Input:
         """A definition that came, with the image's configuration beside it."""
@@ -276,9 +183,10 @@ class _Dockerfile:
 class _Resolver:
     """`frontend.interface.Resolver` for one build."""
 
-    def __init__(self, job: Job, mode: str) -> None:
+    def __init__(self, job: Job, mode: str, files: ContextFiles) -> None:
         self._job = job
         self._fresh = mode == "pull"
+        self._files = files
 
     async def image(self, name: str, platform: Platform) -> Base:
         finder = self._job.solving.operations.finder
@@ -292,12 +200,17 @@ class _Resolver:
         pinned = reference if reference.digest else reference._replace(digest=image.target.digest)
         return Base(str(pinned), image.config, image.platform)
 
+    async def layout(self, name: str, store: str, digest: str, platform: Platform) -> ImageConfig:
+        job = self._job
+        if job.session is None:
+            raise InvalidParameter(f"oci-layout://{store} is with the client, and the build has no session")
+        async with step(job.build, f"[context {name}] load metadata for {name}@{digest}"):
+            return (await layouts.find(job.session.image(store, digest), platform)).config
 
-async def _text_if_there(root: int, path: str) -> str | None:
-    try:
-        return (await asyncio.to_thread(trees.read_file, root, path)).decode(errors="surrogateescape")
-    except NotFound:
-        return None
+    async def ignored(self, directory: str, hint: str) -> Sequence[str]:
+        return await self._files.of_directory(
+            directory, hint, f"[{hint.replace(':', ' ')}] load .dockerignore"
+        )
 
 
 def _network(mode: str) -> str:

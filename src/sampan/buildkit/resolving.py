@@ -16,6 +16,7 @@ from sampan.llb import ops_pb2
 from sampan.llb.graph import Vertex, digest_of
 from sampan.names import platform as platforms
 from sampan.names.reference import parse_normalized
+from sampan.ops import layouts
 from sampan.ops.fetching import FetchOperation
 from sampan.ops.repositories import GitOperation
 
@@ -34,7 +35,8 @@ _LONGEST_SUFFIX = 1 << 20
 async def image_config(job: Job, request: pb.ResolveImageConfigRequest) -> pb.ResolveImageConfigResponse:
     """What an image's name means now, and its configuration."""
     if request.ResolverType:
-        raise NotSupported("OCI layouts as sources are not in this version of Sampan's builder")
+        digest, config = await _layout(job, request.Ref, request.SessionID, request.StoreID, request.Platform)
+        return pb.ResolveImageConfigResponse(Ref=request.Ref, Digest=digest, Config=config)
     trees = job.solving.trees
     name = await job.policies.and_also(request.SourcePolicies).image(request.Ref, trees)
     reference, digest, config = await _image(job, name, request.Platform, request.ResolveMode)
@@ -51,6 +53,13 @@ async def source_meta(job: Job, request: pb.ResolveSourceMetaRequest) -> pb.Reso
     scheme = source.identifier.partition("://")[0]
     if source.identifier.startswith(IMAGE):
         await _add_image(job, request, response)
+    elif scheme == "oci-layout":
+        store, session = (source.attrs.get(f"oci.{name}", "") for name in ("store", "session"))
+        name = source.identifier.removeprefix(layouts.SCHEME)
+        digest, config = await _layout(job, name, session, store, request.Platform)
+        response.Image.Digest = digest
+        if not request.Image.NoConfig:
+            response.Image.Config = config
     elif scheme == "git":
         await _add_git(job, request, response)
     elif scheme in ("http", "https"):
@@ -69,6 +78,19 @@ async def _add_image(
     response.Image.Digest = digest
     if not request.Image.NoConfig:
         response.Image.Config = config
+
+
+async def _layout(
+    job: Job, reference: str, session: str, store: str, platform: ops_pb2.Platform
+) -> tuple[str, bytes]:
+    """The digest of an image in a client's store, and its configuration for a platform."""
+    name, _, digest = reference.partition("@")
+    if not digest:
+        raise InvalidParameter(f'reference "{reference}" must have digest')
+    store = store or name
+    source = job.build.client(session, f"{layouts.SCHEME}{store}").image(store, digest)
+    found = await layouts.find(source, _platform(platform))
+    return digest, msgspec.json.encode(found.config)
 
 
 async def _add_git(

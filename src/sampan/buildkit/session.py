@@ -12,7 +12,7 @@ from urllib.parse import quote_plus, urlsplit
 
 from sampan.buildkit import clientstore, filesync, sending
 from sampan.buildkit.agents import listening
-from sampan.buildkit.clientstore import ClientStore
+from sampan.buildkit.clientstore import ClientSource, GrpcStore
 from sampan.buildkit.protos import auth_pb2, filesync_pb2, fsutil_pb2, secrets_pb2, ssh_pb2, upload_pb2
 from sampan.errors import InvalidParameter, NotFound, NotSupported, SampanError, Unavailable
 from sampan.grpc.client import GrpcClient
@@ -188,10 +188,14 @@ class ClientSession:
             while (message := await stream.recv_message()) is not None:
                 yield message.data
 
-    def content(self, store: str) -> ClientStore:
+    def content(self, store: str) -> GrpcStore:
         """One of the client's stores of blobs, by its name."""
         self._need(clientstore.READ, "the client offers no content store")
-        return ClientStore(self._client, store)
+        return GrpcStore(self._client, store)
+
+    def image(self, store: str, digest: str) -> ClientSource:
+        """See `Session`."""
+        return ClientSource(self.content(f"oci:{store}"), digest)
 
     def _supports(self, method: MethodDescriptor) -> bool:
         service = method.containing_service
@@ -212,6 +216,7 @@ class WithArchive:
         self.secret = session.secret
         self.ssh = session.ssh
         self.credentials = session.credentials
+        self.image = session.image
         self._directory = directory
 
     async def local(self, request: LocalRequest, place: Place, sent: Sent) -> Path:

@@ -108,7 +108,7 @@ def _chosen(listed: list[ArchiveImage], name: str) -> ArchiveImage:
 
 
 def _layer(file: Path, directory: Path) -> Descriptor:
-    from sampan.archive.compression import detect
+    from sampan.archive.magic import detect
     from sampan.oci.image import DOCKER_LAYER, DOCKER_LAYER_GZIP, DOCKER_LAYER_ZSTD
 
     with file.open("rb") as content:

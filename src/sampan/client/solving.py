@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sampan.client.api import Api
+    from sampan.client.layouts import Layout
     from sampan.client.sources import Entry, Source
 
 _PIECE = struct.Struct(">II")
@@ -53,6 +54,10 @@ class Plan:
         self.cache_imports: list[tuple[str, dict[str, str]]] = []
         self.cache_exports: list[tuple[str, dict[str, str]]] = []
         self.entitlements: list[str] = []
+        self.stores: dict[str, Layout] = {}
+        """Layouts by the name under which the build knows them: `local:PATH` of cache, `oci:NAME` of a context."""
+        self.writable: set[str] = set()
+        """Those of the layouts that cache is written to."""
         self.secrets: dict[str, Callable[[], bytes]] = {}
         self.agents: dict[str, str] = {}
         """Sockets of ssh agents."""
@@ -65,6 +70,13 @@ class Plan:
         """Make the shared key of what these files are called here: the same directory of the same machine has the same one."""
         text = "\0".join((socket.gethostname(), *parts))
         self.shared_key = "sampan:" + hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:32]
+
+    def store(self, words: Mapping[str, Any]) -> Layout:
+        """That of a question. Raises NotFound: the engine reads nothing here that was not named."""
+        found = self.stores.get(words["store"])
+        if found is None:
+            raise NotFound(f"no such store: {words['store']}")
+        return found
 
 
 class BuildFailed(InvalidParameter):
@@ -283,6 +295,27 @@ def _upload(plan: Plan, talk: Conversation, words: dict[str, Any]) -> None:
     talk.end()
 
 
+def _blob_size(plan: Plan, talk: Conversation, words: dict[str, Any]) -> None:
+    talk.say({"size": plan.store(words).size(words["digest"])})
+
+
+def _blob(plan: Plan, talk: Conversation, words: dict[str, Any]) -> None:
+    for block in plan.store(words).read(words["digest"], words["offset"], words["length"]):
+        talk.send(block)
+    talk.end()
+
+
+def _put(plan: Plan, talk: Conversation, words: dict[str, Any]) -> None:
+    store, digest = plan.store(words), words["digest"]
+    if words["store"] not in plan.writable:
+        raise InvalidParameter(f"{words['store']}: nothing is written there")
+    wanted = store.size(digest) is None
+    talk.say({"wanted": wanted})
+    if wanted:
+        store.write(digest, iter(talk.read_block, b""))
+        talk.say({"stored": True})
+
+
 _ANSWERS: dict[str, Callable[[Plan, Conversation, dict[str, Any]], None]] = {
     "local": _local,
     "secret": _secret,
@@ -292,4 +325,7 @@ _ANSWERS: dict[str, Callable[[Plan, Conversation, dict[str, Any]], None]] = {
     "file": _file,
     "directory": _directory,
     "upload": _upload,
+    "blob-size": _blob_size,
+    "blob": _blob,
+    "put": _put,
 }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from sampan.errors import InvalidParameter
 from sampan.names.platform import Platform
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ class Options:
     resolve: str = "default"
     """How images are found: `default`, `pull` (always ask the registry), `local`."""
     contexts: Mapping[str, str] = field(default_factory=dict)
-    """Named contexts: `docker-image://…`, `https://…`, `git://…`, `local:name`, `oci-layout://…`, `input:name`."""
+    """Named contexts, also by `name::platform`: `docker-image://…`, `https://…`, `git://…`, `local:name`,
+    `oci-layout://store@digest`, `input:name`."""
     inputs: Mapping[str, Input] = field(default_factory=dict)
     """What `input:name` means: graphs that came with the request."""
     ignored: tuple[str, ...] = ()
@@ -54,8 +56,23 @@ class Options:
     show_platform: bool = False
     """Names of steps say the platform: there are several."""
     cache_namespace: str = ""
-    context: str = ""
-    """Where the context is when it is not the client's directory: a URL."""
+    context: State | None = None
+    """The context when it is not the client's directory."""
+    sessions: Mapping[str, str] = field(default_factory=dict)
+    """Ids of the clients' sessions by the name of the directory; "" for all others."""
+
+    def session(self, directory: str) -> str:
+        """Whose a directory is; "" when nothing is known of it."""
+        return self.sessions.get(directory) or self.sessions.get("", "")
+
+    def input(self, name: str, given: str) -> Input | None:
+        """The graph that a named context stands for (`input:…`); None for another kind. Raises `InvalidParameter`."""
+        if not given.startswith("input:"):
+            return None
+        found = self.inputs.get(given.removeprefix("input:"))
+        if found is None:
+            raise InvalidParameter(f"invalid input {given} for context {name}")
+        return found
 
 
 class Base(NamedTuple):
@@ -72,6 +89,14 @@ class Resolver(Protocol):
 
     async def image(self, name: str, platform: Platform) -> Base:
         """An image by name. Raises `NotFound`, `SampanError` of the registry."""
+        ...
+
+    async def layout(self, name: str, store: str, digest: str, platform: Platform) -> ImageConfig:
+        """An image of the client's: what the digest means in a store of its. `name` is for people. Raises as `image` does."""
+        ...
+
+    async def ignored(self, directory: str, hint: str) -> Sequence[str]:
+        """The patterns of the ignore file in a directory of the client's, whose shared key has that hint."""
         ...
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from sampan.dockerfile.expand import expand
@@ -11,18 +10,17 @@ from sampan.dockerfile.parse import parse
 from sampan.dockerfile.source import DockerfileError, source_of
 from sampan.dockerfile.stages import Dockerfile, Stage
 from sampan.dockerfile.typed import typed
-from sampan.errors import InvalidParameter, NotFound
-from sampan.frontend.copying import INTERNAL, copy, git_source
-from sampan.frontend.interface import CONTEXT, Base, Input, Lowered, Options, Resolver
-from sampan.frontend.remote import git_reference
+from sampan.errors import NotFound
+from sampan.frontend.contexts import SCRATCH, NamedContexts, begin_with_image, client_files
+from sampan.frontend.copying import copy
+from sampan.frontend.interface import Base, Lowered, Options, Resolver
 from sampan.frontend.running import run_instruction
 from sampan.frontend.stage import StageState, llb_platform
 from sampan.frontend.variables import PROXIES, Variables, platform_arguments
-from sampan.llb.state import Meta, State, image, local, source
+from sampan.llb.state import Meta, State, image
 from sampan.names import platform as platforms
 from sampan.names.platform import Platform
-
-SCRATCH = "scratch"
+from sampan.oci.image import ImageConfig
 
 
 async def lower(file: Dockerfile, options: Options, resolver: Resolver) -> Lowered:
@@ -40,17 +38,30 @@ async def lower(file: Dockerfile, options: Options, resolver: Resolver) -> Lower
 
 
 class _Remembering:
-    """Asks for an image once."""
+    """Asks for everything once."""
 
     def __init__(self, resolver: Resolver) -> None:
         self._resolver = resolver
         self._found: dict[tuple[str, Platform], Base] = {}
+        self._layouts: dict[tuple[str, Platform], ImageConfig] = {}
+        self._ignored: dict[str, Sequence[str]] = {}
 
     async def image(self, name: str, platform: Platform) -> Base:
         key = (name, platform)
         if key not in self._found:
             self._found[key] = await self._resolver.image(name, platform)
         return self._found[key]
+
+    async def layout(self, name: str, store: str, digest: str, platform: Platform) -> ImageConfig:
+        key = (digest, platform)
+        if key not in self._layouts:
+            self._layouts[key] = await self._resolver.layout(name, store, digest, platform)
+        return self._layouts[key]
+
+    async def ignored(self, directory: str, hint: str) -> Sequence[str]:
+        if directory not in self._ignored:
+            self._ignored[directory] = await self._resolver.ignored(directory, hint)
+        return self._ignored[directory]
 
 
 class _Lowering:
@@ -60,6 +71,7 @@ class _Lowering:
         self._file = file
         self._options = options
         self._resolver = resolver
+        self._contexts = NamedContexts(options, resolver)
         self._wanted = wanted
         self._stages: dict[int, StageState] = {}
         self._consumed: set[str] = set()
@@ -111,10 +123,10 @@ class _Lowering:
     async def _begin(self, state: StageState, base: str) -> None:
         if not base:
             raise DockerfileError("base name should not be blank")
-        given = self._options.contexts.get(base)
+        given = self._contexts.find(base, state.platform)
         before = None if base.isdecimal() else self._file.named(base, state.stage)
         if given is not None:
-            await self._begin_with_context(state, base, given)
+            await self._contexts.begin(state, base, given)
         elif base == SCRATCH:
             state.begin_empty()
         elif before is not None:
@@ -126,26 +138,7 @@ class _Lowering:
             state.arguments.update(done.arguments)
             state.begin_with(done.state, done.image)
         else:
-            await self._begin_with_image(state, base)
-
-    async def _begin_with_image(self, state: StageState, name: str) -> None:
-        found = await self._resolver.image(name, state.platform)
-        meta = state.meta_of_base(found.reference)
-        brought = image(
-            found.reference, platform=llb_platform(state.platform), resolve=self._options.resolve, meta=meta
-        )
-        state.begin_with(brought if found.config.rootfs.diff_ids else None, found.config)
-
-    async def _begin_with_context(self, state: StageState, name: str, given: str) -> None:
-        if given.startswith("docker-image://"):
-            await self._begin_with_image(state, given.removeprefix("docker-image://"))
-            return
-        state.meta_of_base(name)
-        found = self._input(name, given)
-        if found is not None and found.config is not None:
-            state.begin_with(found.state, found.config)
-            return
-        state.state = self._named_context(name, given)
+            await begin_with_image(state, base, self._resolver, self._options)
 
     async def _triggers(self, state: StageState) -> None:
         for trigger in state.triggers():
@@ -173,9 +166,10 @@ class _Lowering:
         """What `--from` and `from=` name: a stage, a named context, an image; "" is the context."""
         if not name:
             self.context_paths.update(paths)
-            return self._context()
-        if name in self._options.contexts:
-            return self._named_context(name, self._options.contexts[name])
+            return client_files(self._options, self._wanted)
+        given = self._contexts.find(name, state.platform)
+        if given is not None:
+            return await self._contexts.files(name, given, state.platform)
         before = self._file.named(name, state.stage)
         if before is not None:
             return (await self._stage(before)).state
@@ -191,36 +185,6 @@ class _Lowering:
         return image(
             found.reference, platform=llb_platform(state.platform), resolve=self._options.resolve, meta=meta
         )
-
-    def _context(self) -> State:
-        if self._options.context:
-            return remote(self._options.context, Meta(name=INTERNAL + "load remote build context"))
-        attributes = {"local.sharedkeyhint": CONTEXT}
-        if self._options.ignored:
-            attributes["local.excludepatterns"] = json.dumps(list(self._options.ignored))
-        if self._wanted:
-            attributes["local.followpaths"] = json.dumps([each.lstrip("/") for each in self._wanted])
-        return local(CONTEXT, attributes, Meta(name=INTERNAL + "load build context"))
-
-    def _input(self, name: str, given: str) -> Input | None:
-        if not given.startswith("input:"):
-            return None
-        found = self._options.inputs.get(given.removeprefix("input:"))
-        if found is None:
-            raise InvalidParameter(f"invalid input {given} for context {name}")
-        return found
-
-    def _named_context(self, name: str, given: str) -> State | None:
-        found = self._input(name, given)
-        if found is not None:
-            return found.state
-        kind, _, rest = given.partition(":")
-        meta = Meta(name=f"[context {name}] {given}")
-        if kind == "docker-image":
-            return image(rest.removeprefix("//"), platform=llb_platform(self._options.platform), meta=meta)
-        if kind == "local":
-            return local(rest, {"local.sharedkeyhint": f"context:{name}"}, meta)
-        return remote(given, meta)
 
     def _outer_expand(self, text: str) -> str:
         return expand(text, self._outer.get, escape=self._file.directives.escape)
@@ -240,11 +204,3 @@ class _Lowering:
                 values.update(variables.lookup(None))
         self._consumed |= variables.consumed
         return values
-
-
-def remote(url: str, meta: Meta) -> State:
-    """What a URL of a repository or a file brings."""
-    reference = git_reference(url)
-    if reference is not None:
-        return git_source(reference, {"git.fullurl": reference.remote}, meta)
-    return source(url, {}, meta)

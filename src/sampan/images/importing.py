@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import aiohttp
 
-from sampan.archive.compression import InputStream, detect
+from sampan.archive.compression import InputStream
+from sampan.archive.magic import detect
 from sampan.content.interface import Lease
 from sampan.errors import InvalidParameter, SystemFailure
 from sampan.images.bodypipe import pipe_to_thread

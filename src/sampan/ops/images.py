@@ -52,7 +52,7 @@ class ImageOperation:
         self._name = source.identifier.removeprefix(SCHEME)
         self._mode = source.attrs.get("image.resolvemode", "default")
         self._checksum = source.attrs.get("image.checksum", "")
-        self._limit = _limit(source.attrs.get("image.layerlimit", ""))
+        self._limit = layer_limit(source.attrs.get("image.layerlimit", ""))
         self._build = build
         self._images = images
         self._finder = finder
@@ -94,7 +94,8 @@ class ImageOperation:
         return image
 
 
-def _limit(text: str) -> int | None:
+def layer_limit(text: str) -> int | None:
+    """How many of an image's lowest layers are wanted; None: all. Raises `InvalidParameter`."""
     if not text:
         return None
     if not text.isdecimal() or int(text) < 1:

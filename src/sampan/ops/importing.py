@@ -4,17 +4,15 @@ one in their configuration (`inline`). Nothing but documents is read before some
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from sampan.content.interface import Lease, content_resource, snapshot_resource
+from sampan.content.interface import Lease
 from sampan.errors import InvalidParameter, NotFound, SampanError
 from sampan.images.service import ImageService
-from sampan.names.names import new_id
 from sampan.names.times import parse_rfc3339
 from sampan.oci.image import (
     DOCUMENT_LIMIT,
@@ -28,10 +26,10 @@ from sampan.oci.image import (
     parse_index,
     parse_manifest,
 )
+from sampan.ops.intake import LayerIntake
 from sampan.registry.copying import Source, verified
-from sampan.registry.failures import WrongContent
 from sampan.solver.cacheconfig import CACHE_CONFIG, CacheGraph, parse
-from sampan.solver.interface import EMPTY, Tree
+from sampan.solver.interface import Tree
 from sampan.solver.layers import Layer, LayerTable
 
 DIFF_ID = "containerd.io/uncompressed"
@@ -54,11 +52,7 @@ class ImportedCache:
     ) -> None:
         self._graph = graph
         self._layers = layers
-        self._source = source
-        self._images = images
-        self._table = table
-        self._id = new_id()
-        self._fetching: dict[str, asyncio.Lock] = {}
+        self._intake = LayerIntake(source, images, table)
 
     def canonical(self, key: str) -> str | None:
         """See `CacheSource`."""
@@ -72,49 +66,13 @@ class ImportedCache:
         """See `CacheSource`."""
         layers = [self._layers[digest] for digest in self._graph.results[key]]
         for layer in layers:
-            await self._fetch(layer, lease)
+            await self._intake.fetch(layer, lease)
         return layers
 
     async def tree(self, key: str, lease: Lease) -> Tree:
-        """See `CacheSource`. Layers are verified: their bytes by digest, what they unpack to by diff id."""
-        layers = await self.layers(key, lease)
-        chain = chain_ids([layer.diff_id for layer in layers])
-        for number, layer in enumerate(layers, start=1):
-            await self._images.unpacker.layer(_described(layer), layer.diff_id, chain[:number], lease)
-        if not chain:
-            return EMPTY
-        await self._images.parts.content.leases.add(lease, snapshot_resource(chain[-1]))
-        await self._table.store(chain[-1], layers)
-        return Tree(chain[-1])
-
-    async def _fetch(self, layer: Layer, lease: Lease) -> None:
-        content = self._images.parts.content
-        descriptor = _described(layer)
-        digest = descriptor.checked_digest
-        await content.leases.add(lease, content_resource(digest))
-        async with self._fetching.setdefault(digest, asyncio.Lock()):
-            if not await content.exists(digest):
-                await self._take(descriptor, lease)
-
-    async def _take(self, descriptor: Descriptor, lease: Lease) -> None:
-        digest = descriptor.checked_digest
-        ingest = await self._images.parts.content.ingest(
-            f"cache-{digest}-{self._id}", lease=lease, expected=digest, size=descriptor.size
-        )
-        if ingest is None:
-            return
-        async with ingest:
-            try:
-                size = 0
-                async for chunk in self._source.blob(descriptor, 0, descriptor.size):
-                    size += len(chunk)
-                    if size > descriptor.size:
-                        raise WrongContent(f"{digest}: more than the {descriptor.size} bytes that it has")
-                    await ingest.write(chunk)
-                await ingest.commit(digest=digest)
-            except BaseException:
-                await ingest.abort()
-                raise
+        """See `CacheSource`."""
+        layers = [self._layers[digest] for digest in self._graph.results[key]]
+        return await self._intake.tree(layers, lease)
 
 
 async def open_cache(source: Source, images: ImageService, table: LayerTable) -> ImportedCache:
@@ -210,10 +168,6 @@ def _layer(descriptor: Descriptor) -> Layer:
     layer = Layer(descriptor.checked_digest, descriptor.media_type, descriptor.size, diff_id, created)
     chain_ids([diff_id])  # raises for what is no digest
     return layer
-
-
-def _described(layer: Layer) -> Descriptor:
-    return Descriptor(media_type=layer.media_type, digest=layer.digest, size=layer.size)
 
 
 def _time(text: str) -> int:

@@ -16,7 +16,7 @@ from sampan.llb.graph import Vertex
 from sampan.ops.directories import Directories
 from sampan.solver.build import Build
 from sampan.solver.interface import Identity, Task, Tree
-from sampan.solver.sessions import LocalRequest, Session
+from sampan.solver.sessions import LocalRequest
 
 SCHEME = "local://"
 KIND = "source.local"
@@ -51,7 +51,7 @@ class LocalOperation:
 
     async def execute(self, task: Task, inputs: Sequence[Tree]) -> list[Tree]:
         """Get the files."""
-        session = self._session()
+        session = self._build.client(self._session_id, self._request.name)
         started, came = time.time_ns(), 0
 
         def sent(files: int, size: int) -> None:
@@ -67,15 +67,6 @@ class LocalOperation:
         directory = await session.local(self._request, place, sent)
         task.report.status(f"transferring {self._request.name}:", came, 0, started, done=True)
         return [Tree(directory=str(directory))]
-
-    def _session(self) -> Session:
-        session, own = None, self._build.session
-        if self._session_id and (own is None or own.id != self._session_id):
-            session = self._build.solver.sessions.get(self._session_id)
-        session = session or own
-        if session is None:
-            raise InvalidParameter(f"no active session for {self._session_id or self._request.name}")
-        return session
 
 
 def _list(text: str) -> tuple[str, ...]:

@@ -9,11 +9,12 @@ from typing import NamedTuple
 from sampan.errors import InvalidParameter, NotSupported
 from sampan.images.service import ImageService
 from sampan.llb.graph import Vertex
-from sampan.ops import fetching, images, local, repositories
+from sampan.ops import fetching, images, layouts, local, repositories
 from sampan.ops.directories import Directories
 from sampan.ops.fetching import FetchOperation
 from sampan.ops.files import FileOperation
 from sampan.ops.images import ImageFinder, ImageOperation
+from sampan.ops.layouts import LayoutOperation
 from sampan.ops.local import LocalOperation
 from sampan.ops.merge import DiffOperation, LayerTools, MergeOperation
 from sampan.ops.nested import NestedOperation, Nesting
@@ -47,6 +48,7 @@ class VertexOperations:
         self._nesting = Nesting()
         self._sources: dict[str, Callable[[Vertex, Build], Operation]] = {
             images.SCHEME: self._image,
+            layouts.SCHEME: lambda vertex, build: LayoutOperation(vertex, build, tools.images, tools.layers),
             local.SCHEME: lambda vertex, build: LocalOperation(vertex, build, tools.directories),
             repositories.SCHEME: lambda vertex, build: GitOperation(
                 vertex, build, tools.trees, tools.fetched

@@ -121,7 +121,7 @@ class OfPlatform:
         target = await self._source.target()
         if target.media_type not in INDEX_TYPES:
             return target
-        return await _of_platform(self._source, target, self._platform)
+        return await of_platform(self._source, target, self._platform)
 
     async def document(self, descriptor: Descriptor) -> bytes:
         return await self._source.document(descriptor)
@@ -170,7 +170,8 @@ async def _copy(
     tell("copied", descriptor)
 
 
-async def _of_platform(source: Source, target: Descriptor, wanted: Platform) -> Descriptor:
+async def of_platform(source: Source, target: Descriptor, wanted: Platform) -> Descriptor:
+    """The image of an index for a platform. Raises `NotFound`."""
     children = parse_index(await source.document(target), target.digest).manifests
     candidates = [each for each in children if each.platform is not None and each.platform.os]
     found = platforms.choose(candidates, _platform_of, wanted)

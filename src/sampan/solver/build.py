@@ -95,6 +95,19 @@ class Build:
         """What the client has for a registry; anonymous without a client."""
         return await self.session.credentials(domain) if self.session is not None else ANONYMOUS
 
+    def client(self, id: str, what: str) -> Session:
+        """Whom a source asks that names a session, or none (then it is the build's own client).
+
+        Raises `InvalidParameter` when there is nobody: `what` says what was to be asked for.
+        """
+        session, own = None, self.session
+        if id and (own is None or own.id != id):
+            session = self.solver.sessions.get(id)
+        session = session or own
+        if session is None:
+            raise InvalidParameter(f"no active session for {id or what}")
+        return session
+
     def at_end(self, release: Callable[[], Awaitable[None]]) -> None:
         """Call this when the build closes, last one first."""
         self._closing.append(release)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
+    from sampan.registry.copying import Source
     from sampan.registry.credentials import Credentials
 
 
@@ -61,6 +62,10 @@ class Session(Protocol):
 
     async def credentials(self, host: str) -> Credentials:
         """For a registry."""
+        ...
+
+    def image(self, store: str, digest: str) -> Source:
+        """What a digest means in a store (an OCI layout) of the client's. Raises `NotSupported` when it has none."""
         ...
 
 

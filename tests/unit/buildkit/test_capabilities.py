@@ -22,7 +22,6 @@ NOT_THERE = {
     "source.git.checkoutbundle": "refused",
     "source.http.signatureverify": "refused",
     "source.imageblob": "no such scheme",
-    "source.ocilayout": "no such scheme",
     "source.policy.session": "refused",
     "exec.meta.network.proxy": "no such network",
     "cache.gha": "no such store of build cache",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from sampan.dockerfile.source import DockerfileError
 from sampan.dockerfile.stages import read
+from sampan.errors import InvalidParameter
 from sampan.frontend.interface import Base, Lowered, Options
 from sampan.frontend.lower import lower
 from sampan.llb import ops_pb2 as pb
@@ -36,6 +38,13 @@ class Images:
             rootfs=RootFS(diff_ids=["sha256:" + "1" * 64]),
         )
         return Base(f"docker.io/library/{name}@sha256:{'2' * 64}", config, platform)
+
+    async def layout(self, name: str, store: str, digest: str, platform: Platform) -> ImageConfig:
+        self.asked.append(f"{store} {digest}")
+        return ImageConfig(config=ContainerConfig(env=["LAID=out"]))
+
+    async def ignored(self, directory: str, hint: str) -> Sequence[str]:
+        return ["secret"]
 
 
 def lowered(text: str, images: Images | None = None, **options: Any) -> Lowered:
@@ -135,3 +144,35 @@ def test_history_tells_layers_and_settings_apart() -> None:
         ("LABEL l=m", True),
         ('CMD ["c"]', True),
     ]
+
+
+def test_a_directory_is_its_sessions_wherever_the_graph_goes() -> None:
+    text = "FROM a\nCOPY f /\nCOPY --from=docs g /\n"
+    contexts = {"docs": "local:docs"}
+    found = vertices(lowered(text, contexts=contexts, sessions={"": "mine", "docs": "shared"}))
+    context = found["[internal] load build context"].op.source.attrs
+    docs = found["[context docs] load from client"].op.source.attrs
+    assert (context["local.session"], docs["local.session"]) == ("mine", "shared")
+    assert docs["local.excludepatterns"] == '["secret"]'
+
+
+@pytest.mark.parametrize("key", ["b", "b::linux/amd64"])
+@pytest.mark.parametrize("base", ["b", "b:latest", "docker.io/library/b:latest"])
+def test_a_named_context_takes_an_images_place_by_any_of_its_names(key: str, base: str) -> None:
+    images = Images()
+    lowered(f"FROM {base}\n", images, contexts={key: "docker-image://other", "b::linux/arm64": "local:x"})
+    assert images.asked == ["other"]
+
+
+def test_an_image_in_a_clients_layout() -> None:
+    digest = "sha256:" + "3" * 64
+    images = Images()
+    contexts = {"laid": f"oci-layout://s.tore:v1@{digest}"}
+    result = lowered("FROM laid\nRUN x\n", images, contexts=contexts, sessions={"": "mine"})
+    assert images.asked == [f"s.tore {digest}"]
+    source = vertices(result)["[context laid] OCI load from client"].op.source
+    assert source.identifier == f"oci-layout://docker.io/library/laid@{digest}"
+    assert dict(source.attrs) == {"oci.session": "mine", "oci.store": "s.tore"}
+    assert result.image.config is not None and result.image.config.env == ["LAID=out"]
+    with pytest.raises(InvalidParameter, match="no digest"):
+        lowered("FROM laid\n", contexts={"laid": "oci-layout://store:v1"})
