@@ -78,6 +78,7 @@ class Solving:
         self.archives = ArchiveExporter(writer, images.parts)
         self.cache = CacheExporter(self.layering, content)
         self.layers = keeping.layers
+        self.trust = images.trust
 
     async def build(self, request: BuildRequest, context: Context, session: Session, follow: Follow) -> str:
         """Build an image of a context's Dockerfile and name it; its id. Raises `VertexFailed`, `DockerfileError`, `SampanError`."""

@@ -205,7 +205,8 @@ class _Resolver:
         if job.session is None:
             raise InvalidParameter(f"oci-layout://{store} is with the client, and the build has no session")
         async with step(job.build, f"[context {name}] load metadata for {name}@{digest}"):
-            return (await layouts.find(job.session.image(store, digest), platform)).config
+            source = job.session.image(store, digest)
+            return (await layouts.find(source, platform, job.solving.trust)).config
 
     async def ignored(self, directory: str, hint: str) -> Sequence[str]:
         return await self._files.of_directory(

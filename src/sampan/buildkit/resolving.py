@@ -89,7 +89,7 @@ async def _layout(
         raise InvalidParameter(f'reference "{reference}" must have digest')
     store = store or name
     source = job.build.client(session, f"{layouts.SCHEME}{store}").image(store, digest)
-    found = await layouts.find(source, _platform(platform))
+    found = await layouts.find(source, _platform(platform), job.solving.trust)
     return digest, msgspec.json.encode(found.config)
 
 

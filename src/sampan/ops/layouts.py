@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from sampan.errors import InvalidParameter, NotFound
 from sampan.images.service import ImageService
+from sampan.images.trusting import Trust
 from sampan.llb.graph import Vertex
 from sampan.names.platform import Platform
 from sampan.oci.image import (
@@ -36,9 +37,10 @@ class LayoutImage(NamedTuple):
     layers: list[Layer]
 
 
-async def find(source: Source, platform: Platform) -> LayoutImage:
-    """Read an image's documents. Raises `NotFound`, `InvalidParameter` for what is no image, and as the source does."""
+async def find(source: Source, platform: Platform, trust: Trust) -> LayoutImage:
+    """Read an image's documents. Raises `NotFound`, `InvalidParameter` for what is no image, `Forbidden`, and as the source does."""
     target = await source.target()
+    await trust.archived("oci", [target])
     if target.media_type in INDEX_TYPES:
         target = await _chosen(source, target, platform)
     manifest = parse_manifest(await source.document(target), target.digest)
@@ -95,6 +97,6 @@ class LayoutOperation:
     async def execute(self, task: Task, inputs: Sequence[Tree]) -> list[Tree]:
         """Fetch and unpack it."""
         source = self._build.client(self._session, self._store).image(self._store, self._digest)
-        found = await find(source, self._platform)
+        found = await find(source, self._platform, self._images.trust)
         intake = LayerIntake(source, self._images, self._table)
         return [await intake.tree(found.layers[: self._limit], task.lease)]
