@@ -38,7 +38,7 @@ class LayoutImage(NamedTuple):
 
 
 async def find(source: Source, platform: Platform, trust: Trust) -> LayoutImage:
-    """Read an image's documents. Raises `NotFound`, `InvalidParameter` for what is no image, `Forbidden`, and as the source does."""
+    """Read an image's documents. Raises `InvalidParameter` for what is none, `Forbidden`, and as the source does."""
     target = await source.target()
     await trust.archived("oci", [target])
     if target.media_type in INDEX_TYPES:
