@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +15,6 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
-from sampan.buildkit import workers
 from sampan.buildkit.bridge import Bridge
 from sampan.buildkit.steps import step
 from sampan.containers.attach import frames
@@ -26,8 +25,10 @@ from sampan.grpc.tunnel import TunnelTransport
 from sampan.llb.state import definition, image
 from sampan.names import platform as platforms
 from sampan.names.names import new_id
+from sampan.names.platform import Platform
 from sampan.names.reference import parse_normalized
 from sampan.oci.image import ContainerConfig
+from sampan.ops.emulation import runnable
 from sampan.ops.run import HOSTNAME
 from sampan.solver.failures import ProgramFailed
 
@@ -78,7 +79,7 @@ async def run(job: Job, options: Mapping[str, str], inputs: Mapping[str, ops_pb2
         async with trees.growing(tree, lease) as growth:
             request = ProgramRequest(
                 args=list(found.config.entrypoint or ["/run"]),
-                env=_environment(job, found.config, options),
+                env=_environment(job, found.config, options, await asyncio.to_thread(runnable)),
                 cwd=found.config.working_dir or "/",
                 user="",
                 hostname=HOSTNAME,
@@ -141,17 +142,19 @@ def unsupported(name: str) -> GRPCError:
     return GRPCError(Status.UNIMPLEMENTED, f"unsupported frontend capability {name}", [detail])
 
 
-def _environment(job: Job, config: ContainerConfig, options: Mapping[str, str]) -> list[str]:
+def _environment(
+    job: Job, config: ContainerConfig, options: Mapping[str, str], here: Sequence[Platform]
+) -> list[str]:
     """What BuildKit tells a frontend in this way."""
     if sum(len(name) + len(value) for name, value in options.items()) > _LONGEST_OPTIONS:
         raise InvalidParameter("the options of the frontend are too long")
-    here = [
+    described = [
         {
             "architecture": each.architecture,
             "os": each.os,
             **({"variant": each.variant} if each.variant else {}),
         }
-        for each in workers.platforms()
+        for each in here
     ]
     return [
         *(config.env or ()),
@@ -161,7 +164,7 @@ def _environment(job: Job, config: ContainerConfig, options: Mapping[str, str]) 
         ),
         f"BUILDKIT_SESSION_ID={job.session.id if job.session is not None else ''}",
         "BUILDKIT_WORKERS="
-        + msgspec.json.encode([{"id": job.engine_id, "labels": {}, "platforms": here}]).decode(),
+        + msgspec.json.encode([{"id": job.engine_id, "labels": {}, "platforms": described}]).decode(),
         "BUILDKIT_EXPORTEDPRODUCT=",
     ]
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import asyncio
 import re
 import socket
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sampan.buildkit.protos import worker_pb2
 from sampan.llb import ops_pb2
-from sampan.names.platform import Platform, local, parse, runnable_on
+from sampan.names.platform import Platform
+from sampan.ops.emulation import runnable
 from sampan.version import __version__
 
 if TYPE_CHECKING:
@@ -20,20 +20,6 @@ SPOKEN = "v0.33.0"
 """The BuildKit whose protocol is spoken; clients compare it with what they need."""
 
 _LABEL = "org.mobyproject.buildkit.worker."
-_BINFMT = Path("/proc/sys/fs/binfmt_misc")
-_EMULATED = {
-    "aarch64": "linux/arm64",
-    "arm": "linux/arm/v7",
-    "i386": "linux/386",
-    "loongarch64": "linux/loong64",
-    "mips64": "linux/mips64",
-    "mips64el": "linux/mips64le",
-    "ppc64le": "linux/ppc64le",
-    "riscv64": "linux/riscv64",
-    "s390x": "linux/s390x",
-    "x86_64": "linux/amd64",
-}
-"""By the names that Debian's qemu-user-static registers (`qemu-aarch64`)."""
 
 
 def version() -> worker_pb2.BuildkitVersion:
@@ -55,23 +41,9 @@ async def worker(engine: Engine) -> worker_pb2.WorkerRecord:
             _LABEL + "selinux.enabled": "false",
             _LABEL + "snapshotter": engine.snapshots.name,
         },
-        platforms=[as_message(each) for each in platforms()],
+        platforms=[as_message(each) for each in await asyncio.to_thread(runnable)],
         BuildkitVersion=version(),
     )
-
-
-def platforms() -> list[Platform]:
-    """Whose programs run here: this machine's, and those with an emulator in the kernel's table."""
-    found = runnable_on(local())
-    try:
-        names = sorted(os.listdir(_BINFMT))
-    except OSError:
-        names = []
-    for name in names:
-        emulated = _EMULATED.get(name.removeprefix("qemu-"))
-        if emulated and name.startswith("qemu-") and _enabled(_BINFMT / name):
-            found += runnable_on(parse(emulated))
-    return list(dict.fromkeys(found))
 
 
 def as_message(platform: Platform) -> ops_pb2.Platform:
@@ -82,13 +54,6 @@ def as_message(platform: Platform) -> ops_pb2.Platform:
         Variant=platform.variant,
         OSVersion=platform.os_version,
     )
-
-
-def _enabled(entry: Path) -> bool:
-    try:
-        return entry.read_text().startswith("enabled")
-    except OSError:
-        return False
 
 
 def _dotted(text: str) -> str:

@@ -16,5 +16,6 @@ else of weight.
 `chroot`              whether this process lives in one
 `terminal`            pseudo terminals
 `inotify`             file change notification
+`binfmt`              emulators that the kernel starts for programs of other processors
 ====================  =====================================================================================
 """

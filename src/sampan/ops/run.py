@@ -20,6 +20,7 @@ from sampan.llb.graph import Vertex
 from sampan.names.names import new_id
 from sampan.oci import defaults
 from sampan.ops.caches import Caches
+from sampan.ops.emulation import check_runnable
 from sampan.ops.images import platform_of
 from sampan.ops.mounts import MountSet, check_mounts
 from sampan.ops.pinning import remove_run
@@ -86,7 +87,8 @@ class RunOperation:
         return InputKey(tuple(Selector(path) for path in sorted(selectors)), by_content)
 
     async def execute(self, task: Task, inputs: Sequence[Tree]) -> list[Tree]:
-        """Run it. Raises `ProgramFailed` for an exit status that is not valid."""
+        """Run it. Raises `ProgramFailed` for an exit status that is not valid, `NotSupported` for what nothing here can run."""
+        await self._check_platform(inputs)
         id = new_id()
         directory = self._tools.directory / id
         async with AsyncExitStack() as stack:
@@ -106,6 +108,13 @@ class RunOperation:
                 ]
                 raise ProgramFailed(list(self._op.meta.args), code, began, left)
             return [await mounts.growths[index].commit() for index in range(len(mounts.growths))]
+
+    async def _check_platform(self, inputs: Sequence[Tree]) -> None:
+        meta = self._op.meta
+        root = next((each for each in self._op.mounts if absolute(each.dest) == "/"), None)
+        tree = inputs[root.input] if root is not None and root.input >= 0 else EMPTY
+        env = {name: value for name, _, value in (each.partition("=") for each in meta.env)}
+        await check_runnable(self._platform, self._tools.trees, tree, meta.args, env)
 
     async def _run(self, request: ProgramRequest, report: Reporter) -> int:
         async with self._tools.programs.created(request) as program:
