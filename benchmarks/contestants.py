@@ -125,15 +125,15 @@ def docker(peer: str) -> Iterator[Docker]:
 
 
 @contextlib.contextmanager
-def floor() -> Iterator[Contestant]:
-    """An engine that answers at once and does nothing: what is left is the client's own time."""
+def floor(stub: str = "benchmarks.stub") -> Iterator[Contestant]:
+    """An engine that answers at once and does nothing: what is left is the client's own time. `stub` is its module."""
     root = Path(tempfile.mkdtemp(prefix="bench-"))
     with (
         (root / "log").open("wb") as log,
-        _process([sys.executable, "-m", "benchmarks.stub", f"{root}/stub.sock"], log) as stub,
+        _process([sys.executable, "-m", stub, f"{root}/stub.sock"], log) as process,
     ):
-        _await(root / "stub.sock", stub, root / "log")
-        yield Contestant("floor", f"{root}/stub.sock", stub.pid)
+        _await(root / "stub.sock", process, root / "log")
+        yield Contestant("floor", f"{root}/stub.sock", process.pid)
     shutil.rmtree(root, ignore_errors=True)
 
 
