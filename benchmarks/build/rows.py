@@ -132,7 +132,8 @@ class Course:
         self._each(project)
         if "files-same" in wanted:
             unchanged = self._in_turn(self._sizes.cold_rounds * 2, project, self._builders)
-            most = projects.size(project) // 4  # descriptions only
+            # Descriptions only. The classic protocol sends everything each time: nothing to demand there.
+            most = projects.size(project) // 4 if self._floor else None
             yield Row("files-same", f"{title}, unchanged", unchanged, LEVEL, None, self._sent(project), most)
         if "files-one" in wanted:
             changed = self._in_turn(
