@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import json
 import os
 import re
 import subprocess
 import tarfile
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +18,7 @@ from running_engine import RunningEngine
 from sampan.llb import state
 from sampan.llb.execop import Command
 from sampan.llb.fileop import Copy
+from web_server import publish, served
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(2 * BUILD_SECONDS)]
 
@@ -220,20 +218,9 @@ def test_a_repository_is_a_context(run: Run, tmp_path: Path) -> None:
     (work / "sub").mkdir(parents=True)
     (work / "sub" / "Dockerfile").write_text("FROM busybox\nCOPY word /\n")
     (work / "sub" / "word").write_text("of the repository")
-    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-    for words in (
-        ["init", "-q", "-b", "main", work],
-        ["-C", work, "add", "."],
-        ["-C", work, *identity, "commit", "-q", "-m", "one"],
-        ["clone", "-q", "--bare", work, tmp_path / "repo.git"],
-        ["-C", tmp_path / "repo.git", "update-server-info"],
-    ):
-        subprocess.run(["git", *map(str, words)], check=True)
-    serve = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        run("buildx", "build", "-t", "built", f"http://127.0.0.1:{server.server_port}/repo.git#main:sub")
-        server.shutdown()
+    publish(work, tmp_path / "web" / "repo.git")
+    with served(tmp_path / "web") as url:
+        run("buildx", "build", "-t", "built", f"{url}/repo.git#main:sub")
     assert run("run", "--rm", "--net", "none", "built", "cat", "/word").stdout == "of the repository"
 
 

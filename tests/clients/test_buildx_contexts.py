@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import io
 import os
 import subprocess
 import tarfile
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +13,7 @@ import pytest
 
 from buildkit_peer import BUILD_SECONDS, docker_config
 from running_engine import RunningEngine
+from web_server import served
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(2 * BUILD_SECONDS)]
 
@@ -51,12 +49,8 @@ def buildx(engine: RunningEngine, configuration: Path, tmp_path: Path) -> Buildx
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[str]:
     """The test's directory `web`, served."""
-    (tmp_path / "web").mkdir()
-    serve = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "web"))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with served(tmp_path / "web") as url:
+        yield url
 
 
 def _shown(engine: RunningEngine, image: str, script: str) -> str:

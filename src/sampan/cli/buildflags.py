@@ -1,4 +1,4 @@
-"""Values of `sampan build`'s flags, as buildx reads them: secrets, agents, outputs, caches."""
+"""Values of `sampan build`'s flags, as buildx reads them: secrets, outputs, caches."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from sampan.client.solving import Destination
-from sampan.errors import InvalidParameter, NotSupported
+from sampan.errors import InvalidParameter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -75,25 +75,6 @@ def secret(text: str) -> tuple[str, Callable[[], bytes]]:
     return id, read
 
 
-def agent(text: str) -> tuple[str, str]:
-    """`default` or `ID=SOCKET`: the id and the agent's socket. Raises `InvalidParameter`, `NotSupported` for a key's file."""
-    import stat
-
-    id, _, path = text.partition("=")
-    path = path or os.environ.get("SSH_AUTH_SOCK", "")
-    if not path:
-        raise InvalidParameter(f"invalid empty ssh agent socket for {id}: make sure SSH_AUTH_SOCK is set")
-    try:
-        is_socket = stat.S_ISSOCK(os.stat(path).st_mode)
-    except OSError as error:
-        raise InvalidParameter(f"--ssh {text}: {path}: {(error.strerror or '').lower()}") from None
-    if not is_socket:
-        raise NotSupported(
-            f"--ssh {text}: a key's file cannot be given yet: add it to an agent (ssh-add) and give that"
-        )
-    return id or "default", path
-
-
 def entry(text: str, flag: str) -> tuple[str, dict[str, str]]:
     """A cache: `type=local,src=…`, or the name of an image, which is `type=registry`. Raises `InvalidParameter`."""
     if "=" not in text:
@@ -102,10 +83,6 @@ def entry(text: str, flag: str) -> tuple[str, dict[str, str]]:
     kind = given.pop("type", "")
     if not kind:
         raise InvalidParameter(f"type is required in {flag} {text!r}")
-    if kind not in ("registry", "inline"):
-        raise NotSupported(
-            f"{flag} type={kind} is not in this version of sampan build: use registry or inline"
-        )
     return kind, given
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from sampan.cli import buildflags
+from sampan.cli.buildagents import agents
 from sampan.client.solving import Plan
-from sampan.errors import InvalidParameter, NotSupported
+from sampan.errors import InvalidParameter
 
 
 def outputs(*given: str, push: bool = False, load: bool = False) -> list[tuple[str, dict[str, str]]]:
@@ -61,14 +62,19 @@ def test_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_agents_are_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    with pytest.raises(InvalidParameter, match="SSH_AUTH_SOCK"):
-        buildflags.agent("default")
+    with pytest.raises(InvalidParameter, match="SSH_AUTH_SOCK"), agents(["default"]):
+        pass
+    with pytest.raises(InvalidParameter, match="no such file"), agents([f"git={tmp_path}/nothing"]):
+        pass
     with socket.socket(socket.AF_UNIX) as agent:
         agent.bind(str(tmp_path / "s"))
-        assert buildflags.agent(f"git={tmp_path}/s") == ("git", f"{tmp_path}/s")
-    (tmp_path / "key").touch()
-    with pytest.raises(NotSupported, match="ssh-add"):
-        buildflags.agent(f"default={tmp_path}/key")
+        with agents([f"git={tmp_path}/s"]) as found:
+            assert found == {"git": f"{tmp_path}/s"}
+        with (
+            pytest.raises(InvalidParameter, match="single socket"),
+            agents([f"git={tmp_path}/s,{tmp_path}/s"]),
+        ):
+            pass
 
 
 def test_caches_hosts_and_attestations() -> None:

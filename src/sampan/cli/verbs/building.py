@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 from sampan.cli.command import flag, listing, option, verb
 from sampan.cli.values import BYTES, STRING
-from sampan.errors import InvalidParameter, NotFound
+from sampan.errors import InvalidParameter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from sampan.cli.session import Session
     from sampan.client.solving import Plan
-
-_STDIN = "-"
-_URLS = ("http://", "https://", "git://", "ssh://", "git@", "github.com/")
-_ARCHIVES = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 
 
 @verb(
@@ -78,26 +73,34 @@ _ARCHIVES = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 @option("--sbom", kind=STRING, help='Shorthand for "--attest=type=sbom"')
 @listing("--secret", kind=STRING, help='Secret to expose to the build ("id=mysecret[,src=/local/secret]")')
 @option("--shm-size", kind=BYTES, default=0, help='Shared memory size for build containers ("64m")')
-@listing("--ssh", kind=STRING, help='SSH agent socket to expose to the build ("default|<id>=<socket>")')
+@listing(
+    "--ssh",
+    kind=STRING,
+    help='SSH agent socket or keys to expose to the build ("default|<id>[=<socket>|<key>[,<key>]]")',
+)
 @listing("-t", "--tag", kind=STRING, help='Name and optionally a tag in the "name:tag" format')
 @option("--target", kind=STRING, default="", help="Set the target build stage to build")
 @listing("--ulimit", kind=STRING, help="Ulimit options")
 def build(session: Session, args: tuple[str, ...], **given: Any) -> None:
+    from sampan.cli import buildsources
+    from sampan.cli.buildagents import agents
     from sampan.cli.progress.choosing import Told
     from sampan.client.solving import BuildFailed, solve
 
     plan = _plan(args[0], given)
     told = Told("quiet" if given["quiet"] else given["progress"])
-    try:
-        response = solve(session.api, plan, told.show)
-    except BuildFailed as error:
-        told.finish(failed=True)
-        told.explain(error, sys.stderr)
-        raise
-    except BaseException:
-        told.finish(failed=True)
-        raise
+    with agents(given["ssh"]) as plan.agents:
+        try:
+            response = solve(session.api, plan, told.show)
+        except BuildFailed as error:
+            told.finish(failed=True)
+            told.explain(error, sys.stderr)
+            raise
+        except BaseException:
+            told.finish(failed=True)
+            raise
     told.finish(failed=False)
+    buildsources.name_caches(plan, response)
     _report(response, given)
 
 
@@ -129,22 +132,23 @@ def _readable(value: str) -> Any:
 
 
 def _plan(context: str, given: Mapping[str, Any]) -> Plan:
-    from sampan.cli import buildflags
+    from sampan.cli import buildflags, buildsources
     from sampan.cli.credentials import stored_login
     from sampan.client.solving import Plan
 
     plan = Plan()
-    _set_context(plan, context, given["file"])
+    buildsources.set_context(plan, context, given["file"])
     for text in given["build_context"]:
-        _add_context(plan, text)
+        buildsources.add_context(plan, text)
     plan.options |= _options(given)
     plan.options |= buildflags.attestations(given["attest"], given["provenance"], given["sbom"])
     buildflags.add_outputs(plan, given["output"], given["tag"], push=given["push"], load=given["load"])
-    plan.cache_imports = [buildflags.entry(text, "--cache-from") for text in given["cache_from"]]
-    plan.cache_exports = [buildflags.entry(text, "--cache-to") for text in given["cache_to"]]
+    for text in given["cache_from"]:
+        buildsources.cache_import(plan, *buildflags.entry(text, "--cache-from"))
+    for text in given["cache_to"]:
+        buildsources.cache_export(plan, *buildflags.entry(text, "--cache-to"))
     plan.entitlements = list(given["allow"]) + ["network.host"] * (given["network"] == "host")
     plan.secrets = dict(buildflags.secret(text) for text in given["secret"])
-    plan.agents = dict(buildflags.agent(text) for text in given["ssh"])
     plan.credentials = lambda host: stored_login(host)._asdict()
     return plan
 
@@ -189,78 +193,3 @@ def _pairs(given: Sequence[str], default: Callable[[str], str | None]) -> dict[s
     """`name=value` flags; a name alone takes what `default` says of it."""
     found = (text.partition("=") for text in given)
     return {name: value if equals else default(name) for name, equals, value in found}
-
-
-def _add_context(plan: Plan, text: str) -> None:
-    """A named context: a directory here, or what the engine knows to fetch."""
-    from sampan.client.sources import Directory
-
-    name, equals, value = text.partition("=")
-    if not equals or not value:
-        raise InvalidParameter(f"invalid context value: {text}, expected key=value")
-    if "://" in value or value.startswith(_URLS):
-        plan.options[f"context:{name}"] = value
-        return
-    if not os.path.isdir(value):
-        raise InvalidParameter(f"failed to get build context {name}: {value}: not a directory")
-    plan.options[f"context:{name}"] = f"local:{name}"
-    plan.sources[name] = Directory(value)
-
-
-def _set_context(plan: Plan, path: str, file: str) -> None:
-    """The context, and where the Dockerfile is."""
-    if path == _STDIN and file == _STDIN:
-        raise InvalidParameter("invalid argument: can't use stdin for both build context and dockerfile")
-    if path == _STDIN:
-        _from_stdin(plan, file)
-    elif path.startswith(_URLS):
-        plan.options["context"] = path
-        if file == _STDIN:
-            _dockerfile_from_stdin(plan)
-            plan.options["dockerfilekey"] = "dockerfile"
-        elif file:
-            plan.options["filename"] = file
-    else:
-        _from_directory(plan, path, file)
-
-
-def _from_directory(plan: Plan, path: str, file: str) -> None:
-    from sampan.client.sources import Directory
-
-    if not os.path.isdir(path):
-        raise NotFound(f'unable to prepare context: path "{path}" not found')
-    plan.sources["context"] = Directory(path)
-    plan.shared_by(os.path.realpath(path))
-    if file == _STDIN:
-        _dockerfile_from_stdin(plan)
-        return
-    dockerfile = file or os.path.join(path, "Dockerfile")
-    if not os.path.exists(dockerfile):
-        raise NotFound(
-            f"unable to prepare context: unable to evaluate symlinks in Dockerfile path:"
-            f" lstat {os.path.abspath(dockerfile)}: no such file or directory"
-        )
-    plan.sources["dockerfile"] = Directory(os.path.dirname(dockerfile) or ".")
-    plan.options["filename"] = os.path.basename(dockerfile)
-
-
-def _dockerfile_from_stdin(plan: Plan) -> None:
-    from sampan.client.sources import Memory
-
-    plan.sources["dockerfile"] = Memory({"Dockerfile": sys.stdin.buffer.read()})
-
-
-def _from_stdin(plan: Plan, file: str) -> None:
-    """An archive is the context; anything else is a Dockerfile alone."""
-    from sampan.cli.streaming import BLOCK, blocks
-    from sampan.client.sources import Memory
-
-    start = sys.stdin.buffer.read(BLOCK)
-    if start[257:262] == b"ustar" or start.startswith(_ARCHIVES):
-        plan.upload = itertools.chain([start], blocks(sys.stdin.buffer))
-        plan.options["context"] = "http://buildkit-session/context"
-        if file:
-            plan.options["filename"] = file
-        return
-    plan.sources["context"] = Memory({})
-    plan.sources["dockerfile"] = Memory({"Dockerfile": start + sys.stdin.buffer.read()})
