@@ -45,6 +45,7 @@ class FetchOperation:
 
     def __init__(self, vertex: Vertex, build: Build, trees: Trees, directory: Path) -> None:
         source = vertex.op.source
+        self._vertex = vertex.digest
         attributes = source.attrs
         self._url = source.identifier
         self._name = _file_name(attributes.get("http.filename", ""), self._url)
@@ -72,8 +73,10 @@ class FetchOperation:
         """The bytes, and what becomes of them. With a checksum nothing need be fetched to know them."""
         about = [self._name, f"{self._mode:o}", f"{self._owner}"]
         if self._checksum:
+            self._build.notes[self._vertex] = {"digest": self._checksum}
             return Identity(digest_of_text("http", self._checksum, *about))
         fetched = await self.fetched()
+        self._build.notes[self._vertex] = {"digest": fetched.digest}
         return Identity(digest_of_text("http", fetched.digest, str(fetched.modified_ns), *about))
 
     async def execute(self, task: Task, inputs: Sequence[Tree]) -> list[Tree]:

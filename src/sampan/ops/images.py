@@ -49,6 +49,7 @@ class ImageOperation:
         self, vertex: Vertex, build: Build, images: ImageService, finder: ImageFinder, layers: LayerTable
     ) -> None:
         source = vertex.op.source
+        self._vertex = vertex.digest
         self._name = source.identifier.removeprefix(SCHEME)
         self._mode = source.attrs.get("image.resolvemode", "default")
         self._checksum = source.attrs.get("image.checksum", "")
@@ -62,7 +63,11 @@ class ImageOperation:
     async def identify(self) -> Identity:
         """The image that the name means now."""
         digest = "" if self._checksum else self._name.partition("@")[2]
-        digest = digest or (await self._find()).descriptor.digest
+        named = digest
+        if not digest:
+            found = await self._find()
+            digest, named = found.descriptor.digest, found.target.digest
+        self._build.notes[self._vertex] = {"digest": named}
         limit = () if self._limit is None else (str(self._limit),)
         return Identity(digest_of_text("image", digest, str(self._platform), *limit))
 

@@ -31,6 +31,7 @@ class GitOperation:
 
     def __init__(self, vertex: Vertex, build: Build, trees: Trees, directory: Path) -> None:
         source = vertex.op.source
+        self._vertex = vertex.digest
         attributes = source.attrs
         body = source.identifier.removeprefix(SCHEME)
         location, _, fragment = body.partition("#")
@@ -60,6 +61,8 @@ class GitOperation:
     async def identify(self) -> Identity:
         """The commit, and what of it is wanted."""
         await self.resolved()
+        url = f"{self._remote}#{self._ref}" if self._ref else self._remote
+        self._build.notes[self._vertex] = {"url": url, "commit": self._commit}
         about = (
             self._subdirectory,
             str(self._keep),

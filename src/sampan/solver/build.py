@@ -91,6 +91,14 @@ class Build:
         key = await self._edge_key(edge)
         return key, await self._stored(key)
 
+    def known(self, edge: Edge) -> Tree | None:
+        """The result of an edge, if this build has come to have it; it does nothing to get there."""
+        task = self._tasks.get(("result", edge.vertex.digest, edge.index))
+        if task is None or not task.done() or task.cancelled() or task.exception() is not None:
+            return None
+        tree: Tree = task.result()
+        return tree
+
     async def credentials(self, domain: str) -> Credentials:
         """What the client has for a registry; anonymous without a client."""
         return await self.session.credentials(domain) if self.session is not None else ANONYMOUS
