@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from buildkit_peer import docker_config
 from busybox_image import busybox_archive
 from certificates import Authority
 from running_engine import RunningEngine
@@ -19,6 +20,7 @@ PROGRAM_SECONDS = 300
 """A foreign program's limit, its build included (Maven fetches its plugins)."""
 
 Play = Callable[..., str]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -88,3 +90,50 @@ def play(engine: RunningEngine, tmp_path: Path) -> Play:
         return done.stdout
 
     return run
+
+
+@pytest.fixture(scope="session")
+def configuration(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return docker_config(tmp_path_factory.mktemp("docker-config"))
+
+
+@pytest.fixture
+def run(engine: RunningEngine, configuration: Path, tmp_path: Path) -> Run:
+    """`docker …`, in the test's directory."""
+
+    environment = {
+        **os.environ,
+        "DOCKER_HOST": engine.host,
+        "DOCKER_CONFIG": str(configuration),
+        "BUILDKIT_PROGRESS": "plain",
+    }
+
+    def docker(
+        *arguments: str, fails: bool = False, input: bytes | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            ["docker", *arguments],
+            env=environment,
+            cwd=tmp_path,
+            input=input.decode() if input is not None else None,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert bool(done.returncode) == fails, done.stdout + done.stderr + engine.log[-2000:]
+        return done
+
+    docker.environment = environment  # type: ignore[attr-defined]
+    return docker
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Callable[..., None]:
+    """Write files into the test's directory."""
+
+    def write(**files: str) -> None:
+        for name, content in files.items():
+            (tmp_path / name).write_text(content)
+
+    return write

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from buildkit_peer import BUILD_SECONDS, buildctl, docker_config
+from buildkit_peer import BUILD_SECONDS, buildctl
 from registry_peer import SampanRegistry
 from running_engine import RunningEngine
 from sampan.llb import state
@@ -25,59 +25,12 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(2 * BUILD_SECONDS)]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-@pytest.fixture(scope="module")
-def configuration(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return docker_config(tmp_path_factory.mktemp("docker-config"))
-
-
-@pytest.fixture
-def run(engine: RunningEngine, configuration: Path, tmp_path: Path) -> Run:
-    """`docker …`, in the test's directory."""
-
-    environment = {
-        **os.environ,
-        "DOCKER_HOST": engine.host,
-        "DOCKER_CONFIG": str(configuration),
-        "BUILDKIT_PROGRESS": "plain",
-    }
-
-    def docker(
-        *arguments: str, fails: bool = False, input: bytes | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            ["docker", *arguments],
-            env=environment,
-            cwd=tmp_path,
-            input=input.decode() if input is not None else None,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert bool(done.returncode) == fails, done.stdout + done.stderr + engine.log[-2000:]
-        return done
-
-    docker.environment = environment  # type: ignore[attr-defined]
-    return docker
-
-
 @pytest.fixture
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampanRegistry]:
     registry = SampanRegistry(tmp_path_factory.mktemp("registry"))
     registry.start()
     yield registry
     registry.stop()
-
-
-@pytest.fixture
-def context(tmp_path: Path) -> Callable[..., None]:
-    """Write files into the test's directory."""
-
-    def write(**files: str) -> None:
-        for name, content in files.items():
-            (tmp_path / name).write_text(content)
-
-    return write
 
 
 def test_the_builder_is_described(run: Run) -> None:

@@ -6,7 +6,11 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
+from sampan.attestations.asking import wishes
+from sampan.attestations.predicates import Asked
 from sampan.buildkit import caching, details, exporting, frontends, usage, workers
+from sampan.buildkit.attesting import Attesting
+from sampan.buildkit.outcomes import Outcome, succeeded
 from sampan.buildkit.protos import control_pb2 as pb
 from sampan.buildkit.session import ClientSession
 from sampan.buildkit.status import status_response
@@ -72,6 +76,7 @@ class Control:
         the client's side gives (`LLBBridge.Return`)."""
         try:
             _check_supported(request)
+            wanted = wishes(request.FrontendAttrs)
             cache_exports = caching.exports(request)
             exporters = [(exporting.exporter(each.Type), dict(each.Attrs)) for each in _exporters(request)]
             session = await self._sessions.find(request.Session) if request.Session else None
@@ -79,8 +84,7 @@ class Control:
             await self._jobs.refuse(request.Ref)
             raise
         solving = self._engine.builds.graphs.solving
-        response: dict[str, str] = {}
-        failure: Exception | None = None
+        outcome = Outcome()
         async with self._jobs.running(
             request.Ref,
             solving,
@@ -90,6 +94,8 @@ class Control:
             [request.SourcePolicy],
         ) as job:
             self._history.begin(request)
+            asked = Asked(request.Frontend, dict(request.FrontendAttrs))
+            job.attesting = Attesting(job, wanted, asked, request.CompatibilityVersion)
             caching.add_imports(
                 self._engine, job, [(each.Type, each.Attrs) for each in request.Cache.Imports]
             )
@@ -99,21 +105,24 @@ class Control:
                     await result.make()
                 if any(each.kind == "inline" for each in cache_exports):
                     result = await caching.with_inline(job, result)
-                for number, (export, attributes) in enumerate(exporters):
-                    response |= await export(self._engine, job, result, attributes, number)
-                for cache_export in cache_exports:
-                    response |= await caching.export(self._engine, job, result, cache_export)
+                answers = [
+                    await export(self._engine, job, result, attributes, number)
+                    for number, (export, attributes) in enumerate(exporters)
+                ]
+                answers += [
+                    await caching.export(self._engine, job, result, cache_export)
+                    for cache_export in cache_exports
+                ]
+                outcome = await succeeded(job, result, answers, self._engine.images.parts.content)
             except asyncio.CancelledError:
-                failure = Cancelled("context canceled")
+                outcome.error = Cancelled("context canceled")
                 raise
             except Exception as error:
-                failure = details.as_grpc(error)
-                raise failure from error
+                outcome.error = details.as_grpc(error)
+                raise outcome.error from error
             finally:
-                await asyncio.shield(
-                    self._history.end(request.Ref, job.build.progress.events, response, failure)
-                )
-        return pb.SolveResponse(ExporterResponse=response)
+                await asyncio.shield(self._history.end(request.Ref, job.build.progress.events, outcome))
+        return pb.SolveResponse(ExporterResponse=outcome.response)
 
     async def _result(self, job: Job, request: pb.SolveRequest) -> Result:
         if request.Frontend:

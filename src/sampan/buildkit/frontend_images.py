@@ -15,6 +15,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
+from sampan.attestations.captures import ImageSource
 from sampan.buildkit.bridge import Bridge
 from sampan.buildkit.steps import step
 from sampan.containers.attach import frames
@@ -113,6 +114,7 @@ async def _image(job: Job, source: str, options: Mapping[str, str]) -> _Image:
     reference = parse_normalized(await job.policies.image(full, job.solving.trees))
     async with step(job.build, f"resolve image config for {_SCHEME}{reference}"):
         found = await job.solving.operations.finder.find(str(reference), platforms.local(), job.build)
+    job.images.append(ImageSource(str(reference), platforms.local(), found.target.digest))
     pinned = reference if reference.digest else reference._replace(digest=found.target.digest)
     ref = await job.make(definition(image(str(pinned))))
     return _Image(ref, found.config.config or ContainerConfig())

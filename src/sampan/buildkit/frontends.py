@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from sampan.attestations.captures import ImageSource
+from sampan.attestations.predicates import Asked
 from sampan.buildkit import frontend_images
 from sampan.buildkit.contexts import ContextFiles
 from sampan.buildkit.jobs import Job, Ref, Result
@@ -54,8 +56,13 @@ async def run(
             f"failed to find a frontend {frontend!r}: this builder has its own for Dockerfiles only"
         )
     if frontend == "gateway.v0" and not _is_ours(options.get("source", "")):
-        return await frontend_images.run(job, options, inputs)
-    return await _Dockerfile(job, options, inputs).result()
+        result = await frontend_images.run(job, options, inputs)
+    else:
+        result = await _Dockerfile(job, options, inputs).result()
+    for ref in result.given:
+        if ref.asked is None:  # and not a result of a frontend that this one has asked
+            ref.asked = Asked(frontend, options)
+    return result
 
 
 def _is_ours(source: str) -> bool:
@@ -197,6 +204,7 @@ class _Resolver:
         reference = parse_normalized(await self._job.policies.image(full, self._job.solving.trees))
         async with step(self._job.build, f"[internal] load metadata for {reference}"):
             image = await finder.find(str(reference), platform, self._job.build, fresh=self._fresh)
+        self._job.images.append(ImageSource(str(reference), platform, image.target.digest))
         pinned = reference if reference.digest else reference._replace(digest=image.target.digest)
         return Base(str(pinned), image.config, image.platform)
 

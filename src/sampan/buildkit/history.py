@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from grpclib.exceptions import GRPCError
 
+from sampan.attestations.captures import redacted
+from sampan.buildkit.outcomes import Outcome, complete, told
 from sampan.buildkit.protos import control_pb2 as pb
-from sampan.buildkit.status import status_response
 from sampan.errors import NotFound
-from sampan.grpc import status_pb2
-from sampan.grpc.errors import status_message
-from sampan.solver.progress import Event, VertexEvent, WarningEvent
+from sampan.solver.progress import Event
 
 if TYPE_CHECKING:
-    from sampan.build.history import History
-
-_TOLD = 2 << 20
-"""Bytes of a build's output that are kept with its record."""
+    from sampan.build.history import BlobRow, History
 
 
 class BuildHistory:
@@ -37,7 +31,7 @@ class BuildHistory:
         record = pb.BuildHistoryRecord(
             Ref=request.Ref,
             Frontend=request.Frontend,
-            FrontendAttrs=request.FrontendAttrs,
+            FrontendAttrs=_without_passwords(request.FrontendAttrs),
             Exporters=request.Exporters,
             CreatedAt=_now(),
         )
@@ -51,35 +45,42 @@ class BuildHistory:
         record = self._running.get(ref)
         if record is not None and not record.Frontend:
             record.Frontend = frontend
-            record.FrontendAttrs.update(options)
+            record.FrontendAttrs.update(_without_passwords(options))
 
-    async def end(
-        self,
-        ref: str,
-        events: Iterable[Event],
-        response: Mapping[str, str],
-        error: BaseException | None,
-    ) -> None:
+    async def end(self, ref: str, events: Iterable[Event], outcome: Outcome) -> None:
         """It has ended; what it told is kept with its record."""
-        record = self._running.pop(ref, None)
+        record = self._running.get(ref)
         if record is None:
             return
         record.CompletedAt.CopyFrom(_now())
-        record.ExporterResponse.update(response)
-        events = list(events)
-        _count(record, events)
-        if error is not None:
-            record.error.CopyFrom(_error(error))
-        told = zlib.compress(_bounded(events), 1)
-        gone = await self._table.store(ref, record.SerializeToString(), told)
+        try:
+            blobs = complete(record, list(events), outcome)
+            gone = await self._table.store(ref, record.SerializeToString(), blobs)
+        finally:
+            del self._running[ref]
         self._tell(pb.COMPLETE, record)
         for name in gone:
             self._tell(pb.DELETED, pb.BuildHistoryRecord(Ref=name))
 
     async def told(self, ref: str) -> pb.StatusResponse | None:
         """What an ended build told; None for one that is not recorded."""
-        data = await self._table.told(ref)
-        return None if data is None else pb.StatusResponse.FromString(zlib.decompress(data))
+        row = await self._table.find(ref)
+        if row is None:
+            return None
+        logs = pb.BuildHistoryRecord.FromString(row.record).logs
+        return told(await self._table.blob(logs.digest) or b"")
+
+    async def blob(self, digest: str) -> bytes | None:
+        """What a record keeps under that digest."""
+        return await self._table.blob(digest)
+
+    async def blob_row(self, digest: str) -> BlobRow | None:
+        """What is known of it."""
+        return await self._table.blob_row(digest)
+
+    async def blobs(self) -> list[BlobRow]:
+        """What is known of all."""
+        return await self._table.blob_rows()
 
     async def listen(self, request: pb.BuildHistoryRequest) -> AsyncGenerator[pb.BuildHistoryEvent, None]:
         """Those that are asked for, and then (unless asked to stop there) whatever happens."""
@@ -124,34 +125,12 @@ class BuildHistory:
             listener.put_nowait(event)
 
 
-def _count(record: pb.BuildHistoryRecord, events: Iterable[Event]) -> None:
-    steps: dict[str, VertexEvent] = {}
-    for event in events:
-        if isinstance(event, VertexEvent):
-            steps[event.digest] = event
-        elif isinstance(event, WarningEvent):
-            record.numWarnings += 1
-    record.numTotalSteps = len(steps)
-    record.numCachedSteps = sum(each.cached for each in steps.values())
-    record.numCompletedSteps = sum(bool(each.completed) and not each.error for each in steps.values())
-
-
-def _bounded(events: Iterable[Event]) -> bytes:
-    """Serialized; messages one after the other are one message."""
-    data = bytearray()
-    for event in events:
-        data += status_response([event]).SerializeToString()
-        if len(data) > _TOLD:
-            break
-    return bytes(data)
-
-
-def _error(error: BaseException) -> status_pb2.Status:
-    if isinstance(error, GRPCError):
-        return status_pb2.Status(
-            code=error.status.value, message=error.message or "", details=error.details or ()
-        )
-    return status_message(error)
+def _without_passwords(options: Mapping[str, str]) -> dict[str, str]:
+    """Contexts may be URLs that hold some."""
+    return {
+        name: redacted(value) if "context" in name or name == "vcs:source" else value
+        for name, value in options.items()
+    }
 
 
 def _now() -> Timestamp:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,10 @@ from sampan.llb.graph import Graph, load
 from sampan.ops.nested import ADMIT
 
 if TYPE_CHECKING:
+    from sampan.attestations.captures import ImageSource
+    from sampan.attestations.predicates import Asked
     from sampan.build.solving import Solving
+    from sampan.buildkit.attesting import Attesting
     from sampan.buildkit.protos.sourcepolicy_pb2 import Policy
     from sampan.buildkit.waiting import Client
     from sampan.grpc.server import GrpcServer
@@ -38,10 +42,16 @@ class Ref:
         self._build = build
         self.definition = definition
         self.graph: Graph = load(definition)
+        self.asked: Asked | None = None
+        """The request to a frontend whose result this is."""
+        self.is_made = False
+        """Whether somebody has looked at the files."""
 
     async def tree(self) -> Tree:
         """The files. Raises `VertexFailed`."""
-        return await self._build.solve(self.graph)
+        tree = await self._build.solve(self.graph)
+        self.is_made = True
+        return tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +127,13 @@ class Job:
         self.engine_id = surroundings.engine_id
         self.policies = Policies(tuple(policies))
         """About all sources of the build."""
+        self.started_ns = time.time_ns()
+        self.refs: list[Ref] = []
+        """All that were asked for."""
+        self.images: list[ImageSource] = []
+        """Those that somebody asked about, as they were named."""
+        self.attesting: Attesting | None = None
+        """What is to be said about the result; None for nothing."""
         self._allowed = frozenset(allowed)
 
     async def make(self, definition: ops_pb2.Definition, policies: Sequence[Policy] = ()) -> Ref:
@@ -127,6 +144,7 @@ class Job:
         rules = self.policies.and_also(policies)
         ref = Ref(self.build, await rules.definition(definition, self.solving.trees))
         entitlements.check(ref.graph, self._allowed)
+        self.refs.append(ref)
         return ref
 
     async def _admitted(self, definition: ops_pb2.Definition) -> Graph:

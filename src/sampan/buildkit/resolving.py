@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from sampan.attestations.captures import ImageSource
 from sampan.buildkit.policies import IMAGE
 from sampan.buildkit.protos import gateway_pb2 as pb
 from sampan.errors import InvalidParameter, NotSupported
@@ -140,6 +141,7 @@ async def _image(job: Job, name: str, platform: ops_pb2.Platform, mode: str) -> 
     wanted = _platform(platform)
     image = await job.solving.operations.finder.find(name, wanted, job.build, fresh=mode == "pull")
     reference = parse_normalized(name).with_default_tag()
+    job.images.append(ImageSource(str(reference), wanted, image.target.digest))
     return str(reference), image.target.digest, msgspec.json.encode(image.config)
 
 

@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from sampan.buildkit.blobs import Blobs
 from sampan.buildkit.control import Control
 from sampan.buildkit.direct import DirectBuilds
 from sampan.buildkit.gateway import Gateway, by_build
 from sampan.buildkit.history import BuildHistory
 from sampan.buildkit.jobs import Jobs, Surroundings
-from sampan.buildkit.protos import control_pb2, gateway_pb2, trace_pb2
+from sampan.buildkit.protos import content_pb2, control_pb2, gateway_pb2, trace_pb2
 from sampan.buildkit.session import ClientSession
 from sampan.buildkit.small import Health, Traces
 from sampan.buildkit.waiting import SessionDirectory
@@ -48,11 +49,13 @@ class BuilderServer:
         jobs = Jobs(Surroundings(engine.id, engine.config.data_path / "build", serve))
         control = Control(engine, self.sessions, jobs, history)
         gateway = Gateway(engine, by_build(jobs), history)
+        blobs = Blobs(engine.images.parts.content, history)
         self.direct = DirectBuilds(engine, control, self.sessions, jobs)
         self._grpc = GrpcServer(
             [
                 Service(control_pb2.DESCRIPTOR.services_by_name["Control"], control),
                 Service(gateway_pb2.DESCRIPTOR.services_by_name["LLBBridge"], gateway),
+                Service(content_pb2.DESCRIPTOR.services_by_name["Content"], blobs),
                 Service(health_pb2.DESCRIPTOR.services_by_name["Health"], Health()),
                 Service(trace_pb2.DESCRIPTOR.services_by_name["TraceService"], Traces()),
             ]

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 SPOKEN = "v0.33.0"
 """The BuildKit whose protocol is spoken; clients compare it with what they need."""
 
+DOCKERFILE = f"1.27.0+sampan.{__version__}"
+"""The frontend for Dockerfiles, in the numbers of Docker's own that came with that BuildKit."""
+
 _LABEL = "org.mobyproject.buildkit.worker."
 
 

@@ -6,14 +6,12 @@ import asyncio
 import json
 import os
 import secrets
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from grpclib.exceptions import GRPCError
 
-from buildkit_client import CONTROL, Builder, building, graph, run
+from buildkit_client import CONTROL, building, graph, run
 from running_engine import RunningEngine
 from sampan.buildkit.protos import control_pb2, gateway_pb2
 from sampan.errors import NotFound, SampanError
@@ -85,48 +83,6 @@ def test_what_fails_carries_its_place(engine: RunningEngine, tmp_path: Path) -> 
             assert told["Vertex+json"]["digest"] == failed[-1].digest
 
     run(work())
-
-
-def test_builds_that_were_are_remembered(make_engine: Callable[..., RunningEngine], tmp_path: Path) -> None:
-    (tmp_path / "Dockerfile").write_text("FROM busybox\nRUN echo said && exit 9\n")
-    running = make_engine()
-    ref = ""
-
-    async def listed(builder: Builder) -> list[Any]:
-        async with builder.client.stream(CONTROL["ListenBuildHistory"]) as stream:
-            await stream.send_message(control_pb2.BuildHistoryRequest(EarlyExit=True), end=True)
-            return [event.record async for event in stream]
-
-    async def update(builder: Builder, **request: Any) -> None:
-        sent = control_pb2.UpdateBuildHistoryRequest(Ref=ref, **request)
-        await builder.client.call(CONTROL["UpdateBuildHistory"], sent)
-
-    async def before() -> None:
-        nonlocal ref
-        async with building(running, tmp_path) as builder:
-            ref = builder.ref
-            with pytest.raises(SampanError):
-                await builder.solve(Frontend="dockerfile.v0", FrontendAttrs={"target": ""})
-            await update(builder, Pinned=True)
-
-    async def after() -> None:
-        async with building(running, tmp_path) as builder:
-            (record,) = await listed(builder)
-            assert (record.Ref, record.Frontend, record.pinned) == (ref, "dockerfile.v0", True)
-            assert "exit code: 9" in record.error.message and record.error.details
-            assert record.numTotalSteps == record.numCompletedSteps + 1
-            builder.ref = ref
-            await builder._follow()
-            assert builder.output == "said\n"
-            await update(builder, Delete=True)
-            assert await listed(builder) == []
-            with pytest.raises(NotFound):
-                await update(builder, Delete=True)
-
-    run(before())
-    running.kill()
-    running.start()
-    run(after())
 
 
 def test_a_client_that_goes_away_ends_its_build(engine: RunningEngine, tmp_path: Path) -> None:
