@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from buildkit_peer import BUILD_SECONDS, docker_config
 from registry_peer import SampanRegistry
 from running_engine import RunningEngine
+from sampan.oci.image import DOCKER_INDEX, DOCKER_MANIFEST, OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(2 * BUILD_SECONDS)]
 
@@ -98,6 +100,15 @@ def test_a_directory_that_holds_nothing_else(run: Run, context: Path) -> None:
     assert sorted(each.name for each in (context / "out").iterdir()) == ["linux_amd64", "linux_arm64"]
 
 
+def test_layers_of_the_base_are_compressed_when_forced(run: Run, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM busybox\nCOPY for-amd64 /\n")
+    for forced, types in (("false", [OCI_LAYER, OCI_LAYER_GZIP]), ("true", [OCI_LAYER_GZIP, OCI_LAYER_GZIP])):
+        output = f"type=oci,dest={forced},tar=false,compression=gzip,compression-level=9,force-compression={forced}"
+        run("docker", "buildx", "build", "--provenance=false", "-o", output, ".")
+        _, manifest = index_of(context / forced)
+        assert [each["mediaType"] for each in manifest["layers"]] == types
+
+
 @pytest.mark.parametrize("client", ["docker buildx build", "sampan build"])
 def test_an_archive_with_an_index_is_read_by_others(
     run: Run, context: Path, client: str, tmp_path: Path
@@ -126,6 +137,48 @@ def test_an_archive_with_an_index_is_read_by_others(
         run("docker", "images", "-q", "--no-trunc", "several:2").stdout.strip()
     )
     run("docker", "rmi", "several:2")
+
+
+def test_a_layout_in_a_directory(run: Run, context: Path) -> None:
+    for client in ("docker buildx build", "sampan build"):
+        target = client.partition(" ")[0]
+        run(*client.split(), *BOTH, "-t", "several:2", "-o", f"type=oci,dest={target},tar=false", ".")
+        shown = run("skopeo", "inspect", "--override-arch", "arm64", f"oci:{target}")
+        assert json.loads(shown.stdout)["Architecture"] == "arm64"
+    named, _ = index_of(context / "docker")
+    assert named["digest"] == index_of(context / "sampan")[0]["digest"]
+
+
+def test_documents_as_asked(run: Run, context: Path) -> None:
+    run(
+        "docker", "buildx", "build", *BOTH, "--annotation", "manifest:all=1", "--annotation", "index:i=2",
+        "--annotation", "manifest[linux/arm64]:one=3", "--annotation", "manifest-descriptor:d=4",
+        "--annotation", "index-descriptor:o=5", "-o", "type=oci,dest=out,tar=false,compression=zstd", ".",
+    )  # fmt: skip
+    named, index = index_of(context / "out")
+    assert index["annotations"] == {"i": "2"} and named["annotations"]["o"] == "5"
+    manifests = [
+        json.loads((context / "out" / "blobs" / each["digest"].replace(":", "/")).read_bytes())
+        for each in index["manifests"]
+    ]
+    assert [each["annotations"] for each in manifests] == [{"all": "1"}, {"all": "1", "one": "3"}]
+    assert [each["annotations"] for each in index["manifests"]] == [{"d": "4"}, {"d": "4"}]
+    assert {layer["mediaType"] for each in manifests for layer in each["layers"]} == {OCI_LAYER_ZSTD}
+    run("docker", "buildx", "build", *BOTH, "-o", "type=oci,dest=old,tar=false,oci-mediatypes=false", ".")
+    named, index = index_of(context / "old")
+    assert named["mediaType"] == index["mediaType"] == DOCKER_INDEX
+    assert {each["mediaType"] for each in index["manifests"]} == {DOCKER_MANIFEST}
+
+
+def test_the_same_sources_at_the_same_time_are_the_same_bytes(run: Run, context: Path) -> None:
+    for name in ("one", "two"):
+        run("docker", "buildx", "prune", "-af")
+        os.utime(context / "for-amd64", (time.time(), time.time()))
+        run(
+            "docker", "buildx", "build", *BOTH, "--no-cache", "--build-arg", "SOURCE_DATE_EPOCH=1700000000",
+            "-o", f"type=oci,dest={name}.tar,rewrite-timestamp=true", "."
+        )  # fmt: skip
+    assert (context / "one.tar").read_bytes() == (context / "two.tar").read_bytes()
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from sampan.exporters.archives import ArchiveExporter
 from sampan.exporters.cache import CacheExporter
 from sampan.exporters.forms import image_form
 from sampan.exporters.images import ImageExporter
+from sampan.exporters.naming import naming
 from sampan.exporters.results import single
 from sampan.exporters.writing import ImageWriter
 from sampan.frontend.interface import Base, Lowered, Options
@@ -92,9 +93,11 @@ class Solving:
                 tree = await build.solve(graph)
                 epoch = _epoch(request)
                 results = single(tree, lowered.image, request.platform or platforms.local(), epoch)
-                names = [tag.with_default_tag() for tag in request.tags]
+                named = naming(request.output)._replace(
+                    names=[tag.with_default_tag() for tag in request.tags]
+                )
                 form = image_form(request.output)
-                written = await self.exporter.export(results, names, build.lease, form)
+                written = await self.exporter.export(results, named, build.lease, form)
                 return written.target.digest
             finally:
                 build.progress.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from base64 import b64encode
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,13 @@ from sampan.buildkit.steps import step
 from sampan.buildkit.trees import packed
 from sampan.errors import InvalidParameter, NotSupported
 from sampan.exporters.archives import Kind
-from sampan.exporters.forms import ImageForm, flag, image_form
+from sampan.exporters.forms import flag, image_form
+from sampan.exporters.naming import names_of, naming
+from sampan.exporters.stored import StoredImage
 from sampan.exporters.writing import Written
-from sampan.names.reference import Reference, parse_normalized
+from sampan.names.reference import Reference
 from sampan.oci.image import Descriptor
+from sampan.registry.copying import copy_image
 
 if TYPE_CHECKING:
     from sampan.buildkit.waiting import Client
@@ -28,6 +31,10 @@ if TYPE_CHECKING:
     from sampan.solver.progress import Reporter
 
 Export = Callable[["Engine", Job, Result, Mapping[str, str], int], Coroutine[Any, Any, dict[str, str]]]
+
+
+_LAYOUT = "export"
+"""The client's store of blobs for a result; the index of it is the client's own affair."""
 
 
 def exporter(kind: str) -> Export:
@@ -41,50 +48,58 @@ def exporter(kind: str) -> Export:
 async def _image(
     engine: Engine, job: Job, result: Result, attributes: Mapping[str, str], number: int
 ) -> dict[str, str]:
-    """`moby` and `image`: the engine's store."""
-    form = _form(attributes, result)
-    names = _names(attributes)
-    push = flag(attributes, "push", False)
-    if push and not names:
-        raise InvalidParameter("tag is needed when pushing to registry")
+    """`moby` and `image`: the engine's store, and registries."""
+    metadata = _text(result.metadata)
+    form = image_form(attributes, metadata)
+    named = naming(attributes, metadata)
     given = await results.made(result, attributes)
     async with step(job.build, "exporting to image") as report:
         started = time.time_ns()
-        written = await job.solving.exporter.export(given, names, job.build.lease, form)
+        written = await job.solving.exporter.export(given, named, job.build.lease, form)
         _tell_written(report, written, started)
-        for name in names:
-            report.status(f"naming to {name}", 0, 0, started, done=True)
-        if push:
-            await _push(engine, job, names, report)
-    return _response(written, written.target, names)
+        if named.kept:
+            for name in named.records(written.target.digest):
+                report.status(f"naming to {name}", 0, 0, started, done=True)
+        if named.pushed:
+            await _push(engine, job, written.target, named.names, report)
+    return _response(written, written.target, named.told(written.target.digest))
 
 
-async def _push(engine: Engine, job: Job, names: list[Reference], report: Reporter) -> None:
+async def _push(
+    engine: Engine, job: Job, target: Descriptor, names: Sequence[Reference], report: Reporter
+) -> None:
     """To the registry of each name, with the client's credentials for it."""
     for name in names:
         started = time.time_ns()
         report.status(f"pushing {name}", 0, 0, started)
         credentials = await job.build.credentials(name.domain)
-        await engine.images.push(name, None, credentials, lambda _: None)
+        await engine.images.push_target(target, name, credentials, lambda _: None)
         report.status(f"pushing {name}", 0, 0, started, done=True)
 
 
 async def _archive(
     engine: Engine, job: Job, result: Result, attributes: Mapping[str, str], number: int, kind: Kind
 ) -> dict[str, str]:
-    """`docker` and `oci`: an archive for the client, and nothing in the engine's store."""
+    """`docker` and `oci`: an archive or a layout for the client, and nothing in the engine's store."""
     session = _session(job)
-    form = _form(attributes, result, default="gzip")
-    names = _names(attributes)
+    metadata = _text(result.metadata)
+    form = image_form(attributes, metadata, default="gzip")
+    names = names_of(attributes, metadata)
+    as_file = flag(attributes, "tar", True)
     given = await results.made(result, attributes)
     async with step(job.build, f"exporting to {kind} image format") as report:
         started = time.time_ns()
         archive = await job.solving.archives.export(given, names, job.build.lease, kind, form)
         _tell_written(report, archive.written, started)
-        response = _response(archive.written, archive.target, names)
-        async with aclosing(archive.chunks) as chunks:
-            await session.send_file(chunks, response, number)
-        report.status("sending tarball", 0, 0, started, done=True)
+        response = _response(archive.written, archive.target, ",".join(str(name) for name in names))
+        if as_file:
+            async with aclosing(archive.chunks) as chunks:
+                await session.send_file(chunks, response, number)
+            report.status("sending tarball", 0, 0, started, done=True)
+        else:
+            stored = StoredImage(engine.images.parts.content, archive.written.target)
+            await copy_image(stored, session.content(_LAYOUT), lambda *_: None)
+            report.status("sending blobs", 0, 0, started, done=True)
     return response
 
 
@@ -147,14 +162,8 @@ def _session(job: Job) -> Client:
     return job.session
 
 
-def _form(attributes: Mapping[str, str], result: Result, default: str = "") -> ImageForm:
-    metadata = {name: value.decode(errors="replace") for name, value in result.metadata.items()}
-    return image_form(attributes, metadata, default=default)
-
-
-def _names(attributes: Mapping[str, str]) -> list[Reference]:
-    given = [parse_normalized(each) for each in attributes.get("name", "").split(",") if each]
-    return list(dict.fromkeys(each.with_default_tag() for each in given))
+def _text(metadata: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: value.decode(errors="replace") for name, value in metadata.items()}
 
 
 def _tell_written(report: Reporter, written: Written, started: int) -> None:
@@ -166,7 +175,7 @@ def _tell_written(report: Reporter, written: Written, started: int) -> None:
         report.status(f"exporting manifest list {written.target.digest}", 0, 0, started, done=True)
 
 
-def _response(written: Written, target: Descriptor, names: list[Reference]) -> dict[str, str]:
+def _response(written: Written, target: Descriptor, name: str) -> dict[str, str]:
     """What the client's metadata file tells."""
     response = {
         "containerimage.digest": target.digest,
@@ -174,6 +183,6 @@ def _response(written: Written, target: Descriptor, names: list[Reference]) -> d
     }
     if not written.is_index:
         response["containerimage.config.digest"] = written.manifests[0].config.digest
-    if names:
-        response["image.name"] = ",".join(str(name) for name in names)
+    if name:
+        response["image.name"] = name
     return response

@@ -10,7 +10,7 @@ from sampan.client.solving import Destination
 from sampan.errors import InvalidParameter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from sampan.client.solving import Plan
 
@@ -120,8 +120,9 @@ def _output(text: str) -> tuple[str, dict[str, str]]:
     return kind, given
 
 
-def _destination(kind: str, target: str, attributes: Mapping[str, str]) -> Destination:
-    if kind == "local" or (kind in ("oci", "docker") and attributes.get("tar") == "false"):
+def _destination(kind: str, target: str, attributes: dict[str, str]) -> Destination:
+    if kind == "local" or (kind in ("oci", "docker") and attributes.pop("tar", "true") in ("false", "0")):
+        # A layout comes as its archive and is unpacked here.
         if not target or target == "-":
             raise InvalidParameter(f"dest is required for {kind} output")
         return Destination(target, directory=True)

@@ -267,6 +267,9 @@ def _ssh(plan: Plan, talk: Conversation, words: dict[str, Any]) -> None:
 
 def _file(plan: Plan, talk: Conversation, words: dict[str, Any]) -> None:
     destination = plan.destinations[words["exporter"]]
+    if destination.directory:
+        _directory(plan, talk, words)
+        return
     if destination.path == "-":
         import sys
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from sampan.content.interface import ContentStore, Lease
-from sampan.errors import NotFound
+from sampan.exporters.stored import StoredImage
 from sampan.llb.graph import Edge, Graph
-from sampan.names.digest import algorithm_of, digest_of
 from sampan.names.times import format_rfc3339_nano
 from sampan.oci.image import (
     DOCKER_INDEX,
@@ -115,12 +114,12 @@ class CacheExporter:
             for key, layers in collected.results.items()
         }
         blobs = {each.digest: _described(each) for each in made.values()}
-        source = _Stored(self._content)
+        source = StoredImage(self._content)
         for blob in blobs.values():
             await destination.put_blob(blob, source)
         data = compose(CacheGraph(results, collected.leads))
         config = describe(data, CACHE_CONFIG)
-        await destination.put_blob(config, _Stored(self._content, {config.digest: data}))
+        await destination.put_blob(config, StoredImage(self._content, None, {config.digest: data}))
         manifest, text = _document(config, list(blobs.values()), document)
         await destination.put_manifest(manifest, text, named=True)
         return manifest
@@ -164,28 +163,3 @@ def _edges(graphs: Sequence[Graph]) -> list[Edge]:
         for edge in [*edges, *([graph.result] if graph.result else [])]:
             found[edge.vertex.digest, edge.index] = edge
     return list(found.values())
-
-
-class _Stored:
-    """Blobs of the engine's store, and some that are not there, as a `Source`."""
-
-    def __init__(self, content: ContentStore, others: dict[str, bytes] | None = None) -> None:
-        self._content = content
-        self._others = others or {}
-
-    async def target(self) -> Descriptor:
-        raise NotFound("no image has this name")
-
-    async def document(self, descriptor: Descriptor) -> bytes:
-        data = self._others.get(descriptor.digest)
-        if data is None:
-            return await self._content.read(descriptor.checked_digest)
-        assert digest_of(data, algorithm_of(descriptor.checked_digest)) == descriptor.digest
-        return data
-
-    async def blob(self, descriptor: Descriptor, offset: int, length: int) -> AsyncIterator[bytes]:
-        if descriptor.digest in self._others:
-            yield self._others[descriptor.digest][offset : offset + length]
-            return
-        async for chunk in self._content.stream(descriptor.checked_digest, offset=offset, length=length):
-            yield chunk

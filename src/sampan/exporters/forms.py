@@ -25,10 +25,7 @@ _COMPRESSIONS: dict[str, Compression] = {
     "zstd": "zstd",
 }
 _NOT_HERE = {
-    "dangling-name-prefix": "names for images without one",
-    "name-canonical": "names with a digest",
     "prefer-nondist-layers": "layers that are not to be distributed",
-    "push-by-digest": "pushing by digest",
 }
 _LEVELS = {"gzip": 9, "zstd": 22}
 _TO_OCI = {
@@ -68,10 +65,8 @@ USUAL = ImageForm()
 def check(attributes: Mapping[str, str]) -> None:
     """Raises `NotSupported` for what a result would silently lack."""
     for name, what in _NOT_HERE.items():
-        if attributes.get(name, "false") not in ("false", "0"):
+        if flag(attributes, name, False):
             raise NotSupported(f"not in this version of Sampan's builder: {what} ({name})")
-    if not flag(attributes, "tar", True):
-        raise NotSupported("not in this version of Sampan's builder: a result as a directory of blobs (tar)")
 
 
 def image_form(

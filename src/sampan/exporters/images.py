@@ -6,15 +6,13 @@ snapshot has another name and keeps it; so an empty snapshot of that name is put
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from sampan.content.interface import Lease, snapshot_resource
 from sampan.errors import Conflict, InvalidParameter
 from sampan.exporters.forms import USUAL, ImageForm
+from sampan.exporters.naming import Naming
 from sampan.exporters.results import Results
 from sampan.exporters.writing import Attach, ImageWriter, Written, WrittenManifest
 from sampan.images.service import ImageService
-from sampan.names.reference import Reference
 from sampan.oci.image import chain_ids
 from sampan.ops.trees import PREFIX
 from sampan.solver.records import Records
@@ -31,17 +29,19 @@ class ImageExporter:
     async def export(
         self,
         results: Results,
-        names: Sequence[Reference],
+        naming: Naming,
         lease: Lease,
         form: ImageForm = USUAL,
         attach: Attach | None = None,
     ) -> Written:
-        """Write an image, or one for each platform, and name it."""
+        """Write an image, or one for each platform, and name it; its content is there as long as the lease if it is not kept."""
         written = await self._writer.write(results, form, lease, attach)
-        await self._make_durable()
-        for each in written.manifests:
-            await self._settle(each, lease)
-        await self._images.keep(written.target, names)
+        if naming.kept:
+            if naming.unpacked:
+                await self._make_durable()
+                for each in written.manifests:
+                    await self._settle(each, lease)
+            await self._images.keep(written.target, naming.records(written.target.digest))
         return written
 
     async def _make_durable(self) -> None:

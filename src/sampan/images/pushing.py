@@ -60,12 +60,13 @@ class PushImages:
         """Push an image, or every tag of a repository when the reference has neither tag nor digest."""
         report(StreamMessage(status=f"The push refers to repository [{reference.name}]"))
         for record in await self._records(reference):
-            try:
-                await self._push_one(record, platform, credentials, report)
-            except Unauthorized as error:
-                if str(error) != NO_CREDENTIALS:
-                    raise
-                raise Unauthorized(access_denied("push", error)) from error
+            await self._push_one(record, platform, credentials, report)
+
+    async def push_target(
+        self, target: Descriptor, reference: Reference, credentials: Credentials, report: Report
+    ) -> None:
+        """Push what is in the content store; under no tag when the reference has none. The caller holds it."""
+        await self._push_one(ImageRecord(str(reference), target, 0, 0, {}), None, credentials, report)
 
     async def _records(self, reference: Reference) -> list[ImageRecord]:
         if reference.is_name_only:
@@ -82,6 +83,16 @@ class PushImages:
         return [named]
 
     async def _push_one(
+        self, record: ImageRecord, platform: Platform | None, credentials: Credentials, report: Report
+    ) -> None:
+        try:
+            await self._send(record, platform, credentials, report)
+        except Unauthorized as error:
+            if str(error) != NO_CREDENTIALS:
+                raise
+            raise Unauthorized(access_denied("push", error)) from error
+
+    async def _send(
         self, record: ImageRecord, platform: Platform | None, credentials: Credentials, report: Report
     ) -> None:
         reference = record.reference()

@@ -139,7 +139,10 @@ class ImageService:
         """Make what is written under a lease an image of the engine's, with these names or without any. For the builder."""
         await committing.keep(self.parts, target)
         for name in names:
-            await tagging.tag(self.parts, target.digest, name.familiar_name(), name.tag or "latest")
+            if name.digest:
+                await self.parts.records.put(str(name), target)
+            else:
+                await tagging.tag(self.parts, target.digest, name.familiar_name(), name.tag or "latest")
 
     async def recover(self, containers: Ids[str]) -> None:
         """Once at start, before any request: put away what a killed engine left half-done. `containers` are the ids that
@@ -251,6 +254,12 @@ class ImageService:
     ) -> None:
         """`docker push`; every tag when the reference is only a name."""
         await self._pusher.push(reference, platform, credentials, report)
+
+    async def push_target(
+        self, target: Descriptor, reference: Reference, credentials: Credentials, report: Report
+    ) -> None:
+        """Push what the content store has, whether it is an image or not. For the builder."""
+        await self._pusher.push_target(target, reference, credentials, report)
 
     async def search(
         self, term: str, limit: int, filters: Filters, credentials: Credentials

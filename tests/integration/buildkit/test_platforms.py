@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from buildkit_client import building, run
+from registry_peer import SampanRegistry
 from running_engine import RunningEngine
 from sampan.buildkit.protos import control_pb2
 from sampan.oci.image import OCI_INDEX, OCI_MANIFEST
@@ -79,3 +81,37 @@ def test_one_platform_is_a_manifest_unless_told_otherwise(engine: RunningEngine,
     )
     assert json.loads(base64.b64decode(answer["containerimage.descriptor"]))["mediaType"] == OCI_INDEX
     engine.docker("rmi", "one:1")
+
+
+@pytest.fixture
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampanRegistry]:
+    registry = SampanRegistry(tmp_path_factory.mktemp("registry"))
+    registry.start()
+    yield registry
+    registry.stop()
+
+
+def test_a_registry_gets_what_the_store_does_not_keep(
+    engine: RunningEngine, context: Path, server: SampanRegistry
+) -> None:
+    name = f"{server.host}/me/several"
+    options = {"push": "true", "push-by-digest": "true", "store": "false"}
+    answer = build(engine, context, "image", name=name, **options)
+    digest = answer["containerimage.digest"]
+    assert answer["image.name"] == name
+    assert "several" not in engine.docker("images", "-a").stdout
+    pinned = f"{name}@{digest}"
+    assert engine.docker("run", "--rm", "--net", "none", pinned).stdout == "amd64"
+    engine.docker("pull", "--platform", "linux/arm64", pinned)
+    ran = engine.docker("run", "--rm", "--net", "none", "--platform", "linux/arm64", pinned)
+    assert ran.stdout == "arm64"
+
+
+def test_names_with_the_digest(engine: RunningEngine, context: Path) -> None:
+    answer = build(engine, context, "image", {}, **{"name": "named:1", "name-canonical": "true"})
+    digest = answer["containerimage.digest"]
+    assert engine.docker("run", "--rm", "--net", "none", f"named@{digest}").stdout == "amd64"
+    answer = build(engine, context, "image", **{"dangling-name-prefix": "ci/tmp", "unpack": "false"})
+    digest = answer["containerimage.digest"]
+    assert answer["image.name"] == f"ci/tmp@{digest}"
+    assert engine.docker("run", "--rm", "--net", "none", f"ci/tmp@{digest}").stdout == "amd64"

@@ -16,10 +16,7 @@ AMD64, ARM64 = platforms.parse("linux/amd64"), platforms.parse("linux/arm64")
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("push-by-digest", "true"),
         ("prefer-nondist-layers", "1"),
-        ("tar", "false"),
-        ("dangling-name-prefix", "none"),
         ("compression", "estargz"),
     ],
 )
