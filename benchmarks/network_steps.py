@@ -86,7 +86,7 @@ def _one(host: NetlinkSocket, bridge: int, sandbox: Sandbox, number: int) -> Non
     veth = links.create_veth(
         new_link_name(), peer="eth0", peer_netns=sandbox.netns_fd, peer_mac=new_mac(), master=bridge, mtu=None
     )
-    timed("kernel: veth pair, our end up in the bridge", lambda: host.execute([veth]))
+    timed("kernel: veth pair, our end in the bridge", lambda: host.execute([veth]))
     with NetlinkSocket.adopt(sandbox.route_fd) as inner:
         link = links.find(inner, "eth0")
         assert link is not None

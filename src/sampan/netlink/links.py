@@ -99,8 +99,8 @@ def create_bridge(name: str, *, mac: str | None = None, mtu: int | None = None) 
 def create_veth(
     name: str, *, peer: str, peer_netns: int, peer_mac: str | None, master: int, mtu: int | None
 ) -> Request:
-    """A veth pair: our end `name`, up, a port of the bridge `master` (0: none); the other straight into the namespace `peer_netns`
-    (a descriptor), down, without an automatic IPv6 address."""
+    """A veth pair: our end `name`, a port of the bridge `master` (0: none); the other straight into the namespace `peer_netns`
+    (a descriptor). Both are down, so that nothing passes before they are configured."""
     size = b"" if mtu is None else u32(_IFLA_MTU, mtu)
     other = _info() + text(_IFLA_IFNAME, peer) + size + u32(_IFLA_NET_NS_FD, peer_netns)
     if peer_mac is not None:
@@ -110,7 +110,7 @@ def create_veth(
         text(_IFLA_INFO_KIND, "veth"),
         nested(_IFLA_INFO_DATA, attribute(_VETH_INFO_PEER, other)),
     )
-    payload = _info(flags=IFF_UP, change=IFF_UP) + text(_IFLA_IFNAME, name) + size
+    payload = _info() + text(_IFLA_IFNAME, name) + size
     if master:
         payload += u32(_IFLA_MASTER, master)
     return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, payload + kind, f"create veth {name}")
@@ -156,6 +156,12 @@ def set_up(index: int, up: bool = True) -> Request:
     """Bring a link up or down."""
     payload = _info(index, flags=IFF_UP if up else 0, change=IFF_UP)
     return Request(RTM_NEWLINK, 0, payload, f"set link {index} {'up' if up else 'down'}")
+
+
+def set_named_up(name: str) -> Request:
+    """Bring a link up that nobody has looked up."""
+    payload = _info(flags=IFF_UP, change=IFF_UP) + text(_IFLA_IFNAME, name)
+    return Request(RTM_NEWLINK, 0, payload, f"set link {name} up")
 
 
 def set_alias(name: str, alias: str) -> Request:

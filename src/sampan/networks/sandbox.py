@@ -1,7 +1,7 @@
 """A container's interfaces: made from the host, configured through a socket inside the container's namespace.
 
-Synchronous: network thread only. The whole of a container's start is two batches: one to the host's namespace (links,
-our ends up and in their bridges), one to the container's (lo up, addresses, links up, routes).
+Synchronous: network thread only. The whole of a container's start is three batches: one to the host's namespace (links, our
+ends in their bridges), one to the container's (lo up, addresses, links up, routes), and last our ends go up.
 """
 
 from __future__ import annotations
@@ -75,13 +75,15 @@ def attach(
 ) -> dict[str, str]:
     """Give a namespace its interfaces and default routes: MAC address by interface name.
 
-    All or nothing: links of a failed attempt are removed.
+    All or nothing: links of a failed attempt are removed. When it returns, frames pass: what the container sends first is not lost.
     """
     with NetlinkSocket.adopt(sandbox.route_fd) as inner:
         try:
             host.execute([request for plan in plans for request in _creation(plan, sandbox.netns_fd)])
             host.execute([_port(host, plan) for plan in plans if plan.isolated or plan.hairpin])
-            return _configure(inner, plans, routes)
+            macs = _configure(inner, plans, routes)
+            _open_ports(host, inner, plans)
+            return macs
         except SystemFailure:
             detach(host, inner, [(plan.name, plan.host_name) for plan in plans])
             raise
@@ -112,6 +114,20 @@ def _port(host: NetlinkSocket, plan: InterfacePlan) -> Request:
     if link is None:
         raise SystemFailure(f"link {plan.host_name} is gone")
     return links.set_port(link.number, hairpin=plan.hairpin, isolated=plan.isolated)
+
+
+def _open_ports(host: NetlinkSocket, inner: NetlinkSocket, plans: Sequence[InterfacePlan]) -> None:
+    """Our ends go up when the container's are up: with a carrier from the first moment, the bridge lets a port forward once.
+
+    Up before that, a port forwards, is disabled and forwards again as soon as the kernel looks at its carrier: three more lines
+    of the kernel's log for each container, written under the lock that all network changes wait for (a millisecond each on a
+    serial console). Whoever asks for a link makes the kernel look at its carrier before it answers (`rtnl_getlink`).
+    """
+    ours = [plan for plan in plans if plan.driver == "bridge"]
+    host.execute([links.set_named_up(plan.host_name) for plan in ours])
+    for plan in ours:
+        links.find(host, plan.host_name)
+        links.find(inner, plan.name)
 
 
 def _configure(
