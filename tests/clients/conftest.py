@@ -18,6 +18,8 @@ from running_engine import RunningEngine
 
 PROGRAM_SECONDS = 300
 """A foreign program's limit, its build included (Maven fetches its plugins)."""
+GO_BUILD_SECONDS = 1800
+"""cosign and helm are hundreds of packages, compiled the first time."""
 
 Play = Callable[..., str]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -137,3 +139,23 @@ def context(tmp_path: Path) -> Callable[..., None]:
             (tmp_path / name).write_text(content)
 
     return write
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Callable[[str], str]:
+    """Build a program from the Go module proxy; where it is."""
+
+    def build(module: str) -> str:
+        environment = {**os.environ, "GOBIN": str(tmp_path / "bin"), "CGO_ENABLED": "0"}
+        done = subprocess.run(
+            ["go", "install", module],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=GO_BUILD_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        return str(tmp_path / "bin" / module.rpartition("/")[2].partition("@")[0])
+
+    return build

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from buildkit_peer import docker_config
-from clients.conftest import Play
+from clients.conftest import GO_BUILD_SECONDS, Play
 from image_archives import tar
 from registry_peer import DockerRegistry, SampanRegistry, free_port
 from running_engine import RunningEngine
@@ -25,11 +24,9 @@ HELM = "helm.sh/helm/v3/cmd/helm@latest"
 COSIGN = "github.com/sigstore/cosign/v2/cmd/cosign@latest"
 DISTRIBUTION = "github.com/distribution/distribution/v3/cmd/registry@latest"
 VERSITYGW = "github.com/versity/versitygw/cmd/versitygw@latest"
-BUILD_SECONDS = 1800
-"""cosign and helm are hundreds of packages, compiled the first time."""
 INSECURE = ("--src-tls-verify=false", "--dest-tls-verify=false")
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(BUILD_SECONDS)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(GO_BUILD_SECONDS)]
 
 
 @pytest.fixture
@@ -39,26 +36,6 @@ def server(tmp_path: Path) -> Iterator[SampanRegistry]:
     registry.start()
     yield registry
     registry.stop()
-
-
-@pytest.fixture
-def built(tmp_path: Path) -> Callable[[str], str]:
-    """Build a program from the Go module proxy; where it is."""
-
-    def build(module: str) -> str:
-        environment = {**os.environ, "GOBIN": str(tmp_path / "bin"), "CGO_ENABLED": "0"}
-        done = subprocess.run(
-            ["go", "install", module],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=BUILD_SECONDS,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        return str(tmp_path / "bin" / module.rpartition("/")[2].partition("@")[0])
-
-    return build
 
 
 def test_crane(play: Play, built: Callable[[str], str], server: SampanRegistry, tmp_path: Path) -> None:
