@@ -58,7 +58,8 @@ async def _image(
         written = await job.solving.exporter.export(given, named, job.build.lease, form)
         _tell_written(report, written, started)
         if named.kept:
-            for name in named.records(written.target.digest):
+            called = [str(each) for each in named.records(written.target.digest)]
+            for name in called or [named.told(written.target.digest)]:
                 report.status(f"naming to {name}", 0, 0, started, done=True)
         if named.pushed:
             await _push(engine, job, written.target, named.names, report)
@@ -111,11 +112,13 @@ async def _tar(
     given = await results.made(result, attributes)
     trees = job.solving.trees
     async with (
-        step(job.build, "exporting to client tarball"),
+        step(job.build, "exporting to client tarball") as report,
         directories.opened(trees, given.platforms, split=given.several) as files,
         aclosing(packed(trees, files, directories.one_time(given))) as chunks,
     ):
+        started = time.time_ns()
         await session.send_file(chunks, {}, number)
+        report.status("sending tarball", 0, 0, started, done=True)
     return {}
 
 
@@ -136,13 +139,16 @@ async def _local(
             " (mode=delete, platform-split=false)"
         )
     async with (
-        step(job.build, "exporting to client directory"),
+        step(job.build, "exporting to client directory") as report,
         directories.opened(job.solving.trees, given.platforms, split=split) as files,
     ):
         if not together:
             await directories.check_apart(given.platforms, files)
+        started = time.time_ns()
         for batch in [files] if together else [[each] for each in files]:
             await session.send_directories(batch, number, directories.one_time(given))
+        for each in given.platforms:
+            report.status(f"copying files {each.id}" if split else "copying files", 0, 0, started, done=True)
     return {}
 
 

@@ -108,7 +108,10 @@ class _Dockerfile:
         refs: dict[str, Ref | None] = {}
         metadata: dict[str, bytes] = {}
         entries = []
-        for platform in wanted or [platforms.local()]:
+        for platform in dict.fromkeys(wanted or [platforms.local()]):
+            if wanted.count(platform) > 1:
+                short = f'Duplicate platform result requested "{platform}"'
+                self._job.build.progress.publish(WarningEvent(vertex="", short=short))
             ref, config = await self._built(data, ignored, platform, several)
             id = str(platform) if several else ""
             refs[id] = ref
@@ -117,7 +120,8 @@ class _Dockerfile:
             if platform.variant:
                 described["variant"] = platform.variant
             entries.append({"ID": str(platform), "Platform": described})
-        if epoch := self._prefixed("build-arg:").get("SOURCE_DATE_EPOCH"):
+        epoch = self._prefixed("build-arg:").get("SOURCE_DATE_EPOCH", "")
+        if epoch.removeprefix("-").isdecimal():
             metadata[EPOCH] = epoch.encode()
         metadata[PLATFORMS] = msgspec.json.encode({"Platforms": entries})
         return Result(refs, metadata)

@@ -77,9 +77,7 @@ def listed(result: Result) -> list[Listed]:
         raise InvalidParameter(f"failed to parse platforms of the result: {error}") from None
     if not entries:
         raise InvalidParameter("invalid empty platforms index for exporter")
-    found = [_listed(each) for each in entries]
-    if len({each.id for each in found}) != len(found):
-        raise InvalidParameter("a platform of the result stands twice in its index")
+    found = list({each.id: each for each in map(_listed, entries)}.values())
     if not several and len(found) > 1:
         raise InvalidParameter("cannot export multiple platforms without multi-platform enabled")
     return found

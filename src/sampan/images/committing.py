@@ -104,7 +104,8 @@ async def write_index(
 async def keep(parts: Parts, target: Descriptor) -> None:
     """Make what is written an image of the engine's, without a name if it has none yet."""
     if not await parts.records.of(target.digest):
-        await parts.records.put(dangling_name(target.digest), target)
+        # For which platform a manifest is, its configuration says: records have it from nowhere else.
+        await parts.records.put(dangling_name(target.digest), msgspec.structs.replace(target, platform=None))
 
 
 async def create_from(parts: Parts, image: NewImage, lease: Lease) -> ImageRecord:

@@ -28,6 +28,7 @@ async def prune(parts: Parts, collection: Collection, filters: Filters) -> Prune
         and not _is_used(record, uses)
         and await matcher.matches(record, ignore_dangling=True)
     ]
+    manifests = {record.id: await parts.documents.manifests(record.target) for record in chosen}
     await _remove(parts, chosen, uses)
     collected = await collection.run()
     parts.documents.forget()
@@ -37,6 +38,8 @@ async def prune(parts: Parts, collection: Collection, filters: Filters) -> Prune
         items.append(DeleteItem(untagged=record.familiar()))
         if record.id in gone and all(other.id != record.id for other in chosen[number:]):
             items.append(DeleteItem(deleted=record.id))
+            within = dict.fromkeys(each.descriptor.digest for each in manifests[record.id])
+            items += [DeleteItem(deleted=each) for each in within if each in gone and each != record.id]
     return PruneReport(items or None, collected.bytes)
 
 

@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Sequence
 from collections.abc import Collection as Ids
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from sampan.content.interface import ContentStore, Lease
 from sampan.engineapi.filters import Filters
 from sampan.engineapi.image import (
@@ -140,7 +142,7 @@ class ImageService:
         await committing.keep(self.parts, target)
         for name in names:
             if name.digest:
-                await self.parts.records.put(str(name), target)
+                await self.parts.records.put(str(name), msgspec.structs.replace(target, platform=None))
             else:
                 await tagging.tag(self.parts, target.digest, name.familiar_name(), name.tag or "latest")
 

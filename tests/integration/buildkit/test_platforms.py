@@ -105,6 +105,7 @@ def test_a_registry_gets_what_the_store_does_not_keep(
     engine.docker("pull", "--platform", "linux/arm64", pinned)
     ran = engine.docker("run", "--rm", "--net", "none", "--platform", "linux/arm64", pinned)
     assert ran.stdout == "arm64"
+    engine.docker("rmi", pinned)
 
 
 def test_names_with_the_digest(engine: RunningEngine, context: Path) -> None:
@@ -115,3 +116,15 @@ def test_names_with_the_digest(engine: RunningEngine, context: Path) -> None:
     digest = answer["containerimage.digest"]
     assert answer["image.name"] == f"ci/tmp@{digest}"
     assert engine.docker("run", "--rm", "--net", "none", f"ci/tmp@{digest}").stdout == "amd64"
+    engine.docker("rmi", f"ci/tmp@{digest}", "named:1")
+
+
+def test_what_a_dangling_index_held_is_told_when_it_goes(engine: RunningEngine, context: Path) -> None:
+    twice = {"platform": "linux/amd64,linux/amd64,linux/arm64", "label:one": "of its own"}
+    digest = build(engine, context, "moby", twice)["containerimage.digest"]
+    data = engine.docker("image", "inspect", "--format", "{{json .Descriptor}}", digest).stdout
+    assert json.loads(data)["mediaType"] == OCI_INDEX
+    deleted = engine.docker("image", "prune", "-f").stdout
+    lines = deleted.splitlines()
+    at = lines.index(f"deleted: {digest}")
+    assert [each.partition(" ")[0] for each in lines[at + 1 : at + 4]] == ["deleted:", "deleted:", ""]
