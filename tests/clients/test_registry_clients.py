@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -199,8 +200,8 @@ def test_the_same_directory_serves_both_programs(
 
 
 def test_versitys_object_storage(play: Play, built: Callable[[str], str], tmp_path: Path) -> None:
-    """Another S3 than the unit tests' own: a registry in its bucket, a push, a pull, a collection."""
-    gateway, port = built(VERSITYGW), free_port()
+    """Another S3 than the unit tests' own: a registry in its bucket, a push, a pull, and distribution on the same bucket."""
+    gateway, port, distribution = built(VERSITYGW), free_port(), built(DISTRIBUTION)
     (tmp_path / "buckets" / "images").mkdir(parents=True)
     with (tmp_path / "gateway.log").open("wb") as log:
         process = subprocess.Popen(
@@ -244,6 +245,24 @@ def test_versitys_object_storage(play: Play, built: Callable[[str], str], tmp_pa
             play("docker", "rmi", name)
             play("docker", "pull", name)
             play("skopeo", "copy", "--src-tls-verify=false", f"docker://{name}", f"dir:{tmp_path}/copy")
+            (tmp_path / "theirs").mkdir()
+            theirs = DockerRegistry(
+                tmp_path / "theirs",
+                {"REGISTRY_STORAGE": "s3", "REGISTRY_STORAGE_S3_FORCEPATHSTYLE": "true", **environment},
+                distribution,
+            )
+            theirs.start()
+            try:
+                play("skopeo", "copy", *INSECURE, f"docker://{name}", f"docker://{theirs.host}/theirs/app:1")
+                play("skopeo", "copy", *INSECURE, f"docker://{theirs.host}/app:1", f"dir:{tmp_path}/copy")
+            finally:
+                theirs.stop()
+            copy = f"docker://{registry.host}/theirs/app:1"
+            play("skopeo", "copy", "--src-tls-verify=false", copy, f"dir:{tmp_path}/copy")
+            deadline = time.monotonic() + 10
+            while b'"theirs/app"' not in urllib.request.urlopen(f"http://{registry.host}/v2/_catalog").read():
+                assert time.monotonic() < deadline, "not in the catalogue"
+                time.sleep(0.1)  # a bucket this small is looked through once a second
         finally:
             registry.stop()
     finally:

@@ -2,8 +2,8 @@
 
 A local directory has a time of change: one that is as the index knows it is not read again. A bucket has none, and to list it
 takes a request per repository. There each repository is announced, before its first manifest is acknowledged, by an object of its
-own in one place, whose list costs a request per thousand; what another program (distribution) has made without a word is
-found by a whole walk, once at first and then now and again.
+own in one place, whose list costs a request per thousand. What another program (distribution) has made without a word is found
+by a whole walk: when a list is wanted, before it if the walk is short, and as often as leaves the bucket nine tenths of the time.
 
 The collector does not use this: it walks (`Repositories.names`), because what it overlooks it would remove.
 """
@@ -20,8 +20,12 @@ from sampan.registryserver.index import Listed, ListIndex
 from sampan.registryserver.paths import Paths
 from sampan.registryserver.storage import Storage
 
-_WALK_EVERY = 3600.0
-"""Seconds after which a bucket is looked through for repositories that nobody has announced."""
+_PAUSE = 10
+"""How many times as long as a walk through a bucket took nobody begins another one."""
+_PAUSE_MIN, _PAUSE_MAX = 1.0, 3600.0
+"""Seconds."""
+_SHORT = 1.0
+"""Seconds that who wants a list waits for a walk; a longer one goes on beside."""
 _REQUESTS = 32
 """Requests to a bucket at a time."""
 _MANIFESTS = "_manifests"
@@ -35,6 +39,8 @@ class Catalogue:
         self._storage = storage
         self._index = index
         self._announced: set[str] = set()
+        self._walk_seconds: float | None = None
+        """What the last walk took, of whichever program."""
         self._walking = threading.Lock()
 
     def names(self) -> list[str]:
@@ -82,21 +88,47 @@ class Catalogue:
     def _announcements(self) -> list[str]:
         complete = self._storage.status(self._paths.announced)
         if complete is None:
-            self._walk_and_announce()
-        elif time.time() - complete.modified > _WALK_EVERY and not self._walking.locked():
-            threading.Thread(target=self._walk_and_announce, name="catalogue", daemon=True).start()
+            self._walk_and_announce(None)
+        else:
+            taken = self._seconds()
+            pause = min(max(_PAUSE_MIN, _PAUSE * taken), _PAUSE_MAX)
+            # abs: the bucket's clock may be ahead of ours
+            if abs(time.time() - complete.modified) > pause:
+                if taken <= _SHORT:
+                    self._walk_and_announce(complete.modified)
+                elif not self._walking.locked():
+                    threading.Thread(
+                        target=self._walk_and_announce,
+                        args=[complete.modified],
+                        name="catalogue",
+                        daemon=True,
+                    ).start()
         return [each.replace(":", "/") for each in self._storage.names(self._paths.announcements)]
 
-    def _walk_and_announce(self) -> None:
-        """Announce what nobody has; whoever comes meanwhile waits for the end."""
+    def _seconds(self) -> float:
+        """What the last walk took; more than is waited for when nobody knows."""
+        if self._walk_seconds is None:
+            try:
+                self._walk_seconds = float(self._storage.read(self._paths.announced) or b"")
+            except ValueError:
+                self._walk_seconds = 2 * _SHORT
+        return self._walk_seconds
+
+    def _walk_and_announce(self, last: float | None) -> None:
+        """Announce what nobody has; whoever comes meanwhile waits for the end. `last` is the time of the walk before."""
         with self._walking:
+            complete = self._storage.status(self._paths.announced)
+            if complete is not None and complete.modified != last:
+                return  # another one has been through since
+            begun = time.monotonic()
             self._announced.clear()
             known = {each.replace(":", "/") for each in self._storage.names(self._paths.announcements)}
             with ThreadPoolExecutor(_REQUESTS, "catalogue") as pool:
                 missing = [name for name in self._walk(pool.map) if name not in known]
                 for _ in pool.map(lambda name: self._storage.write(self._announcement(name), b""), missing):
                     pass
-            self._storage.write(self._paths.announced, b"")
+            self._walk_seconds = time.monotonic() - begun
+            self._storage.write(self._paths.announced, f"{self._walk_seconds:.3f}".encode())
 
     def _walk(
         self, each_of: Callable[[Callable[[str], list[str]], list[str]], Iterator[list[str]]]

@@ -19,7 +19,7 @@ from registry_requests import Client, code_of, digest, registry
 from sampan.errors import InvalidParameter
 from sampan.names.digest import Digest
 from sampan.oci.image import OCI_MANIFEST
-from sampan.registryserver import objectstorage
+from sampan.registryserver import catalogue, objectstorage
 from sampan.registryserver.catalogue import Catalogue
 from sampan.registryserver.collection import Collected, Collector
 from sampan.registryserver.objectstorage import ObjectStorage
@@ -241,11 +241,14 @@ def test_a_bucket_that_is_not_there_is_named(settings: Settings) -> None:
 async def test_repositories_are_announced_and_others_are_found(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A list takes a request per thousand repositories; what another program made without a word a walk finds."""
+    """A list takes a request per thousand repositories; what another program made without a word a walk finds, before the
+    answer when it is a short one.
+    """
 
     async def catalog(ask: Client) -> Any:
         return json.loads((await ask("GET", "/v2/_catalog"))[2])["repositories"]
 
+    monkeypatch.setattr(catalogue, "_PAUSE_MIN", 3600)
     async with bucket(settings) as one, bucket(settings) as two:
         await one.image("1", "team/app")
         assert await catalog(two) == ["team/app"]
@@ -253,11 +256,16 @@ async def test_repositories_are_announced_and_others_are_found(
         await two.image("1", "team/app/part")
         assert await catalog(one) == ["team/app", "team/app/part"]
         monkeypatch.undo()
+        monkeypatch.setattr(catalogue, "_PAUSE_MIN", -1)
+        monkeypatch.setattr(catalogue, "_PAUSE", -1)
         storage = ObjectStorage(settings, redirect=False)
         paths = Paths(Path("prefix"))
         storage.write(paths.tag_link("foreign", "1"), digest(b"x").encode())
-        storage.remove(paths.announced, paths.announced)
         assert await catalog(one) == ["foreign", "team/app", "team/app/part"]
+        monkeypatch.setattr(catalogue, "_SHORT", -1)
+        storage.write(paths.tag_link("later", "1"), digest(b"x").encode())
+        while "later" not in await catalog(one):
+            await asyncio.sleep(0.01)  # it is found beside
 
 
 async def test_many_tags_and_referrers_take_few_requests(
