@@ -208,7 +208,7 @@ def confinement(
 
 async def _left(mount: pb.Mount, mounts: MountSet, before: Tree) -> Tree:
     """What the program has left at a mount."""
-    growth = mounts.growths.get(mount.output) if mount.output >= 0 else None
+    growth = mounts.growths.get(mount.output) if _has_output(mount) else None
     return await growth.commit() if growth is not None else before
 
 
@@ -241,13 +241,18 @@ def _check(op: pb.ExecOp, inputs: int) -> None:
     if not op.meta.args:
         raise InvalidParameter("invalid exec op with no args")
     check_mounts(op.mounts, inputs)
-    outputs = sorted(each.output for each in op.mounts if each.output >= 0)
+    outputs = sorted(each.output for each in op.mounts if _has_output(each))
     if outputs != list(range(len(outputs))):
         raise InvalidParameter(f"invalid outputs {outputs}")
     for mount in op.mounts:
         if mount.contentCache == pb.ON and not _may_count_by_content(mount):
             raise InvalidParameter("invalid mount cache content")
     _check_choices(op)
+
+
+def _has_output(mount: pb.Mount) -> bool:
+    """Secrets, agents and memory have none, whatever stands there: BuildKit's own clients leave it 0."""
+    return mount.output >= 0 and mount.mountType in (pb.BIND, pb.CACHE)
 
 
 def _check_choices(op: pb.ExecOp) -> None:

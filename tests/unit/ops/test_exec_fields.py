@@ -118,3 +118,12 @@ def test_choices_that_there_are_not_are_no_defaults(field: str) -> None:
     setattr(of.cacheOpt if field == "sharing" else of, field, 77)
     with pytest.raises(SampanError, match="77"):
         digest(op)
+
+
+def test_mounts_that_can_leave_nothing_count_as_no_output() -> None:
+    op = base()
+    op.mounts.add(dest="/run/secrets/s", mountType=pb.SECRET, input=-1, secretOpt=pb.SecretOpt(ID="s"))
+    op.mounts.add(dest="/agent", mountType=pb.SSH, input=-1)
+    op.mounts.add(dest="/memory", mountType=pb.TMPFS, input=-1)
+    assert all(each.output == 0 for each in op.mounts[2:])
+    assert digest(op) != digest(base())
