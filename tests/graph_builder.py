@@ -35,8 +35,12 @@ class Built(NamedTuple):
         return "".join(each["data"] for each in self.events if each["kind"] == "log")
 
     def ran(self) -> list[str]:
-        """What was not there already, in the order of its end."""
-        return [name for name, each in self.vertices.items() if each["completed"] and not each["cached"]]
+        """What was not there already, in the order of its end; that the Dockerfile is read goes without saying."""
+        return [
+            name
+            for name, each in self.vertices.items()
+            if each["completed"] and not each["cached"] and not name.startswith("load build definition")
+        ]
 
 
 def context(dockerfile: str, files: Mapping[str, Any] | None = None) -> bytes:

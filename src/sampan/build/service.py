@@ -167,6 +167,7 @@ class _Build:
             raise error if error.place else InvalidParameter(f"failed to parse Dockerfile: {error}") from None
         await self._tools.context.forget_ignored(request.dockerfile)
         target = file.stage(request.target)
+        self._warn_of_gaps(file)
         stages = _needed(file, target)
         total = sum(1 + len(stage.instructions) for stage in stages) + bool(request.labels)
         counter = Counter(total + len(file.arguments), self._output)
@@ -180,6 +181,14 @@ class _Build:
         if unused:
             self._output.stream(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed\n")
         return done[target.index]
+
+    def _warn_of_gaps(self, file: Dockerfile) -> None:
+        """The one thing about a Dockerfile that dockerd's classic builder warns of."""
+        lines = [f"Empty continuation line found in: {text}" for text, _ in file.gaps]
+        if lines:
+            lines.append("Empty continuation lines will become errors in a future release.")
+        for line in lines:
+            self._output.stream(f"\x1b[91m[WARNING]: {line}\n\x1b[0m")
 
     async def _stage(
         self,

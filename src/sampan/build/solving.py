@@ -8,11 +8,12 @@ from pathlib import Path
 
 import msgspec
 
+from sampan.build import telling
 from sampan.build.context import IGNORE_FILE, Context
 from sampan.build.graphs import FETCHED, Surroundings
 from sampan.build.interface import BuildRequest
+from sampan.dockerfile.checks import CHECK_ARGUMENT, checks_of, read_with
 from sampan.dockerfile.ignore import patterns_of
-from sampan.dockerfile.stages import read
 from sampan.engineapi.container import HostConfig
 from sampan.errors import NotSupported, SampanError
 from sampan.exporters.archives import ArchiveExporter
@@ -41,9 +42,10 @@ from sampan.ops.run import RunTools
 from sampan.ops.trees import Trees
 from sampan.solver.build import Build
 from sampan.solver.keeping import Keeping
-from sampan.solver.progress import Event, WarningEvent
+from sampan.solver.progress import Event
 from sampan.solver.sessions import Session
 from sampan.solver.solver import Solver
+from sampan.solver.steps import step
 
 Follow = Callable[[Sequence[Event]], None]
 """Told what a build tells."""
@@ -104,16 +106,20 @@ class Solving:
                 await following
 
     async def _lowered(self, request: BuildRequest, context: Context, build: Build) -> tuple[Lowered, Text]:
-        data = await context.read(request.dockerfile)
+        name = Path(request.dockerfile).name
+        async with step(build, f"[internal] load build definition from {name}") as loading:
+            text = Text(name, await context.read(request.dockerfile))
         ignored = await self._ignored(context, request.dockerfile)
-        options = _options(request, ignored)
-        lowered = await lower(
-            read(data, Path(request.dockerfile).name), options, _Resolver(self, build, request)
-        )
-        if lowered.unused:
-            short = f"One or more build-args [{' '.join(lowered.unused)}] were not consumed"
-            build.progress.publish(WarningEvent(vertex="", short=short))
-        return lowered, Text(Path(request.dockerfile).name, data)
+        checks = checks_of(text.data, request.arguments.get(CHECK_ARGUMENT))
+        try:
+            file = read_with(checks, text.data, name)
+            lowered = await lower(file, _options(request, ignored), _Resolver(self, build, request), checks)
+        finally:
+            for event in telling.findings(checks, text, loading.digest):
+                build.progress.publish(event)
+        for event in telling.advice(file, lowered.unused, text, loading.digest):
+            build.progress.publish(event)
+        return lowered, text
 
     async def _ignored(self, context: Context, dockerfile: str) -> list[str]:
         """The patterns of the context's ignore file; what they exclude is removed from it."""

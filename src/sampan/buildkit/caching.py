@@ -11,13 +11,13 @@ import msgspec
 from sampan.buildkit.clientstore import ClientSource
 from sampan.buildkit.jobs import Job, Result
 from sampan.buildkit.protos import control_pb2 as pb
-from sampan.buildkit.steps import step
 from sampan.errors import InvalidParameter, NotSupported, SampanError
 from sampan.exporters.cache import CacheDocument, Mode, inline
 from sampan.exporters.forms import layer_form
 from sampan.names.reference import parse_normalized
 from sampan.ops.importing import ImportedCache, open_cache
 from sampan.registry.copying import Destination, RegistryDestination, RegistrySource, Source
+from sampan.solver.steps import step
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine

@@ -49,6 +49,8 @@ class ContextFiles:
         """The context that is not the client's."""
         self.sessions = _sessions(job, options)
         """By the name of the directory, as `frontend.interface.Options` has them."""
+        self.brought_by = ""
+        """The vertex that the Dockerfile comes from."""
         self._archive: Path | None = None
 
     async def open(self) -> None:
@@ -78,6 +80,7 @@ class ContextFiles:
         if state is None or "dockerfilekey" in self._options:
             key = self._options.get("dockerfilekey", DOCKERFILE)
             state = self._files(key, DOCKERFILE, [self.name, ignore], title)
+        self.brought_by = state.node.digest
         async with self._opened(state) as root:
             try:
                 data = await asyncio.to_thread(trees.read_file, root, self.name)

@@ -101,11 +101,16 @@ class Control:
             )
             try:
                 result = await self._result(job, request)
+                answers = []
+                if "requestid" in request.FrontendAttrs:
+                    # No image comes of it.
+                    answers.append({name: value.decode() for name, value in result.metadata.items()})
+                    exporters, cache_exports = [], []
                 if not exporters:
                     await result.make()
                 if any(each.kind == "inline" for each in cache_exports):
                     result = await caching.with_inline(job, result)
-                answers = [
+                answers += [
                     await export(self._engine, job, result, attributes, number)
                     for number, (export, attributes) in enumerate(exporters)
                 ]

@@ -17,6 +17,7 @@ from grpclib.exceptions import GRPCError
 
 from sampan.buildkit.protos import errdefs_pb2
 from sampan.dockerfile.source import DockerfileError
+from sampan.frontend.subrequests import UnknownRequest
 from sampan.solver.failures import VertexFailed
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def as_grpc(error: Exception, bridge: Bridge | None = None) -> Exception:
                 text = "\n".join(error.source.lines).encode()
                 details.append(_source(error.source.name, text, "Dockerfile", [error.place]))
             return GRPCError(Status.UNKNOWN, str(error), details or None)
+        case UnknownRequest():
+            return GRPCError(Status.UNKNOWN, str(error), [_detail("Subrequest", {"name": error.name})])
     return error
 
 

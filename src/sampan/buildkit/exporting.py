@@ -13,7 +13,6 @@ import msgspec
 
 from sampan.buildkit import directories, results
 from sampan.buildkit.jobs import Job, Result
-from sampan.buildkit.steps import step
 from sampan.buildkit.trees import packed
 from sampan.errors import InvalidParameter, NotSupported
 from sampan.exporters.archives import Kind
@@ -24,6 +23,7 @@ from sampan.exporters.writing import Written
 from sampan.names.reference import Reference
 from sampan.oci.image import Descriptor
 from sampan.registry.copying import copy_image
+from sampan.solver.steps import step
 
 if TYPE_CHECKING:
     from sampan.buildkit.waiting import Client

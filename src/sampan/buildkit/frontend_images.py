@@ -17,7 +17,6 @@ from grpclib.exceptions import GRPCError
 
 from sampan.attestations.captures import ImageSource
 from sampan.buildkit.bridge import Bridge
-from sampan.buildkit.steps import step
 from sampan.containers.attach import frames
 from sampan.containers.programs import ProgramRequest
 from sampan.engineapi.container import HostConfig
@@ -32,6 +31,7 @@ from sampan.oci.image import ContainerConfig
 from sampan.ops.emulation import runnable
 from sampan.ops.run import HOSTNAME
 from sampan.solver.failures import ProgramFailed
+from sampan.solver.steps import step
 
 if TYPE_CHECKING:
     from sampan.buildkit.jobs import Job, Ref, Result

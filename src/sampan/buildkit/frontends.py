@@ -17,15 +17,17 @@ import msgspec
 
 from sampan.attestations.captures import ImageSource
 from sampan.attestations.predicates import Asked
+from sampan.build import telling
 from sampan.buildkit import frontend_images
 from sampan.buildkit.contexts import ContextFiles
 from sampan.buildkit.jobs import Job, Ref, Result
-from sampan.buildkit.steps import step
-from sampan.dockerfile.stages import read
+from sampan.dockerfile.checks import CHECK_ARGUMENT, Checks, checks_of, read_with
+from sampan.dockerfile.stages import Dockerfile, read
 from sampan.dockerfile.syntax import Syntax, detect_syntax
 from sampan.errors import InvalidParameter, NotSupported
-from sampan.frontend.interface import Base, Input, Options
+from sampan.frontend.interface import Base, Input, Lowered, Options
 from sampan.frontend.lower import lower
+from sampan.frontend.subrequests import Question, answer
 from sampan.llb.state import Text, definition, loaded
 from sampan.names import platform as platforms
 from sampan.names.platform import Platform
@@ -34,6 +36,7 @@ from sampan.names.units import parse_size
 from sampan.oci.image import ImageConfig, parse_config
 from sampan.ops import layouts
 from sampan.solver.progress import WarningEvent
+from sampan.solver.steps import step
 
 if TYPE_CHECKING:
     from sampan.llb import ops_pb2
@@ -89,11 +92,21 @@ class _Dockerfile:
         syntax = self._syntax(data)
         if syntax is not None and not _is_ours(syntax.image):
             return await self._by_image(syntax)
-        if "requestid" in self._options:
-            raise NotSupported(
-                f"request {self._options['requestid']!r} to the Dockerfile frontend is not in this version of Sampan"
-            )
+        if request := self._options.get("requestid"):
+            return await self._answer(request, data, ignored)
         return await self._own(data, ignored)
+
+    async def _answer(self, request: str, data: bytes, ignored: list[str]) -> Result:
+        """To a question that is no build: about this machine's platform, as with BuildKit."""
+        text = Text(self._files.name, data)
+        options = self._lowering(ignored, platforms.local(), several=False)
+        resolver = _Resolver(self._job, self._mode, self._files)
+        question = Question(text.filename, data, options, resolver, lambda checks: self._warn(checks, text))
+        return Result({"": None}, await answer(request, question))
+
+    def _warn(self, checks: Checks, text: Text) -> None:
+        for event in telling.findings(checks, text, self._files.brought_by):
+            self._job.build.progress.publish(event)
 
     async def _by_image(self, syntax: Syntax) -> Result:
         """What another frontend makes of the same request. An archive is local directories to it."""
@@ -112,7 +125,8 @@ class _Dockerfile:
             if wanted.count(platform) > 1:
                 short = f'Duplicate platform result requested "{platform}"'
                 self._job.build.progress.publish(WarningEvent(vertex="", short=short))
-            ref, config = await self._built(data, ignored, platform, several)
+            # What the checks say of one platform they would say of each.
+            ref, config = await self._built(data, ignored, platform, several, checked=not refs)
             id = str(platform) if several else ""
             refs[id] = ref
             metadata[f"{CONFIG}/{id}" if id else CONFIG] = config
@@ -134,17 +148,28 @@ class _Dockerfile:
         return Syntax(given.partition(" ")[0], given, 0) if given else detect_syntax(data)
 
     async def _built(
-        self, data: bytes, ignored: list[str], platform: Platform, several: bool
+        self, data: bytes, ignored: list[str], platform: Platform, several: bool, *, checked: bool
     ) -> tuple[Ref | None, bytes]:
-        name = posixpath.basename(self._files.name)
-        resolver = _Resolver(self._job, self._mode, self._files)
-        lowered = await lower(read(data, name), self._lowering(ignored, platform, several), resolver)
-        if lowered.unused:
-            short = f"One or more build-args [{' '.join(lowered.unused)}] were not consumed"
-            self._job.build.progress.publish(WarningEvent(vertex="", short=short))
-        made = definition(lowered.state, Text(name, data))
+        text = Text(posixpath.basename(self._files.name), data)
+        lowered, file = await self._lowered(text, self._lowering(ignored, platform, several), checked)
+        if checked:
+            for event in telling.advice(file, lowered.unused, text, self._files.brought_by):
+                self._job.build.progress.publish(event)
+        made = definition(lowered.state, text)
         ref = await self._job.make(made) if made.ops else None
         return ref, msgspec.json.encode(lowered.image)
+
+    async def _lowered(self, text: Text, options: Options, checked: bool) -> tuple[Lowered, Dockerfile]:
+        resolver = _Resolver(self._job, self._mode, self._files)
+        if not checked:
+            file = read(text.data, text.filename)
+            return await lower(file, options, resolver), file
+        checks = checks_of(text.data, options.arguments.get(CHECK_ARGUMENT))
+        try:
+            file = read_with(checks, text.data, text.filename)
+            return await lower(file, options, resolver, checks), file
+        finally:
+            self._warn(checks, text)
 
     # -- options
 

@@ -21,7 +21,7 @@ from sampan.grpc import status_pb2
 from sampan.grpc.errors import status_message
 from sampan.names.digest import digest_of
 from sampan.oci.image import IN_TOTO, INDEX_TYPES, MANIFEST_TYPES, Descriptor, parse_index, parse_manifest
-from sampan.solver.progress import Event, VertexEvent, WarningEvent
+from sampan.solver.progress import ADVICE, Event, VertexEvent, WarningEvent
 
 if TYPE_CHECKING:
     from sampan.buildkit.jobs import Job, Result
@@ -164,7 +164,7 @@ def _count(record: pb.BuildHistoryRecord, events: Iterable[Event]) -> None:
     for event in events:
         if isinstance(event, VertexEvent):
             steps[event.digest] = event
-        elif isinstance(event, WarningEvent):
+        elif isinstance(event, WarningEvent) and event.level != ADVICE:
             record.numWarnings += 1
     record.numTotalSteps = len(steps)
     record.numCachedSteps = sum(each.cached for each in steps.values())

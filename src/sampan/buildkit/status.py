@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sampan.buildkit.protos import control_pb2 as pb
 from sampan.llb import ops_pb2 as ops
-from sampan.solver.progress import Event, LogEvent, StatusEvent, VertexEvent, WarningEvent
+from sampan.solver.progress import ADVICE, Event, LogEvent, StatusEvent, VertexEvent, WarningEvent
 
 
 def status_response(events: Iterable[Event]) -> pb.StatusResponse:
@@ -26,7 +26,7 @@ def status_response(events: Iterable[Event]) -> pb.StatusResponse:
                         vertex=event.vertex, timestamp=_time(event.at), stream=event.stream, msg=event.data
                     )
                 )
-            case WarningEvent():
+            case WarningEvent() if event.level != ADVICE:
                 response.warnings.append(_warning(event))
     return response
 

@@ -66,6 +66,11 @@ class Plan:
         self.credentials: Callable[[str], Mapping[str, str]] = lambda host: {}
         """For a registry: `username`, `password`, `identity_token`."""
 
+    def ask(self, request: str) -> None:
+        """Let the frontend answer a question instead of a build: `frontend.lint`, `frontend.outline`, `frontend.targets`."""
+        self.options["requestid"] = request
+        self.exporters, self.cache_exports = [], []
+
     def shared_by(self, *parts: str) -> None:
         """Make the shared key of what these files are called here: the same directory of the same machine has the same one."""
         text = "\0".join((socket.gethostname(), *parts))

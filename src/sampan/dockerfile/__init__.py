@@ -14,6 +14,8 @@
 | `stages` | a whole file: arguments before the first `FROM`, stages, which of them a target needs |
 | `ignore` | `.dockerignore` |
 | `modes` | `--chmod=u=rwX,go=rX` |
+| `rules` | the build checks that there are |
+| `checks` | which of them are on, what they found, and those that need only the text |
 | `hints` | advice on what beginners often get wrong |
 | `nearest` | "did you mean" |
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import posixpath
 import re
 import signal
@@ -122,15 +123,39 @@ def _signal(text: str) -> str:
 
 
 def _ports(word: str) -> list[str]:
-    """The ports that one word of EXPOSE names: `80` → `80/tcp`, `8000-8001/udp` → both."""
-    ports, _, protocol = word.partition("/")
-    first, dash, last = ports.partition("-")
+    """The ports that one word of EXPOSE names: `80` → `80/tcp`, `8000-8001/udp` → both. An address and a host's port before them,
+    as `docker run -p` takes, count for nothing.
+    """
+    published, _, exposed = word.rpartition(":")
+    ports, _, protocol = exposed.partition("/")
     protocol = (protocol or "tcp").lower()
     if protocol not in ("tcp", "udp", "sctp"):
         raise DockerfileError(f"invalid proto: {protocol}")
-    numbers = [first, last] if dash else [first, first]
-    if not all(number.isascii() and number.isdigit() and int(number) <= 65535 for number in numbers):
+    address, _, host = published.rpartition(":")
+    _check_address(address)
+    if host and _range(host) is None:
+        raise DockerfileError(f"invalid hostPort: {host}")
+    numbers = _range(ports)
+    if numbers is None:
         raise DockerfileError(f"invalid containerPort: {ports}")
-    if int(numbers[0]) > int(numbers[1]):
+    if not numbers:
         raise DockerfileError(f"invalid range specified for port: {ports}")
-    return [f"{number}/{protocol}" for number in range(int(numbers[0]), int(numbers[1]) + 1)]
+    return [f"{number}/{protocol}" for number in numbers]
+
+
+def _range(text: str) -> range | None:
+    """Ports from the first to the last; None for what is none."""
+    first, dash, last = text.partition("-")
+    numbers = [first, last if dash else first]
+    if not all(number.isascii() and number.isdigit() and int(number) <= 65535 for number in numbers):
+        return None
+    return range(int(numbers[0]), int(numbers[1]) + 1)
+
+
+def _check_address(text: str) -> None:
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    try:
+        if text:
+            ipaddress.ip_address(bare)
+    except ValueError:
+        raise DockerfileError(f"invalid IP address: {bare}") from None

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from sampan.dockerfile.source import DockerfileError, Place, Source
 
-_LINE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$")
+_PAIR = re.compile(r"([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$")
+_KEYS = ("syntax", "escape", "check")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Directives:
 def read_directives(source: Source) -> Directives:
     """The directives of a file.
 
-    The head ends at the first line that isn't of the form `# key=value`, an empty one included. Unknown keys are comments. Raises
+    The head ends at the first line that isn't of the form `# key=value` with a known key, an empty one included. Raises
     `DockerfileError` for one that is given twice and for an escape that is neither a backslash nor a backtick.
     """
     found: dict[str, str] = {}
@@ -32,13 +33,12 @@ def read_directives(source: Source) -> Directives:
         if number == 1 and line.startswith("#!"):  # a Dockerfile may be a script
             count = 1
             continue
-        match = _LINE.match(line.strip())
-        if match is None:
+        line = line.strip()
+        pair = directive(line[1:].lstrip()) if line.startswith("#") else None
+        if pair is None:
             break
-        key, value = match[1].lower(), match[2]
+        key, value = pair
         count = number
-        if key not in ("syntax", "escape", "check"):
-            continue
         if key in found:
             raise DockerfileError(
                 f"only one {key} parser directive can be used", source, Place(number, number)
@@ -49,3 +49,11 @@ def read_directives(source: Source) -> Directives:
             )
         found[key] = value
     return Directives(**found, count=count)
+
+
+def directive(comment: str) -> tuple[str, str] | None:
+    """The key (in small letters) and value of a comment's text that has the form of a directive; None for another."""
+    match = _PAIR.match(comment)
+    if match is None or match[1].lower() not in _KEYS:
+        return None
+    return match[1].lower(), match[2]

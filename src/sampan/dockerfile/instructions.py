@@ -6,7 +6,7 @@ Shapes follow Docker's Dockerfile reference; messages are BuildKit's where it ha
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sampan.dockerfile.parse import Heredoc
 from sampan.dockerfile.source import Place
@@ -16,10 +16,24 @@ Pairs = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """What all have: where it stands, and its text as written on one line (for a build's steps and an image's history)."""
+    """What all have: where it stands, its text as written on one line (for a build's steps and an image's history), and the
+    comments above it."""
 
     place: Place
     original: str
+    comments: tuple[str, ...] = field(default=(), kw_only=True)
+
+    @property
+    def keyword(self) -> str:
+        """As it is written, in whatever letters."""
+        return self.original.split(None, 1)[0]
+
+    def description(self, name: str) -> str:
+        """What a comment above says of a name that is defined here: `# name what it is`."""
+        return next(
+            (each.removeprefix(f"{name} ") for each in self.comments if name and each.startswith(f"{name} ")),
+            "",
+        )
 
 
 @dataclass(frozen=True, slots=True)

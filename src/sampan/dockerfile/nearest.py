@@ -25,3 +25,19 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     if near and 0 < near[0][0] <= min(2, len(word) - 1):
         return f" (did you mean {near[0][1]}?)"
     return ""
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """The first of those that are fewest letters away, of at most two; "" when none is, or `word` is one of them.
+
+    >>> closest("VERSON", ["TAG", "VERSION"])
+    'VERSION'
+    """
+    best, found = 3, ""
+    for each in known:
+        away = distance(word, each)
+        if not away:
+            return ""
+        if away < best:
+            best, found = away, each
+    return found

@@ -44,7 +44,8 @@ class Heredoc:
 class Statement:
     """One instruction as written.
 
-    `keyword` in capitals, `flags` as written with their dashes, `text` the rest as one line, `comments` the lines directly above.
+    `keyword` in capitals, `flags` as written with their dashes, `text` the rest as one line, `comments` the lines above up to
+    an empty comment.
     """
 
     keyword: str
@@ -58,12 +59,12 @@ class Statement:
 
 @dataclass(slots=True)
 class Parsed:
-    """A file's statements in order, and what is suspicious about its form."""
+    """A file's statements in order. `gaps` are statements with empty lines in their midst, each with its last line."""
 
     source: Source
     directives: Directives
     statements: list[Statement] = field(default_factory=list)
-    warnings: list[tuple[str, Place]] = field(default_factory=list)
+    gaps: list[tuple[str, Place]] = field(default_factory=list)
 
 
 def parse(source: Source) -> Parsed:
@@ -75,10 +76,10 @@ def parse(source: Source) -> Parsed:
     for line in lines:
         stripped = line.strip()
         if stripped.startswith("#"):
-            comments.append(stripped[1:].strip())
+            comment = line[1:].strip()  # of an indented one the `#` stays, as with BuildKit
+            comments = [*comments, comment] if comment else []
             continue
         if not stripped:
-            comments = []
             continue
         first = lines.number
         try:
@@ -119,11 +120,10 @@ def _statement(line: str, lines: _Lines, parsed: Parsed, comments: tuple[str, ..
 
 
 def _logical_line(line: str, lines: _Lines, parsed: Parsed) -> str:
-    """Join continued lines; comments and (with a warning) empty lines between them are left out."""
+    """Join continued lines; comments and empty lines between them are left out."""
     continuation = re.compile(
         rf"(^|[^{re.escape(parsed.directives.escape)}]){re.escape(parsed.directives.escape)}[ \t]*$"
     )
-    first = lines.number
     text, more = continuation.subn(r"\1", line)
     empty = False
     while more:
@@ -138,7 +138,7 @@ def _logical_line(line: str, lines: _Lines, parsed: Parsed) -> str:
         following, more = continuation.subn(r"\1", following)
         text += following
     if empty:
-        parsed.warnings.append(("Empty continuation line", Place(first, lines.number)))
+        parsed.gaps.append((text, Place(lines.number, lines.number)))
     return text
 
 

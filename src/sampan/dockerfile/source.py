@@ -9,7 +9,8 @@ from sampan.errors import InvalidParameter
 MAX_BYTES = 16 * 1024 * 1024
 """A Dockerfile larger than this is a mistake or an attack."""
 
-_CONTEXT_LINES = 3
+_AROUND_ONE, _AROUND_SEVERAL = 4, 2
+"""How much is shown around a place of one line, or of several."""
 
 
 class Place(NamedTuple):
@@ -37,14 +38,28 @@ class Source(NamedTuple):
                3 |     CMD ["sh"]
             --------------------
         """
-        first = max(1, place.first - _CONTEXT_LINES)
-        last = min(len(self.lines), place.last + _CONTEXT_LINES)
+        first, last = self._surroundings(place)
         rule = "-" * 20
         shown = [
-            f"{number:4} | {'>>>' if place.first <= number <= place.last else '   '} {self.lines[number - 1]}"
+            f" {number:3} | {'>>>' if place.first <= number <= place.last else '   '} {self.lines[number - 1]}"
             for number in range(first, last + 1)
         ]
         return "\n".join([f"{self.name}:{place.first}", rule, *shown, rule])
+
+    def _surroundings(self, place: Place) -> tuple[int, int]:
+        """The first and last line of an excerpt, as BuildKit chooses them: one on either side, and one more where there is room."""
+        first, last = place.first, min(place.last, len(self.lines))
+        wanted = _AROUND_ONE if first == last else _AROUND_SEVERAL
+        taken = 0
+        while taken < wanted:
+            if first > 1:
+                first -= 1
+                taken += 1
+            if last < len(self.lines):
+                last += 1
+                taken += 1
+            taken += 1
+        return first, last
 
 
 class DockerfileError(InvalidParameter):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from sampan.dockerfile.directives import Directives
 from sampan.dockerfile.instructions import Arg, Copy, From, Instruction, Run
 from sampan.dockerfile.mounts import read_mount
 from sampan.dockerfile.nearest import suggestion
-from sampan.dockerfile.parse import parse
+from sampan.dockerfile.parse import Parsed, Statement, parse
 from sampan.dockerfile.source import DockerfileError, Place, Source, source_of
 from sampan.dockerfile.typed import typed
 
@@ -29,13 +30,13 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Dockerfile:
-    """A well-formed file. `arguments` are the `ARG`s before the first `FROM`; `warnings` say what is suspicious, and where."""
+    """A well-formed file. `arguments` are the `ARG`s before the first `FROM`; `gaps` are statements with empty lines in them."""
 
     source: Source
     directives: Directives
     arguments: tuple[Arg, ...]
     stages: tuple[Stage, ...]
-    warnings: tuple[tuple[str, Place], ...]
+    gaps: tuple[tuple[str, Place], ...]
 
     def stage(self, target: str = "") -> Stage:
         """The stage of a name or number; the last without one. Raises `DockerfileError` when there is none such."""
@@ -96,19 +97,20 @@ def _referred(stage: Stage) -> list[str]:
 
 def read(data: str | bytes, name: str = "Dockerfile") -> Dockerfile:
     """Read a Dockerfile. Raises `DockerfileError`, which names the line and can show it."""
-    source = source_of(data, name)
-    parsed = parse(source)
-    escape = parsed.directives.escape
+    return understood(parse(source_of(data, name)))
+
+
+def understood(parsed: Parsed, notice: Callable[[Statement], None] | None = None) -> Dockerfile:
+    """The file that statements make; `notice` sees each before it is looked at. Raises `DockerfileError`."""
+    source, escape = parsed.source, parsed.directives.escape
     arguments: list[Arg] = []
     stages: list[Stage] = []
     body: list[Instruction] = []
     for statement in parsed.statements:
+        if notice is not None:
+            notice(statement)
         try:
-            instruction = typed(statement, escape)
-            if isinstance(instruction, Run):
-                for text in instruction.mounts:
-                    if "$" not in text:
-                        read_mount(text)
+            instruction = _instruction(statement, escape)
             if not stages and not isinstance(instruction, From | Arg):
                 raise DockerfileError("no build stage in current context")
         except DockerfileError as error:
@@ -124,7 +126,16 @@ def read(data: str | bytes, name: str = "Dockerfile") -> Dockerfile:
     if not stages:
         raise DockerfileError("dockerfile contains no stages to build")
     _finish(stages, body)
-    return Dockerfile(source, parsed.directives, tuple(arguments), tuple(stages), tuple(parsed.warnings))
+    return Dockerfile(source, parsed.directives, tuple(arguments), tuple(stages), tuple(parsed.gaps))
+
+
+def _instruction(statement: Statement, escape: str) -> Instruction:
+    instruction = typed(statement, escape)
+    if isinstance(instruction, Run):
+        for text in instruction.mounts:
+            if "$" not in text:
+                read_mount(text)
+    return replace(instruction, comments=statement.comments) if statement.comments else instruction
 
 
 def _finish(stages: list[Stage], body: list[Instruction]) -> None:

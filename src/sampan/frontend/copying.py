@@ -118,8 +118,8 @@ class _Copying:
     def _fetched(self, add: Add, url: str) -> Action:
         name = file_name(url)
         attributes = {"http.filename": name}
-        if add.checksum:
-            attributes["http.checksum"] = parse_digest(self._stage.expand(add.checksum))
+        if checksum := self._stage.expand(add.checksum):
+            attributes["http.checksum"] = parse_digest(checksum)
         fetched = source(url, attributes, Meta(name=self._stage.titled(f"ADD {url}")))
         return self._copy(fetched, "/" + name, unpack=bool(add.unpack))
 
@@ -127,8 +127,8 @@ class _Copying:
         attributes = {"git.fullurl": reference.remote}
         if add.keep_git_dir:
             attributes["git.keepgitdir"] = "true"
-        if add.checksum:
-            attributes["git.checksum"] = self._stage.expand(add.checksum)
+        if checksum := self._stage.expand(add.checksum):
+            attributes["git.checksum"] = checksum
         state = git_source(reference, attributes, Meta(name=self._stage.titled(f"ADD {reference.remote}")))
         return self._copy(state, "/", contents=True)
 

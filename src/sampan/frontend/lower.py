@@ -3,38 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+from sampan.dockerfile.checks import Checks
 from sampan.dockerfile.expand import expand
 from sampan.dockerfile.instructions import Copy, Instruction, Run
 from sampan.dockerfile.parse import parse
-from sampan.dockerfile.source import DockerfileError, source_of
+from sampan.dockerfile.source import DockerfileError, Place, source_of
 from sampan.dockerfile.stages import Dockerfile, Stage
 from sampan.dockerfile.typed import typed
-from sampan.errors import NotFound
+from sampan.errors import InvalidParameter, NotFound, SampanError
+from sampan.frontend.checks import StageChecks
 from sampan.frontend.contexts import SCRATCH, NamedContexts, begin_with_image, client_files
 from sampan.frontend.copying import copy
 from sampan.frontend.interface import Base, Lowered, Options, Resolver
 from sampan.frontend.running import run_instruction
 from sampan.frontend.stage import StageState, llb_platform
-from sampan.frontend.variables import PROXIES, Variables, platform_arguments
+from sampan.frontend.variables import PROXIES, Variables, outer_values, platform_arguments
+from sampan.frontend.watching import Watcher
 from sampan.llb.state import Meta, State, image
 from sampan.names import platform as platforms
 from sampan.names.platform import Platform
 from sampan.oci.image import ImageConfig
 
 
-async def lower(file: Dockerfile, options: Options, resolver: Resolver) -> Lowered:
+async def lower(
+    file: Dockerfile, options: Options, resolver: Resolver, checks: Checks | None = None
+) -> Lowered:
     """The target of a Dockerfile as LLB. Raises `DockerfileError` with its place, and what the resolver raises.
 
-    Done twice: which files of the context are wanted is known at the end, and said where the context is asked for.
+    `checks` get what is suspicious, and fail it when they are to. Done twice: which files of the context are wanted is known at
+    the end, and said where the context is asked for.
     """
     remembering = _Remembering(resolver)
-    first = _Lowering(file, options, remembering, ())
+    watchers = [StageChecks(checks, file, options)] if checks is not None else []
+    first = _Lowering(file, options, remembering, (), watchers)
     lowered = await first.target()
+    if checks is not None:
+        checks.fail()
     wanted = tuple(sorted(first.context_paths))
     if not wanted or "/" in wanted:
         return lowered
     return await _Lowering(file, options, remembering, wanted).target()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a file could not be lowered, and where that was, as far as it is known."""
+
+    error: SampanError
+    place: Place | None
+
+
+async def survey(
+    file: Dockerfile,
+    options: Options,
+    resolver: Resolver,
+    watchers: Sequence[Watcher],
+    stages: Sequence[Stage],
+) -> Failure | None:
+    """Show watchers these stages of a file, and what they are made of; nothing comes of it but what went wrong."""
+    lowering = _Lowering(file, options, _Remembering(resolver), (), watchers)
+    try:
+        await lowering.look_at(stages)
+    except SampanError as error:
+        place = error.place if isinstance(error, DockerfileError) else lowering.looked_for
+        return Failure(error, place)
+    return None
 
 
 class _Remembering:
@@ -67,19 +102,31 @@ class _Remembering:
 class _Lowering:
     """One pass."""
 
-    def __init__(self, file: Dockerfile, options: Options, resolver: Resolver, wanted: Sequence[str]) -> None:
+    def __init__(
+        self,
+        file: Dockerfile,
+        options: Options,
+        resolver: Resolver,
+        wanted: Sequence[str],
+        watchers: Sequence[Watcher] = (),
+    ) -> None:
         self._file = file
         self._options = options
         self._resolver = resolver
         self._contexts = NamedContexts(options, resolver)
         self._wanted = wanted
         self._stages: dict[int, StageState] = {}
-        self._consumed: set[str] = set()
-        self._outer = self._outer_arguments()
+        self._watchers = watchers
+        self._consumed = {name for each in file.arguments for name, _ in each.arguments}
+        self._outer = outer_values(file, options, options.arguments)
         self.context_paths: set[str] = set()
+        self.looked_for: Place | None = None
+        """The `FROM` whose image was asked for last."""
 
     async def target(self) -> Lowered:
         """The file's target, with the labels that were asked for."""
+        for watcher in self._watchers:
+            watcher.origins(self._outer)
         stage = self._file.stage(self._options.target)
         done = await self._stage(stage)
         if self._options.labels:
@@ -90,6 +137,24 @@ class _Lowering:
         unused = [each for each in unused if not each.startswith("BUILDKIT_")]
         return Lowered(done.state, done.image, done.platform, tuple(unused))
 
+    async def look_at(self, stages: Sequence[Stage]) -> None:
+        """Some stages; all images first, so that nothing is known of any stage when one of them is not there."""
+        for watcher in self._watchers:
+            watcher.origins(self._outer)
+        for stage in stages:
+            base, platform = self._outer_expand(stage.origin.base), self._platform(stage)
+            if base != SCRATCH and self._contexts.find(base, platform) is None:
+                self.looked_for = stage.origin.place
+                if self._file.named(base, stage) is None:
+                    await self._resolver.image(base, platform)
+        for stage in stages:
+            self.looked_for = stage.origin.place
+            await self._stage(stage)
+
+    def _platform(self, stage: Stage) -> Platform:
+        platform = self._outer_expand(stage.origin.platform)
+        return platforms.parse(platform) if platform else self._options.platform
+
     async def _stage(self, stage: Stage) -> StageState:
         if stage.index not in self._stages:
             self._stages[stage.index] = await self._lowered(stage)
@@ -99,26 +164,29 @@ class _Lowering:
         variables = Variables(self._options.arguments, self._outer)
         origin = stage.origin
         try:
-            platform = self._outer_expand(origin.platform)
             state = StageState(
                 self._file,
                 stage,
                 self._options,
                 variables,
-                platforms.parse(platform) if platform else self._options.platform,
+                self._platform(stage),
                 named=len(self._file.stages) > 1,
             )
             await self._begin(state, self._outer_expand(origin.base))
             await self._triggers(state)
-        except DockerfileError as error:
-            raise error.at(self._file.source, origin.place) from None
+        except InvalidParameter as error:
+            raise self._placed(error, origin.place) from None
         for instruction in stage.instructions:
             try:
                 await self._perform(state, instruction)
-            except DockerfileError as error:
-                raise error.at(self._file.source, instruction.place) from None
+            except InvalidParameter as error:
+                raise self._placed(error, instruction.place) from None
         self._consumed |= variables.consumed
         return state
+
+    def _placed(self, error: InvalidParameter, place: Place) -> DockerfileError:
+        mistake = error if isinstance(error, DockerfileError) else DockerfileError(str(error))
+        return mistake.at(self._file.source, place)
 
     async def _begin(self, state: StageState, base: str) -> None:
         if not base:
@@ -137,17 +205,28 @@ class _Lowering:
             state.variables.inherit(done.variables)
             state.arguments.update(done.arguments)
             state.begin_with(done.state, done.image)
+            for watcher in self._watchers:
+                watcher.inherit(state, done)
         else:
             await begin_with_image(state, base, self._resolver, self._options)
+            for watcher in self._watchers:
+                watcher.image(state, base)
 
     async def _triggers(self, state: StageState) -> None:
         for trigger in state.triggers():
             for statement in parse(source_of(trigger, "ONBUILD")).statements:
-                instruction = typed(statement, "\\")
+                instruction = replace(typed(statement, "\\"), place=state.stage.origin.place)
                 state.expect(instruction)
                 await self._perform(state, instruction)
 
     async def _perform(self, state: StageState, instruction: Instruction) -> None:
+        for watcher in self._watchers:
+            watcher.before(state, instruction)
+        await self._do(state, instruction)
+        for watcher in self._watchers:
+            watcher.after(state, instruction)
+
+    async def _do(self, state: StageState, instruction: Instruction) -> None:
         if isinstance(instruction, Run):
 
             async def origin(name: str, path: str) -> State | None:
@@ -188,19 +267,3 @@ class _Lowering:
 
     def _outer_expand(self, text: str) -> str:
         return expand(text, self._outer.get, escape=self._file.directives.escape)
-
-    def _outer_arguments(self) -> dict[str, str]:
-        """Values of the `ARG`s before the first `FROM`, and of those that are always there."""
-        options = self._options
-        known = platform_arguments(options.build_platform, options.platform, options.target)
-        variables = Variables(options.arguments, known)
-        values = dict(known)
-        for instruction in self._file.arguments:
-            for name, default in instruction.arguments:
-                value = None
-                if default is not None:
-                    value = expand(default, values.get, escape=self._file.directives.escape)
-                variables.declare(name, value)
-                values.update(variables.lookup(None))
-        self._consumed |= variables.consumed
-        return values

@@ -100,7 +100,7 @@ async def _mounted(
         return [_ssh(mount)]
     target = posixpath.normpath(posixpath.join("/", stage.config.working_dir, mount.target))
     if target == "/":
-        raise DockerfileError(f"invalid mount target {mount.target!r}")
+        raise DockerfileError(f'invalid mount target "{mount.target}"')
     if mount.kind == TMPFS:
         return [Tmpfs(target, mount.size)]
     source = absolute(mount.source)

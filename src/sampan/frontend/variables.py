@@ -6,9 +6,16 @@ An argument counts from its `ARG` on, within its stage; the environment's variab
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
+from sampan.dockerfile.expand import expand
+from sampan.dockerfile.source import DockerfileError
 from sampan.names.platform import Platform
+
+if TYPE_CHECKING:
+    from sampan.dockerfile.stages import Dockerfile
+    from sampan.frontend.interface import Options
 
 PROXIES = frozenset(
     name
@@ -55,6 +62,11 @@ class Variables:
         """Of a declared argument."""
         return self._declared.get(name)
 
+    @property
+    def names(self) -> Iterable[str]:
+        """Of all declared arguments, also those without a value."""
+        return self._declared.keys()
+
     def inherit(self, other: Variables) -> None:
         """What a stage declares counts in those that stand on it."""
         self._declared.update(other._declared)
@@ -84,6 +96,28 @@ class Variables:
             for name, value in self._given.items()
             if name in PROXIES and name not in self._declared and value is not None
         )
+
+
+def outer_values(file: Dockerfile, options: Options, given: Mapping[str, str | None]) -> dict[str, str]:
+    """Values of the `ARG`s before the first `FROM`, some of them `given`, and of those that are always there.
+
+    Raises `DockerfileError` with its place.
+    """
+    target = options.target or file.stages[-1].name
+    known = platform_arguments(options.build_platform, options.platform, target)
+    variables = Variables(given, known)
+    values = dict(known)
+    for instruction in file.arguments:
+        try:
+            for name, default in instruction.arguments:
+                value = None
+                if default is not None:
+                    value = expand(default, values.get, escape=file.directives.escape)
+                variables.declare(name, value)
+                values.update(variables.lookup(None))
+        except DockerfileError as error:
+            raise error.at(file.source, instruction.place) from None
+    return values
 
 
 def environment(env: list[str] | None) -> dict[str, str]:

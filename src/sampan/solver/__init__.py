@@ -15,6 +15,7 @@ It knows no Dockerfile and runs nothing itself: what an operation does, `sampan.
 | `records` | results and keys in the database |
 | `layers` | a result as an image's layers |
 | `progress` | what a build tells while it runs, in BuildKit's terms |
+| `steps` | what a build does that is no operation of its graph |
 | `sessions` | what a build asks of its client: files, secrets, ssh, credentials |
 | `failures` | which vertex failed, and where it stands in the text |
 """

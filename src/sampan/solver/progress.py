@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sampan.llb.graph import Vertex
 
 STDOUT, STDERR = 1, 2
+ADVICE = 0
+"""The level of a warning that is none: BuildKit's clients do not get it."""
 LOG_LIMIT = 2 << 20
 """Bytes of output that are kept and sent of one vertex, as with BuildKit."""
 
@@ -157,6 +159,11 @@ class Reporter:
         self._told.append(event)
         for progress in self._listeners:
             progress.publish(event)
+
+    @property
+    def digest(self) -> str:
+        """The vertex's."""
+        return self._vertex.digest
 
     def start(self) -> None:
         """Work on it begins."""

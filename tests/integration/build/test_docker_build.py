@@ -79,6 +79,13 @@ def test_what_it_prints(engine: RunningEngine, build: Build) -> None:
     assert engine.docker("ps", "-aq").stdout == ""
 
 
+def test_empty_lines_in_a_continued_one_are_warned_of_and_nothing_else(build: Build) -> None:
+    printed = build("FROM busybox\nRUN true \\\n\n && true\nMAINTAINER me\nCMD true\n").stdout
+    assert "\x1b[91m[WARNING]: Empty continuation line found in: RUN true  && true\n\x1b[0m" in printed
+    assert "[WARNING]: Empty continuation lines will become errors in a future release.\n" in printed
+    assert printed.count("WARNING") == 2
+
+
 def test_files_come_with_the_attributes_that_docker_gives_them(
     engine: RunningEngine, build: Build, tmp_path: Path
 ) -> None:
@@ -342,8 +349,12 @@ def test_a_client_that_leaves_ends_its_build(engine: RunningEngine, tmp_path: Pa
     client.stdin.close()
     while "begun" not in client.stdout.readline():
         pass
+    container = engine.docker("ps", "-q", "--no-trunc").stdout.strip()
     watching = subprocess.Popen(
-        ["docker", "-H", engine.host, "events", "--since", "1m", "--filter", "event=destroy"],
+        [
+            *("docker", "-H", engine.host, "events", "--since", "1m"),
+            *("--filter", "event=destroy", "--filter", f"container={container}"),
+        ],
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -254,3 +254,19 @@ def test_ignored_files_are_not_there(engine: RunningEngine) -> None:
 def test_what_is_missing_is_named_as_buildkit_names_it(engine: RunningEngine) -> None:
     failed = build(engine, "FROM busybox\nCOPY nothing /x\n", fails=True)
     assert '"/nothing": not found' in failed.error
+
+
+def test_checks_warn_of_the_step_that_brings_the_file_and_hints_are_no_warnings(
+    engine: RunningEngine,
+) -> None:
+    built = build(engine, "FROM busybox\nRUN cd /tmp\nCMD echo\n")
+    loading = built.vertices["load build definition from Dockerfile"]["digest"]
+    told = [
+        (each["short"].partition(":")[0], each["level"], each["vertex"] == loading, each["places"])
+        for each in built.events
+        if each["kind"] == "warning"
+    ]
+    assert told[0] == ("JSONArgsRecommended", 1, True, [[3, 3]])
+    assert [each[1:] for each in told[1:]] == [(0, True, [[2, 2]])]
+    failed = build(engine, "# check=error=true\nFROM busybox\nCMD echo\n", fails=True)
+    assert "lint violation found for rules: JSONArgsRecommended" in failed.error

@@ -195,3 +195,56 @@ def command_lines() -> Iterator[str]:
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError):
             yield (process / "cmdline").read_text()
+
+
+def test_checks_and_hints_are_told(engine: RunningEngine, tmp_path: Path) -> None:
+    text = "FROM busybox\n# check=skip=MaintainerDeprecated\nMAINTAINER me\nRUN cd /tmp\nCMD echo\n"
+    context = wrote(tmp_path / "app", Dockerfile=text)
+    printed = engine.sampan("build", "--build-arg", "NOBODY=1", str(context)).stderr
+    _, _, told = printed.partition("\n 1 warning found:\n")
+    warning, _, hints = told.partition("\n 2 hints:\n")
+    assert warning.startswith(" - JSONArgsRecommended: JSON arguments recommended for CMD"), printed
+    assert warning.endswith("(line 5)\n")
+    assert hints.splitlines() == [
+        " - the directory is forgotten when this RUN ends: WORKDIR sets it for the instructions that follow (line 4)",
+        " - One or more build-args [NOBODY] were not consumed",
+    ]
+    said = engine.sampan(
+        "build", "--build-arg", "BUILDKIT_DOCKERFILE_CHECK=error=true", str(context), check=False
+    )
+    assert said.returncode == 1
+    assert "lint violation found for rules: JSONArgsRecommended" in said.stderr
+
+
+def test_the_frontend_answers_questions(engine: RunningEngine, tmp_path: Path) -> None:
+    text = "# V of what\nARG V=1\nFROM busybox AS one\nFROM one AS two\nRUN --mount=type=secret,id=key true\nCMD a\n"
+    context = wrote(tmp_path / "app", Dockerfile=text)
+
+    before = engine.sampan("image", "ls", "-aq").stdout
+
+    def ask(*words: str, fails: bool = False) -> str:
+        done = engine.sampan("build", *words, str(context), check=False)
+        assert bool(done.returncode) == fails, done.stderr
+        return done.stdout
+
+    checked = ask("--check", fails=True)
+    assert checked.startswith(
+        "Check complete, 1 warning has been found!\n\nWARNING: JSONArgsRecommended - https://"
+    )
+    assert "   6 | >>> CMD a\n" in checked
+    assert json.loads(ask("--call=check,format=json,ignorestatus=true"))["warnings"][0]["ruleName"]
+    assert ask("--check", "--target", "one") == "Check complete, no warnings found.\n"
+    assert ask("--call=targets").splitlines()[1:] == ["one           ", "two (default) "]
+    assert ask("--call=outline", "--build-arg", "V=2").split() == [
+        *("TARGET:", "two", "SECRET", "REQUIRED", "key"),
+    ]
+    assert engine.sampan("image", "ls", "-aq").stdout == before
+    wrong = engine.sampan("build", "--call=nothing", str(context), check=False)
+    assert "unsupported request frontend.nothing" in wrong.stderr
+    wrote(context, Dockerfile="FROM busybox as x\nRUNN true\n")
+    broken = engine.sampan("build", "--check", str(context), check=False)
+    assert "Check complete, 1 warning has been found!" in broken.stdout
+    assert (
+        "ERROR: dockerfile parse error on line 2: unknown instruction: RUNN (did you mean RUN?)"
+        in broken.stderr
+    )

@@ -24,7 +24,7 @@ from sampan.dockerfile.instructions import (
     Volume,
 )
 from sampan.dockerfile.mounts import Mount, read_mount
-from sampan.dockerfile.source import DockerfileError
+from sampan.dockerfile.source import DockerfileError, Place
 from sampan.dockerfile.stages import Dockerfile, read
 
 
@@ -69,7 +69,7 @@ def test_a_whole_file() -> None:
     assert isinstance(run, Run)
     assert run.command.words[0].split() == ["apt-get", "update", "&&", "apt-get", "install", "-y", "curl"]
     assert (run.place.first, run.place.last) == (5, 9)
-    assert [text for text, _ in read_.warnings] == ["Empty continuation line"]
+    assert [place for _, place in read_.gaps] == [Place(9, 9)]
     assert second.origin.platform == "$BUILDPLATFORM"
     copy, command = second.instructions
     assert isinstance(copy, Copy)

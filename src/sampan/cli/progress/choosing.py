@@ -78,12 +78,11 @@ class Told:
         self._display.show(events)
 
     def finish(self, *, failed: bool) -> None:
-        """The display's end, and the build's warnings."""
+        """The display's end, the build's warnings, and its advice."""
         self._display.finish(failed=failed)
-        warnings = list(dict.fromkeys(self._steps.warnings))
-        if warnings and self._says_warnings:
-            count = f"{len(warnings)} warning{'s' if len(warnings) > 1 else ''}"
-            print(f"\n {count} found:", *(f" - {each}" for each in warnings), sep="\n", file=sys.stderr)
+        if self._says_warnings:
+            _list("warning", self._steps.warnings, " found")
+            _list("hint", self._steps.advice)
 
     def explain(self, error: BuildFailed, out: IO[str]) -> None:
         """What the failing step printed, and the lines of the Dockerfile that it stands in."""
@@ -98,3 +97,11 @@ class Told:
         print("------", file=out)
         if error.excerpt:
             print(error.excerpt, file=out)
+
+
+def _list(what: str, texts: Sequence[str], end: str = "") -> None:
+    """Each once, below a line that says how many."""
+    texts = list(dict.fromkeys(texts))
+    if texts:
+        count = f"{len(texts)} {what}{'s' if len(texts) > 1 else ''}{end}"
+        print(f"\n {count}:", *(f" - {each}" for each in texts), sep="\n", file=sys.stderr)

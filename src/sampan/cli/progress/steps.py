@@ -76,6 +76,8 @@ class Steps:
         self._known: dict[str, Step] = {}
         self.begun: list[Step] = []
         self.warnings: list[str] = []
+        self.advice: list[str] = []
+        """What could be done better, though nothing is wrong."""
 
     @property
     def total(self) -> int:
@@ -101,7 +103,7 @@ class Steps:
             case "status":
                 self._status(event)
             case "warning":
-                self.warnings.append(event["short"])
+                (self.warnings if event["level"] else self.advice).append(event["short"])
 
     def find(self, digest: str) -> Step | None:
         """None for a step that nothing was told of."""

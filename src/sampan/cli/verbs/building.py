@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from sampan.cli.command import flag, listing, option, verb
 from sampan.cli.values import BYTES, STRING
-from sampan.errors import InvalidParameter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -84,10 +83,14 @@ if TYPE_CHECKING:
 def build(session: Session, args: tuple[str, ...], **given: Any) -> None:
     from sampan.cli import buildsources
     from sampan.cli.buildagents import agents
+    from sampan.cli.calling import read_call, show_answer
     from sampan.cli.progress.choosing import Told
     from sampan.client.solving import BuildFailed, solve
 
+    call = read_call("check" if given["check"] else given["call"])
     plan = _plan(args[0], given)
+    if call is not None:
+        plan.ask(f"frontend.{call.name}")
     told = Told("quiet" if given["quiet"] else given["progress"])
     with agents(given["ssh"]) as plan.agents:
         try:
@@ -100,6 +103,9 @@ def build(session: Session, args: tuple[str, ...], **given: Any) -> None:
             told.finish(failed=True)
             raise
     told.finish(failed=False)
+    if call is not None:
+        show_answer(call, response)
+        return
     buildsources.name_caches(plan, response)
     _report(response, given)
 
@@ -167,7 +173,6 @@ def _options(given: Mapping[str, Any]) -> dict[str, str]:
         "image-resolve-mode": "pull" if given["pull"] else "",
         "no-cache": ",".join(given["no_cache_filter"]),
         "platform": ",".join(given["platform"]),
-        "requestid": _request(given),
         "shm-size": str(given["shm_size"]) if given["shm_size"] else "",
         "target": given["target"],
         "ulimit": ",".join(given["ulimit"]),
@@ -176,17 +181,6 @@ def _options(given: Mapping[str, Any]) -> dict[str, str]:
     if given["no_cache"]:
         options["no-cache"] = ""
     return options
-
-
-def _request(given: Mapping[str, Any]) -> str:
-    """What the frontend is asked for instead of a build; "" for a build. Raises `InvalidParameter`."""
-    asked = "check" if given["check"] else given["call"].partition(",")[0]
-    if asked in ("", "build"):
-        return ""
-    known = {"check": "lint", "lint": "lint", "outline": "outline", "targets": "targets"}
-    if asked not in known:
-        raise InvalidParameter(f"invalid call {asked!r}: expected build, check, outline or targets")
-    return f"frontend.{known[asked]}"
 
 
 def _pairs(given: Sequence[str], default: Callable[[str], str | None]) -> dict[str, str | None]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def step(build: Build, name: str) -> AsyncIterator[Reporter]:
-    """Show the block as a step; its failure is the step's."""
+    """Show the block as a step, and give who tells of it; its failure is the step's."""
     digest = digest_of(secrets.token_bytes(16))
     reporter = Reporter(Vertex(digest, ops_pb2.Op(), (), ops_pb2.OpMetadata(description={NAME: name})))
     reporter.add(build.progress)
