@@ -170,6 +170,18 @@ def test_a_frontend_image_builds_what_ours_would(buildx: Buildx, engine: Running
 
 
 @pytest.mark.usefixtures("foreign")
+def test_a_frontend_image_builds_for_several_platforms(buildx: Buildx) -> None:
+    (buildx.directory / "Dockerfile").write_text(
+        SYNTAX + "FROM scratch\nARG TARGETARCH\nCOPY for-$TARGETARCH /for\n"
+    )
+    for name in ("amd64", "arm64"):
+        (buildx.directory / f"for-{name}").write_text(name)
+    buildx("build", "--platform", "linux/amd64,linux/arm64", "-o", "out", ".")
+    for name in ("amd64", "arm64"):
+        assert (buildx.directory / "out" / f"linux_{name}" / "for").read_text() == name
+
+
+@pytest.mark.usefixtures("foreign")
 def test_a_frontend_image_reads_an_archive(buildx: Buildx) -> None:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from buildkit_peer import BUILD_SECONDS, docker_config
+from buildkit_peer import BUILD_SECONDS, buildctl, docker_config
 from registry_peer import SampanRegistry
 from running_engine import RunningEngine
 from sampan.oci.image import DOCKER_INDEX, DOCKER_MANIFEST, OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
@@ -197,3 +199,61 @@ def test_an_index_is_pushed(run: Run, context: Path, server: SampanRegistry) -> 
     assert told["containerimage.digest"] in shown
     assert "linux/amd64" in shown and "linux/arm64" in shown
     run("docker", "rmi", name)
+
+
+def test_bases_are_those_of_each_platform(run: Run, context: Path, server: SampanRegistry) -> None:
+    base = f"{server.host}/me/base:1"
+    run("docker", "buildx", "build", *BOTH, "-t", base, "--push", ".")
+    run("docker", "rmi", base)
+    (context / "Dockerfile").write_text(f"FROM {base}\nARG TARGETARCH\nCOPY for-$TARGETARCH /again\n")
+    for _ in range(2):  # from the registry, and from the store
+        run("docker", "buildx", "build", *BOTH, "-o", "out", ".")
+        for name in ("amd64", "arm64"):
+            found = context / "out" / f"linux_{name}"
+            assert (found / "for").read_text() == (found / "again").read_text() == name
+    run("docker", "rmi", base)
+
+
+def test_targets_on_targets_of_several_platforms(run: Run, context: Path) -> None:
+    (context / "docker-bake.hcl").write_text(
+        'group "default" { targets = ["app"] }\n'
+        'target "common" { platforms = ["linux/amd64", "linux/arm64"] }\n'
+        'target "base" { inherits = ["common"] }\n'
+        'target "app" {\n inherits = ["common"]\n contexts = { base = "target:base" }\n output = ["out"]\n'
+        ' dockerfile-inline = "FROM scratch\\nCOPY --from=base /for /app\\n"\n}\n'
+    )
+    run("docker", "buildx", "bake")
+    for name in ("amd64", "arm64"):
+        assert (context / "out" / f"linux_{name}" / "app").read_text() == name
+
+
+def test_caches_within_an_index(run: Run, context: Path, server: SampanRegistry) -> None:
+    (context / "Dockerfile").write_text("FROM scratch\nARG TARGETARCH\nCOPY for-$TARGETARCH /for\n")
+    name = f"{server.host}/me/cached:1"
+    inline = ("--cache-to", "type=inline")
+    run("docker", "buildx", "build", *BOTH, *inline, "-t", name, "--push", ".")
+    run("docker", "rmi", name)
+    run("docker", "buildx", "prune", "-af")
+    again = run("docker", "buildx", "build", *BOTH, "--cache-from", name, "-o", "out", ".")
+    assert again.stderr.count(" CACHED") == 2
+    assert (context / "out" / "linux_arm64" / "for").read_text() == "arm64"
+
+
+def test_an_archive_for_older_engines_has_this_machines_platform(
+    run: Run, context: Path, engine: RunningEngine
+) -> None:
+    options = ("--frontend", "dockerfile.v0", "--opt", "platform=linux/arm64,linux/amd64")
+    places = ("--local", "context=.", "--local", "dockerfile=.")
+    output = "type=docker,dest=out.tar,name=docker.io/me/several:1"
+    address = f"unix://{engine.exec_root}/buildkit.sock"
+    run(str(buildctl()), "--addr", address, "build", *options, *places, "--output", output)
+    shown = json.loads(run("skopeo", "inspect", "docker-archive:out.tar:docker.io/me/several:1").stdout)
+    assert shown["Architecture"] == "amd64"
+    place = tempfile.mkdtemp(prefix="podman-", dir="/run")  # it wants a short path
+    podman = ("podman", "--root", str(context / "store"), "--runroot", place, "--storage-driver=vfs")
+    try:
+        run(*podman, "load", "-i", "out.tar")
+        loaded = json.loads(run(*podman, "image", "inspect", "docker.io/me/several:1").stdout)
+        assert loaded[0]["Architecture"] == "amd64"
+    finally:
+        shutil.rmtree(place)

@@ -28,7 +28,7 @@ def runnable() -> list[Platform]:
     found = platforms.runnable_on(platforms.local())
     for each in binfmt.emulators() or ():
         if each.everywhere:
-            found += platforms.runnable_on(platforms.parse(f"linux/{each.architecture}"))
+            found.append(platforms.parse(f"linux/{each.architecture}"))
     return list(dict.fromkeys(found))
 
 
