@@ -14,6 +14,7 @@ import pytest
 from buildkit_peer import docker_config
 from busybox_image import busybox_archive
 from certificates import Authority
+from registry_peer import SampanRegistry
 from running_engine import RunningEngine
 
 PROGRAM_SECONDS = 300
@@ -159,3 +160,11 @@ def built(tmp_path: Path) -> Callable[[str], str]:
         return str(tmp_path / "bin" / module.rpartition("/")[2].partition("@")[0])
 
     return build
+
+
+@pytest.fixture
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampanRegistry]:
+    registry = SampanRegistry(tmp_path_factory.mktemp("registry"))
+    registry.start()
+    yield registry
+    registry.stop()

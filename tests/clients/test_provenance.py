@@ -1,16 +1,19 @@
-"""What `docker buildx` shows of how things were built: its metadata file and `docker buildx history`."""
+"""What `docker buildx` shows of how things were built: in the image, its metadata file and `docker buildx history`."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from buildkit_peer import BUILD_SECONDS
+from registry_peer import SampanRegistry
 from running_engine import RunningEngine
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -65,3 +68,127 @@ def test_history_tells_of_builds_that_were(
     assert len(said("ls", "--format", "{{.Ref}}").split()) == 2
     run("buildx", "history", "rm", "--all")
     assert said("ls", "--format", "{{.Ref}}").split() == []
+
+
+def index_of(archive: Path) -> tuple[dict[str, Any], Callable[[str], bytes]]:
+    """What an archive of an image means, and its blobs."""
+    with tarfile.open(archive) as opened:
+        held = {each.name: opened.extractfile(each).read() for each in opened if each.isfile()}  # type: ignore[union-attr]
+
+    def blob(digest: str) -> bytes:
+        return held["blobs/" + digest.replace(":", "/")]
+
+    (target,) = json.loads(held["index.json"])["manifests"]
+    return json.loads(blob(target["digest"])), blob
+
+
+def statements(archive: Path) -> list[dict[str, Any]]:
+    """Those about its images."""
+    index, blob = index_of(archive)
+    found = []
+    for manifest in index.get("manifests", []):
+        if manifest.get("annotations", {}).get("vnd.docker.reference.type") == "attestation-manifest":
+            assert manifest["platform"] == {"architecture": "unknown", "os": "unknown"}
+            subject = manifest["annotations"]["vnd.docker.reference.digest"]
+            assert subject in [each["digest"] for each in index["manifests"]]
+            layers = json.loads(blob(manifest["digest"]))["layers"]
+            found += [json.loads(blob(layer["digest"])) for layer in layers]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("flags", "version", "full"),
+    [
+        ([], "v1", False),
+        (["--provenance=true"], "v1", True),
+        (["--provenance=mode=max,version=v0.2"], "v0.2", True),
+        (["--attest=type=provenance,mode=min,builder-id=https://me"], "v1", False),
+        (["--provenance=false"], "", False),
+    ],
+)
+def test_images_carry_how_they_were_made(
+    run: Run, context: Callable[..., None], tmp_path: Path, flags: list[str], version: str, full: bool
+) -> None:
+    context(
+        Dockerfile="FROM busybox\nARG WHO\nRUN --mount=type=secret,id=token echo $WHO > /made\n",
+        token="correct-horse-battery-staple",
+    )
+    run("buildx", "build", "-t", "built", *flags, "--build-arg=WHO=you", "--secret=id=token,src=token", ".")
+    assert run("run", "--rm", "--net", "none", "built", "cat", "/made").stdout == "you\n"
+    run("save", "-o", "built.tar", "built")
+    assert b"correct-horse" not in (tmp_path / "built.tar").read_bytes()
+    found = statements(tmp_path / "built.tar")
+    if not version:
+        assert found == []
+        return
+    (statement,) = found
+    assert statement["predicateType"] == f"https://slsa.dev/provenance/{version}"
+    assert statement["subject"][0]["name"] == "pkg:docker/built@latest?platform=linux%2Famd64"
+    assert ("you" in json.dumps(statement["predicate"])) == full
+    assert ("llbDefinition" in json.dumps(statement["predicate"])) == full
+    assert ("https://me" in json.dumps(statement["predicate"])) == any("https://me" in each for each in flags)
+
+
+def test_files_for_the_client_have_it_beside_them_when_it_is_asked_for(
+    run: Run, context: Callable[..., None], tmp_path: Path
+) -> None:
+    context(Dockerfile="FROM scratch\nCOPY a b/c /d/\n", a="hello")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "c").write_text("deep")
+    run("buildx", "build", "-o", "plain", ".")
+    assert sorted(each.name for each in (tmp_path / "plain").iterdir()) == ["d"]
+    run("buildx", "build", "--provenance=mode=min", "-o", "told", ".")
+    statement = json.loads((tmp_path / "told" / "provenance.json").read_bytes())
+    assert (tmp_path / "told" / "provenance.json").stat().st_mode & 0o777 == 0o600
+    assert [(each["name"], each["digest"]["sha256"]) for each in statement["subject"]] == [
+        (f"d/{name}", hashlib.sha256(data).hexdigest()) for name, data in (("a", b"hello"), ("c", b"deep"))
+    ]
+    run("buildx", "build", "--provenance=mode=min", "-o", "type=tar,dest=told.tar", ".")
+    with tarfile.open(tmp_path / "told.tar") as archive:
+        assert {"provenance.json", "d/a"} <= set(archive.getnames())
+    run("buildx", "build", "-o", "type=oci,dest=plain.oci", ".")
+    assert "config" in index_of(tmp_path / "plain.oci")[0]
+    run("buildx", "build", "--provenance=mode=min", "-o", "type=oci,dest=told.oci", ".")
+    assert len(statements(tmp_path / "told.oci")) == 1
+
+
+def test_each_platform_has_its_own(run: Run, context: Callable[..., None], tmp_path: Path) -> None:
+    context(Dockerfile="FROM scratch\nARG TARGETARCH\nCOPY a /$TARGETARCH\n", a="hello")
+    run("buildx", "build", "--platform=linux/amd64,linux/arm64", "-o", "type=oci,dest=both.oci", ".")
+    told = [each["predicate"]["buildDefinition"] for each in statements(tmp_path / "both.oci")]
+    platforms = [each["internalParameters"]["targetPlatform"] for each in told]
+    assert platforms == ["linux/amd64", "linux/arm64"]
+    metadata = "meta.json"
+    run("buildx", "build", "--platform=linux/amd64,linux/arm64", "--metadata-file", metadata, ".")
+    assert {"buildx.build.provenance/linux/amd64", "buildx.build.provenance/linux/arm64"} <= set(
+        json.loads((tmp_path / metadata).read_bytes())
+    )
+
+
+def test_registries_are_given_it(
+    run: Run, context: Callable[..., None], server: SampanRegistry, tmp_path: Path
+) -> None:
+    context(Dockerfile="FROM busybox\nRUN echo made > /made\n")
+    name = f"{server.host}/me/built:1"
+    run("buildx", "build", "-t", name, "--push", "--provenance=mode=max", ".")
+    shown = run("buildx", "imagetools", "inspect", name, "--format", "{{json .Provenance}}").stdout
+    assert json.loads(shown)["SLSA"]["buildDefinition"]["resolvedDependencies"][0]["uri"].startswith(
+        "pkg:docker/busybox@latest"
+    )
+    run("rmi", name)
+    run("pull", name)
+    assert run("run", "--rm", "--net", "none", name, "cat", "/made").stdout == "made\n"
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--attest=type=nonsense", 'unknown attestation type "nonsense"'),
+        ("--provenance=mode=bad", 'invalid mode "bad"'),
+        ("--provenance=version=v9", "invalid provenance SLSA version: v9"),
+        ("--provenance=complete-materials=true", "provenance materials are incomplete"),
+    ],
+)
+def test_mistakes_are_told(run: Run, context: Callable[..., None], flag: str, message: str) -> None:
+    context(Dockerfile="FROM scratch\nCOPY a /\n", a="hello")
+    assert message in run("buildx", "build", flag, ".", fails=True).stderr

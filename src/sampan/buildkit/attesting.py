@@ -17,7 +17,7 @@ from sampan.attestations.asking import ProvenanceWish, Wishes
 from sampan.attestations.captures import Capture, captured, of_platform
 from sampan.attestations.predicates import Asked, Facts, GraphTold
 from sampan.attestations.statements import Statement
-from sampan.buildkit.frontends import PLATFORMS
+from sampan.buildkit import results
 from sampan.buildkit.workers import DOCKERFILE
 from sampan.llb.graph import Edge, Graph
 from sampan.names import platform as platforms
@@ -57,20 +57,19 @@ class Attesting:
         return self._wishes.provenance.builder_id if self._wishes.provenance else ""
 
     def of(self, result: Result, id: str) -> list[Attestation]:
-        """Those of the platform that the result calls `id` ("" where it has one only)."""
-        ref = result.refs.get(id)
+        """Those of the platform that the result calls `id` (anything where it has one only)."""
         wish = self._wishes.provenance
-        if ref is None or wish is None:
+        if wish is None or result.find(id) is None:
             return []
         return [Attestation(wish.filename, wish.inline_only, partial(self.provenance, result, id, wish))]
 
     async def provenance(self, result: Result, id: str, wish: ProvenanceWish) -> Statement:
         """How a platform's result was made. Raises `InvalidParameter` where it is to be complete and cannot be."""
-        ref = result.refs[id]
+        ref = result.find(id)
         assert ref is not None
-        known = _platforms(result)
-        target = known.get(id) or (next(iter(known.values())) if len(known) == 1 else None)
-        capture = self._captured(result, ref, target, list(known.values()))
+        known = results.listed(result)
+        target = next((each.platform for each in known if each.id == id or len(known) == 1), None)
+        capture = self._captured(result, ref, target, [each.platform for each in known])
         self._finished_ns = self._finished_ns or time.time_ns()
         frontend = ref.asked.frontend if ref.asked else ""
         facts = Facts(
@@ -130,30 +129,3 @@ def _edges(graph: Graph) -> list[Edge]:
     if graph.result is not None:
         edges[graph.result.vertex.digest, graph.result.index] = graph.result
     return list(edges.values())
-
-
-class _Described(msgspec.Struct):
-    id: str = msgspec.field(name="ID", default="")
-    platform: dict[str, Any] = msgspec.field(name="Platform", default_factory=dict)
-
-
-class _Platforms(msgspec.Struct):
-    platforms: list[_Described] = msgspec.field(name="Platforms", default_factory=list)
-
-
-def _platforms(result: Result) -> dict[str, Platform]:
-    """By the frontend's names of them. None where a frontend has said nothing, or nothing that makes sense."""
-    try:
-        found = msgspec.json.decode(result.metadata.get(PLATFORMS, b"{}"), type=_Platforms)
-    except msgspec.DecodeError:
-        return {}
-    return {
-        each.id: platforms.normalize(
-            Platform(
-                str(each.platform.get("os", "")),
-                str(each.platform.get("architecture", "")),
-                str(each.platform.get("variant", "")),
-            )
-        )
-        for each in found.platforms
-    }

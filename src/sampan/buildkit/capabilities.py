@@ -105,6 +105,7 @@ LLB = (
     "exporter.image.annotations",
     "exporter.multiple",
     "exporter.sourcedateepoch",
+    "exporter.image.attestations",
 )
 """Of definitions and exporters."""
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sampan.buildkit import directories, results
+from sampan.buildkit import attached, directories, results
+from sampan.buildkit.attached import Attached
 from sampan.buildkit.jobs import Job, Result
 from sampan.buildkit.trees import packed
 from sampan.errors import InvalidParameter, NotSupported
@@ -53,10 +54,12 @@ async def _image(
     form = image_form(attributes, metadata)
     named = naming(attributes, metadata)
     given = await results.made(result, attributes)
+    about = attached.of_image(job, result, given, named.names, attributes, always=True)
     async with step(job.build, "exporting to image") as report:
         started = time.time_ns()
-        written = await job.solving.exporter.export(given, named, job.build.lease, form)
-        _tell_written(report, written, started)
+        attach = about.to(engine.images.parts.content) if about is not None else None
+        written = await job.solving.exporter.export(given, named, job.build.lease, form, attach)
+        _tell_written(report, written, about, started)
         if named.kept:
             called = [str(each) for each in named.records(written.target.digest)]
             for name in called or [named.told(written.target.digest)]:
@@ -88,10 +91,12 @@ async def _archive(
     names = names_of(attributes, metadata)
     as_file = flag(attributes, "tar", True)
     given = await results.made(result, attributes)
+    about = attached.of_image(job, result, given, names, attributes, always=False)
     async with step(job.build, f"exporting to {kind} image format") as report:
         started = time.time_ns()
-        archive = await job.solving.archives.export(given, names, job.build.lease, kind, form)
-        _tell_written(report, archive.written, started)
+        attach = about.to(engine.images.parts.content) if about is not None else None
+        archive = await job.solving.archives.export(given, names, job.build.lease, kind, form, attach)
+        _tell_written(report, archive.written, about, started)
         response = _response(archive.written, archive.target, ",".join(str(name) for name in names))
         if as_file:
             async with aclosing(archive.chunks) as chunks:
@@ -110,6 +115,7 @@ async def _tar(
     """`tar`: the files as an archive for the client."""
     session = _session(job)
     given = await results.made(result, attributes)
+    given = await attached.with_files(job, result, given, attributes, split=given.several)
     trees = job.solving.trees
     async with (
         step(job.build, "exporting to client tarball") as report,
@@ -132,6 +138,7 @@ async def _local(
         raise InvalidParameter(f"invalid local exporter mode {mode!r}")
     given = await results.made(result, attributes)
     split = flag(attributes, "platform-split", given.several)
+    given = await attached.with_files(job, result, given, attributes, split=split)
     together = split or len(given.platforms) == 1
     if mode == "delete" and not together:
         raise NotSupported(
@@ -172,11 +179,13 @@ def _text(metadata: Mapping[str, bytes]) -> dict[str, str]:
     return {name: value.decode(errors="replace") for name, value in metadata.items()}
 
 
-def _tell_written(report: Reporter, written: Written, started: int) -> None:
+def _tell_written(report: Reporter, written: Written, about: Attached | None, started: int) -> None:
     report.status("exporting layers", 0, 0, started, done=True)
     for each in written.manifests:
         report.status(f"exporting manifest {each.descriptor.digest}", 0, 0, started, done=True)
         report.status(f"exporting config {each.config.digest}", 0, 0, started, done=True)
+    for attestation in about.written if about is not None else ():
+        report.status(f"exporting attestation manifest {attestation.digest}", 0, 0, started, done=True)
     if written.is_index:
         report.status(f"exporting manifest list {written.target.digest}", 0, 0, started, done=True)
 

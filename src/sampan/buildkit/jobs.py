@@ -16,6 +16,7 @@ from sampan.errors import Conflict, InvalidParameter, NotFound
 from sampan.llb import entitlements, ops_pb2
 from sampan.llb.graph import Graph, load
 from sampan.ops.nested import ADMIT
+from sampan.solver.progress import Progress
 
 if TYPE_CHECKING:
     from sampan.attestations.captures import ImageSource
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from sampan.grpc.server import GrpcServer
     from sampan.solver.build import Build
     from sampan.solver.interface import Tree
-    from sampan.solver.progress import Progress
 
 PATIENCE = 6.0
 """Seconds that a request about a build waits for its solve: the client sends both at once."""
@@ -217,8 +217,15 @@ class Jobs:
         return ref in self._told
 
     async def progress(self, ref: str) -> Progress:
-        """What a build tells, also for some time after its end. Raises `NotFound`."""
-        await self._arrival(ref, lambda: ref in self._told)
+        """What a build tells, also for some time after its end. Raises `NotFound`.
+
+        Of one that was refused that is nothing: its client is to hear why from the solve.
+        """
+        await self._arrival(ref, lambda: ref in self._told or ref in self._refused)
+        if ref not in self._told:
+            silent = Progress()
+            silent.close()
+            return silent
         return self._told[ref]
 
     async def _arrival(self, ref: str, there: Callable[[], bool]) -> None:

@@ -27,7 +27,6 @@ NOT_THERE = {
     "cache.gha": "no such store of build cache",
     "cache.s3": "no such store of build cache",
     "cache.azblob": "no such store of build cache",
-    "exporter.image.attestations": "attestations",
     "exporter.session": "exporters of a session",
     "gc.freespacefilter": "pruning by free space",
     "history.filter": "filters of the history",
