@@ -15,10 +15,11 @@ import pytest
 from docker.tls import TLSConfig
 
 import sampan
+from buildkit_peer import BUILD_SECONDS, buildctl, docker_config
 from certificates import Authority
 from running_engine import RunningEngine
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.timeout(2 * BUILD_SECONDS)]
 
 Docker = Callable[..., subprocess.CompletedProcess[bytes]]
 
@@ -186,6 +187,63 @@ def test_our_own_python_client_over_tls(
         result = engine.run("busybox", ["echo", "hi"])
     assert result.output in ("hi\n", b"hi\n")
     running.remove_everything()
+
+
+def test_buildctl_over_tls(tls_engine: tuple[RunningEngine, str], certificates: Path, tmp_path: Path) -> None:
+    """gRPC's Go library speaks HTTP/2 from the first byte and insists that ALPN says so."""
+    running, address = tls_engine
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nCOPY word /\n")
+    (tmp_path / "word").write_text("over tls")
+    built = subprocess.run(
+        [
+            *(buildctl(), "--addr", address, "--tlscacert", certificates / "ca.pem"),
+            *("--tlscert", certificates / "cert.pem", "--tlskey", certificates / "key.pem"),
+            *("build", "--progress=plain", "--frontend=dockerfile.v0", "--output=type=image,name=built"),
+            *(f"--local=context={tmp_path}", f"--local=dockerfile={tmp_path}"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr + running.log[-2000:]
+    assert running.docker("run", "--rm", "--net", "none", "built", "cat", "/word").stdout == "over tls"
+    running.remove_everything()
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"), [(["h2", "http/1.1"], "http/1.1"), (["h2"], "h2"), (["spdy/3"], None), ([], None)]
+)
+def test_who_offers_both_gets_the_api(
+    tls_engine: tuple[RunningEngine, str],
+    authority: Authority,
+    certificates: Path,
+    offered: list[str],
+    chosen: str | None,
+) -> None:
+    context = ssl.create_default_context(cafile=authority.certificate)
+    context.load_cert_chain(certificates / "cert.pem", certificates / "key.pem")
+    if offered:
+        context.set_alpn_protocols(offered)
+    port = int(tls_engine[1].rpartition(":")[2])
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as stream,
+    ):
+        assert stream.selected_alpn_protocol() == chosen
+        if chosen != "h2":
+            stream.sendall(b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert stream.recv(1000).startswith(b"HTTP/1.1 200 ")
+
+
+def test_buildx_over_tls(cli: Docker, certificates: Path, tmp_path: Path) -> None:
+    """It upgrades a request (`POST /grpc`, `POST /session`) on each connection."""
+    configured = docker_config(tmp_path / "config")
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "Dockerfile").write_text("FROM busybox\nCOPY . /app\nRUN echo built > /made\n")
+    built = cli("--config", str(configured), "buildx", "build", "-t", "made", str(tmp_path / "app"))
+    assert built.returncode == 0, built.stderr
+    assert cli("run", "--rm", "--net", "none", "made", "cat", "/made").stdout == b"built\n"
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,8 @@ def tls_context(config: EngineConfig) -> ssl.SSLContext:
     """The server side's TLS, with clients verified when `tlsverify` asks for it. Raises `InvalidParameter`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Over HTTP/2 there is gRPC only: who offers both wants the API. gRPC's clients offer nothing else, and insist on an answer.
+    context.set_alpn_protocols(["http/1.1", "h2"])
     certificates = Path(os.environ.get("DOCKER_CERT_PATH") or Path.home() / ".docker")
     cert = config.tlscert or str(certificates / "cert.pem")
     key = config.tlskey or str(certificates / "key.pem")

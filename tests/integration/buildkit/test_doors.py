@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from registry_peer import free_port
 from running_engine import RunningEngine
 from sampan.buildkit.protos import control_pb2 as pb
 from sampan.buildkit.protos import trace_pb2
@@ -26,21 +27,23 @@ UPGRADE = b"POST /v1.47/grpc HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgra
 pytestmark = pytest.mark.root
 
 
-def call(path: Path, request: bytes, work: Callable[[GrpcClient], Awaitable[T]]) -> T:
-    """Through the door that the request opens, if any."""
+def call(address: Path | int, request: bytes, work: Callable[[GrpcClient], Awaitable[T]]) -> T:
+    """Through the door that the request opens, if any, on a socket or a port of this machine."""
 
     async def run() -> T:
         loop = asyncio.get_running_loop()
-        connected = socket.socket(socket.AF_UNIX)
+        is_port = isinstance(address, int)
+        connected = socket.socket(socket.AF_INET if is_port else socket.AF_UNIX)
         connected.setblocking(False)
-        await loop.sock_connect(connected, str(path))
+        await loop.sock_connect(connected, ("127.0.0.1", address) if is_port else str(address))
         if request:
             await loop.sock_sendall(connected, request)
             head = b""
             while not head.endswith(b"\r\n\r\n"):
                 head += await loop.sock_recv(connected, 1)
             assert head.startswith(b"HTTP/1.1 101 ")
-        transport, _ = await loop.create_unix_connection(asyncio.Protocol, sock=connected)
+        connect = loop.create_connection if is_port else loop.create_unix_connection
+        transport, _ = await connect(asyncio.Protocol, sock=connected)
         client = GrpcClient(transport)
         transport.set_protocol(client.protocol)
         try:
@@ -67,6 +70,14 @@ def test_every_door_leads_to_the_builder(engine: RunningEngine, door: str) -> No
     (worker,) = workers.record
     assert worker.Labels["org.mobyproject.buildkit.worker.snapshotter"] == "overlayfs"
     assert (worker.platforms[0].OS, worker.platforms[0].Architecture) == ("linux", "amd64")
+
+
+@pytest.mark.parametrize("request_", [b"", UPGRADE], ids=["first byte", "upgrade"])
+def test_a_port_leads_there_too(make_engine: Callable[..., RunningEngine], request_: bytes) -> None:
+    port = free_port()
+    make_engine("-H", f"tcp://127.0.0.1:{port}", image=False)
+    (worker,) = call(port, request_, ask).record
+    assert worker.platforms[0].OS == "linux"
 
 
 def test_the_builders_socket_is_for_those_who_may_use_the_engine(engine: RunningEngine) -> None:
