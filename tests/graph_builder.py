@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from running_engine import RunningEngine
 from sampan.errors import SampanError
 
+_ALWAYS = ("load build definition", "load .dockerignore", "load metadata", "exporting to image")
+
 
 class Built(NamedTuple):
     """A finished build."""
@@ -35,11 +37,11 @@ class Built(NamedTuple):
         return "".join(each["data"] for each in self.events if each["kind"] == "log")
 
     def ran(self) -> list[str]:
-        """What was not there already, in the order of its end; that the Dockerfile is read goes without saying."""
+        """What was not there already of the steps, in the order of its end; not what a build always does before and after them."""
         return [
             name
             for name, each in self.vertices.items()
-            if each["completed"] and not each["cached"] and not name.startswith("load build definition")
+            if each["completed"] and not each["cached"] and not name.startswith(_ALWAYS)
         ]
 
 

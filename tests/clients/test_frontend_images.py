@@ -243,3 +243,40 @@ def test_source_policies_deny_and_convert(buildx: Buildx, engine: RunningEngine)
     assert "denied by policy" in said and "docker.io/other/base:1" in said
     said = build(True, '{"action": 1, "selector": {"identifier": "local://context"}}', to_base)
     assert 'source "local://context" denied by policy' in said
+
+
+@pytest.mark.usefixtures("foreign")
+def test_every_door_runs_the_frontend_that_a_file_asks_for(engine: RunningEngine, tmp_path: Path) -> None:
+    """`POST /build` of both versions, and `sampan build`. `RUN --mount` is beyond the classic builder."""
+    step = "RUN --mount=type=tmpfs,target=/t cp /word /made && echo said so\n"
+    (tmp_path / "Dockerfile").write_text(
+        f"{SYNTAX}FROM busybox\nARG WHO\nCOPY . /\nRUN echo $WHO >> /word\n{step}"
+    )
+    (tmp_path / ".dockerignore").write_text("left\n")
+    for name in ("word", "left"):
+        (tmp_path / name).write_text(name)
+
+    def shown(image: str) -> str:
+        script = "ls /left 2>&1; cat /made"
+        return engine.docker("run", "--rm", "--net", "none", image, "sh", "-c", script).stdout
+
+    expected = "ls: /left: No such file or directory\nword"
+    words = ["docker", "-H", engine.host, "build", "-t", "classic", "--build-arg", "WHO=old", str(tmp_path)]
+    environment = {**os.environ, "DOCKER_BUILDKIT": "0"}
+    built = subprocess.run(
+        words, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+    assert shown("classic") == f"{expected}old\n"
+    assert "said so" in built.stdout and "resolve image config for docker-image://" in built.stdout
+    assert built.stdout.splitlines()[-1] == "Successfully tagged classic:latest"
+    engine.sampan("build", "-q", "-t", "ours", "--build-arg", "WHO=new", str(tmp_path))
+    assert shown("ours") == f"{expected}new\n"
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        archive.add(tmp_path, ".")
+    with engine.client() as client:
+        query = {"version": "2", "t": ["posted"], "buildargs": '{"WHO": "posted"}'}
+        told = list(client.api.request("POST", "/build", query, packed.getvalue()).json_stream())
+    assert [each["id"] for each in told if "error" not in each][-1] == "moby.image.id", told[-1]
+    assert shown("posted") == f"{expected}posted\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -24,7 +25,7 @@ from sampan.images.importing import fetched
 from sampan.names import platform as platforms
 from sampan.names.reference import parse_normalized
 from sampan.registry.credentials import all_credentials_of
-from sampan.solver.progress import Event, described, described_failure
+from sampan.solver.progress import Event, LogEvent, VertexEvent, described, described_failure
 
 router = Router()
 
@@ -57,12 +58,14 @@ async def build(call: Call) -> web.StreamResponse:
 
     async def work(send: Send) -> None:
         output = _Messages(send, quiet=quiet)
+
+        async def foreign(request: BuildRequest, directory: Path) -> str:
+            return await call.builder.posted_directory(request, directory, output.follow)
+
         try:
-            if not request.remote:
-                image = await call.engine.builds.build(request, call.upload(), output)
-            else:
-                async with fetched(request.remote) as body:
-                    image = await call.engine.builds.build(request, body, output)
+            body = call.upload()
+            async with fetched(request.remote) if request.remote else nullcontext(body) as archive:
+                image = await call.engine.builds.build(request, archive, output, foreign)
         except Exception:
             output.tell_all()
             raise
@@ -74,10 +77,6 @@ async def build(call: Call) -> web.StreamResponse:
 
 async def _build_graph(call: Call, request: BuildRequest) -> web.StreamResponse:
     """`version=2`: BuildKit's messages, or (`trace=json`, for the engine's own clients) the same events as JSON."""
-    if request.remote == "client-session":
-        raise NotSupported(
-            "BuildKit's sessions are not in this version of Sampan: use the classic builder (DOCKER_BUILDKIT=0)"
-        )
     as_json = call.query.text("trace") == "json"
 
     async def work(send: Send) -> None:
@@ -89,15 +88,14 @@ async def _build_graph(call: Call, request: BuildRequest) -> web.StreamResponse:
                 data = base64.b64encode(call.builder.status(events)).decode()
                 send(StreamMessage(id="moby.buildkit.trace", aux=data))
 
-        body = call.upload()
-        async with fetched(request.remote) if request.remote else nullcontext(body) as archive:
-            try:
-                image = await call.engine.builds.build_graph(request, archive, follow)
-            except SampanError as error:
-                if as_json and (place := described_failure(error)):
-                    send(StreamMessage(id="sampan.build.trace", aux=place))
-                raise
-        send(StreamMessage(id="moby.image.id", aux={"ID": image}))
+        try:
+            image = await call.builder.posted(request, call.upload(), follow)
+        except SampanError as error:
+            if as_json and (place := described_failure(error)):
+                send(StreamMessage(id="sampan.build.trace", aux=place))
+            raise
+        if image:
+            send(StreamMessage(id="moby.image.id", aux={"ID": image}))
 
     return await streamed(call, work)
 
@@ -149,6 +147,7 @@ class _Messages:
         self._to_client = send
         self._quiet = quiet
         self._kept: list[StreamMessage] = []
+        self._begun: set[str] = set()
 
     def stream(self, text: str) -> None:
         self._send(StreamMessage(stream=text))
@@ -159,6 +158,15 @@ class _Messages:
     def progress(self, message: object) -> None:
         if isinstance(message, StreamMessage):
             self._send(message)
+
+    def follow(self, events: Sequence[Event]) -> None:
+        """What the solver tells, as text: each step that begins, and what its program prints."""
+        for event in events:
+            if isinstance(event, VertexEvent) and event.started and event.digest not in self._begun:
+                self._begun.add(event.digest)
+                self.stream(event.name + "\n")
+            elif isinstance(event, LogEvent):
+                self.stream(event.data.decode(errors="replace"))
 
     def tell_all(self) -> None:
         """Of a quiet build that failed everything is told, so that the user sees where."""
@@ -181,13 +189,14 @@ def _request(call: Call) -> BuildRequest:
     isolation = query.text("isolation")
     if isolation not in ("", "default"):
         raise InvalidParameter(f'unsupported isolation: "{isolation}"')
-    _document(query, "cachefrom", list[str], "error reading cache-from")
+    cache_from = _document(query, "cachefrom", list[str], "error reading cache-from") or []
     remote = query.text("remote")
-    if remote and remote != "client-session" and not remote.startswith(("http://", "https://")):
+    if query.text("version") != "2" and remote and not remote.startswith(("http://", "https://")):
         raise NotSupported(
             f"a context from {remote} is not in this version of Sampan: give a directory or an archive"
         )
     platform = query.text("platform")
+    exporter, output = _output(query)
     return BuildRequest(
         host_config=_host_config(query),
         dockerfile=query.text("dockerfile") or "Dockerfile",
@@ -199,7 +208,10 @@ def _request(call: Call) -> BuildRequest:
         platform=platforms.parse(platform) if platform and call.version >= (1, 32) else None,
         credentials=all_credentials_of(call.request.headers.get("X-Registry-Config", "")),
         use_cache=not query.boolean("nocache"),
-        output=_output(query),
+        exporter=exporter,
+        output=output,
+        session=query.text("session"),
+        cache_from=tuple(cache_from),
         anew=frozenset(filter(None, query.text("nocachefilter").split(","))),
         pull=query.boolean("pull"),
         remove_containers=query.boolean("rm", True),
@@ -207,19 +219,20 @@ def _request(call: Call) -> BuildRequest:
     )
 
 
-def _output(query: Query) -> dict[str, str]:
-    """Attributes of the one output that is an image. Raises `NotSupported` for any other."""
+def _output(query: Query) -> tuple[str, dict[str, str]]:
+    """The exporter and its attributes; "" for no output at all. Raises `NotSupported` for several, or of the classic builder."""
     outputs = _document(query, "outputs", list[dict[str, Any]], "invalid outputs specified") or []
-    if outputs and query.text("version") != "2":
+    if not outputs:
+        return "moby", {}
+    if query.text("version") != "2":
         raise NotSupported(
             "the classic builder has no other output than an image: builds with outputs need BuildKit"
         )
-    for each in outputs:
-        if len(outputs) > 1 or each.get("Type") not in ("moby", "image"):
-            raise NotSupported(
-                "builds with other outputs than one image need BuildKit's protocol (docker buildx)"
-            )
-    return {str(name): str(value) for each in outputs for name, value in (each.get("Attrs") or {}).items()}
+    if len(outputs) > 1:
+        raise InvalidParameter("multiple outputs not supported")
+    kind = str(outputs[0].get("Type") or "moby")
+    attributes = outputs[0].get("Attrs") or {}
+    return "" if kind == "cacheonly" else kind, {str(name): str(value) for name, value in attributes.items()}
 
 
 def _host_config(query: Query) -> HostConfig:

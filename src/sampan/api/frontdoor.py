@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import StreamReader, web
@@ -19,6 +19,9 @@ from aiohttp.web_protocol import RequestHandler
 from sampan.api.http import LONGEST_LINE
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sampan.build.interface import BuildRequest, Follow
     from sampan.solver.progress import Event
 
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -45,6 +48,14 @@ class BuilderDoors(Http2Door, Protocol):
 
     async def direct(self, stream: HijackedStream) -> None:
         """A whole build for a client of our own, on a connection that was upgraded for it."""
+        ...
+
+    async def posted(self, request: BuildRequest, body: AsyncIterator[bytes], follow: Follow) -> str:
+        """A build that is one request: the image's id, or "" where none was asked for. Raises as the builder does."""
+        ...
+
+    async def posted_directory(self, request: BuildRequest, directory: Path, follow: Follow) -> str:
+        """The same of files that are here already."""
         ...
 
     def status(self, events: Sequence[Event]) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from sampan.names.platform import Platform
     from sampan.names.reference import Reference
     from sampan.registry.credentials import Credentials
+    from sampan.solver.progress import Event
+
+
+Follow = Callable[[Sequence["Event"]], None]
+"""Told what a build tells."""
 
 
 class Output(Protocol):
@@ -47,8 +52,14 @@ class BuildRequest:
     use_cache: bool = True
     anew: frozenset[str] = frozenset()
     """Stages that are built without the cache (by the solver only)."""
+    exporter: str = "moby"
+    """What becomes of the result, by BuildKit's name for it; "" for nothing (by the solver only)."""
     output: Mapping[str, str] = field(default_factory=dict)
-    """Attributes of the image that is written, as BuildKit's exporter has them (by the solver only)."""
+    """The exporter's attributes."""
+    session: str = ""
+    """Id of the client's session, when its context is there (by the solver only)."""
+    cache_from: tuple[str, ...] = ()
+    """Names of images whose steps may be taken."""
     pull: bool = False
     remove_containers: bool = True
     """Remove each step's container once it succeeded."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,13 +16,13 @@ from sampan.build.interface import BuildRequest, Output
 from sampan.build.running import Runner
 from sampan.build.steps import Counter, StageBuilder, Tools
 from sampan.build.upkeep import Kept, PruneRequest
-from sampan.build.uploads import UploadSession
 from sampan.containers.service import ContainerService
 from sampan.dockerfile.expand import expand
 from sampan.dockerfile.instructions import Label
 from sampan.dockerfile.source import DockerfileError
 from sampan.dockerfile.stages import Dockerfile, Stage, read
 from sampan.errors import InvalidParameter, NotFound
+from sampan.frontend.builtin import foreign_syntax
 from sampan.frontend.variables import Variables, platform_arguments
 from sampan.images.interface import ResolvedImage
 from sampan.images.parts import Collection
@@ -35,8 +34,8 @@ from sampan.registry.credentials import Credentials
 from sampan.store import Database
 from sampan.zygote.workers import Workers
 
-if TYPE_CHECKING:
-    from sampan.build.solving import Follow
+Foreign = Callable[[BuildRequest, Path], Awaitable[str]]
+"""Builds from a directory in a way that is not ours; the image's id."""
 
 
 class BuildService:
@@ -95,8 +94,11 @@ class BuildService:
         """How many builds run now: an engine started on demand stays while there are any."""
         return self._running
 
-    async def build(self, request: BuildRequest, body: AsyncIterator[bytes], output: Output) -> str:
-        """Build the image of a context's Dockerfile, name it, and return its id.
+    async def build(
+        self, request: BuildRequest, body: AsyncIterator[bytes], output: Output, foreign: Foreign
+    ) -> str:
+        """Build the image of a context's Dockerfile, name it, and return its id. `foreign` builds it when its `# syntax` is another
+        frontend's.
 
         Raises `InvalidParameter` for a mistake in the Dockerfile or the archive, `StepFailed` for a command that fails, `NotFound`
         for a base, a file or a stage that is not there.
@@ -104,7 +106,10 @@ class BuildService:
         self._running += 1
         try:
             async with received(body, self._directory, self._workers) as context:
-                image = await _Build(self._tools(request, context, output), request, output).run()
+                if foreign_syntax(await context.read(request.dockerfile), request.arguments):
+                    image = await self._images.resolve(await foreign(request, context.directory))
+                else:
+                    image = await _Build(self._tools(request, context, output), request, output).run()
             output.image(image.id)
             output.stream(f"Successfully built {image.id.removeprefix('sha256:')[:12]}\n")
             for tag in request.tags:
@@ -112,19 +117,6 @@ class BuildService:
                 await self._images.tag(image.id, named.familiar_name(), named.tag)
                 output.stream(f"Successfully tagged {named.familiar()}\n")
             return image.id
-        finally:
-            self._running -= 1
-
-    async def build_graph(self, request: BuildRequest, body: AsyncIterator[bytes], follow: Follow) -> str:
-        """The same through the solver: steps at the same time where they can be, `follow` is told what happens. Names no step.
-
-        Raises as `build`, and `solver.failures.VertexFailed` for a step that fails.
-        """
-        self._running += 1
-        try:
-            async with received(body, self._directory, self._workers) as context:
-                session = UploadSession(context.directory, request.credentials)
-                return await self.graphs.solving.build(request, context, session, follow)
         finally:
             self._running -= 1
 

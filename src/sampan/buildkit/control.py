@@ -19,7 +19,7 @@ from sampan.grpc.server import Caller
 from sampan.grpc.tunnel import TunnelTransport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
     from grpclib.server import Stream
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sampan.buildkit.jobs import Job, Jobs, Result
     from sampan.buildkit.waiting import SessionDirectory
     from sampan.engine.engine import Engine
+    from sampan.engineapi.container import HostConfig
 
 _EVENTS = 512
 """In one message: output comes in lines, and a message has its limit (16 MiB)."""
@@ -71,9 +72,11 @@ class Control:
         for kept in await self._engine.builds.graphs.upkeep.prune(usage.prune_request(request)):
             yield usage.record(kept)
 
-    async def solve(self, request: pb.SolveRequest, caller: Caller) -> pb.SolveResponse:
+    async def solve(
+        self, request: pb.SolveRequest, caller: Caller, limits: Callable[[], HostConfig] | None = None
+    ) -> pb.SolveResponse:
         """Build, and export what comes out. The result is the request's definition, a frontend's of ours, or what a frontend on
-        the client's side gives (`LLBBridge.Return`)."""
+        the client's side gives (`LLBBridge.Return`). `limits` gives a copy of those of the build's programs."""
         try:
             _check_supported(request)
             wanted = wishes(request.FrontendAttrs)
@@ -94,6 +97,8 @@ class Control:
             [request.SourcePolicy],
         ) as job:
             self._history.begin(request)
+            if limits is not None:
+                job.build.settings["host_config"] = limits
             asked = Asked(request.Frontend, dict(request.FrontendAttrs))
             job.attesting = Attesting(job, wanted, asked, request.CompatibilityVersion)
             caching.add_imports(

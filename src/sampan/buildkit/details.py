@@ -17,7 +17,9 @@ from grpclib.exceptions import GRPCError
 
 from sampan.buildkit.protos import errdefs_pb2
 from sampan.dockerfile.source import DockerfileError
+from sampan.errors import SampanError
 from sampan.frontend.subrequests import UnknownRequest
+from sampan.grpc.errors import from_grpc
 from sampan.solver.failures import VertexFailed
 
 if TYPE_CHECKING:
@@ -47,6 +49,14 @@ def as_grpc(error: Exception, bridge: Bridge | None = None) -> Exception:
         case UnknownRequest():
             return GRPCError(Status.UNKNOWN, str(error), [_detail("Subrequest", {"name": error.name})])
     return error
+
+
+def cause_of(error: Exception) -> Exception:
+    """What a solve failed with, before it became gRPC's (`as_grpc`); what another frontend said, as an error of ours."""
+    if not isinstance(error, GRPCError):
+        return error
+    cause = error.__cause__
+    return cause if isinstance(cause, SampanError) else from_grpc(error)
 
 
 def _solve(error: VertexFailed, bridge: Bridge) -> AnyMessage:

@@ -10,13 +10,12 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from grpclib.exceptions import GRPCError
 
+from sampan.buildkit.details import cause_of
 from sampan.buildkit.direct_session import DirectSession, Places
 from sampan.buildkit.frames import Channel
 from sampan.buildkit.protos import control_pb2 as pb
 from sampan.errors import InvalidParameter, NotSupported, SampanError
-from sampan.grpc.errors import from_grpc
 from sampan.grpc.server import Caller
 from sampan.names.names import new_id
 from sampan.solver.progress import Event, LogEvent, described, described_failure
@@ -149,10 +148,9 @@ async def _tell(channel: Channel, solving: asyncio.Task[pb.SolveResponse]) -> No
 async def _end(channel: Channel, error: BaseException) -> None:
     """Say what it failed with: the kind of error by its name, the message, and of a step where it stands."""
     failure = None
-    if isinstance(error, GRPCError):
-        cause = error.__cause__
-        failure = described_failure(cause) if isinstance(cause, Exception) else None
-        error = cause if isinstance(cause, SampanError) else from_grpc(error)
+    if isinstance(error, Exception):
+        error = cause_of(error)
+        failure = described_failure(error)
     kind = next((each.__name__ for each in type(error).__mro__ if each.__module__ == "sampan.errors"), "")
     told: dict[str, Any] = {"error": str(error), "kind": kind, "failure": failure}
     await channel.send(b"R", 0, msgspec.json.encode(told))

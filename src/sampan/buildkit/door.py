@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sampan.api.frontdoor import HijackedStream, Http2Door
+    from sampan.build.interface import BuildRequest, Follow
     from sampan.buildkit.server import BuilderServer
     from sampan.engine.engine import Engine
     from sampan.solver.progress import Event
@@ -30,6 +32,14 @@ class BuildkitDoors:
     async def direct(self, stream: HijackedStream) -> None:
         """A build for a client of our own."""
         await self._server.direct.serve(stream)
+
+    async def posted(self, request: BuildRequest, body: AsyncIterator[bytes], follow: Follow) -> str:
+        """A build that is one request."""
+        return await self._server.posted.build(request, body, follow)
+
+    async def posted_directory(self, request: BuildRequest, directory: Path, follow: Follow) -> str:
+        """The same of files that are here already."""
+        return await self._server.posted.build_directory(request, directory, follow)
 
     def listener(self) -> asyncio.Protocol:
         """A protocol for a socket that speaks nothing else."""

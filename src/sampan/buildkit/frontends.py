@@ -23,8 +23,9 @@ from sampan.buildkit.contexts import ContextFiles
 from sampan.buildkit.jobs import Job, Ref, Result
 from sampan.dockerfile.checks import CHECK_ARGUMENT, Checks, checks_of, read_with
 from sampan.dockerfile.stages import Dockerfile, read
-from sampan.dockerfile.syntax import Syntax, detect_syntax
+from sampan.dockerfile.syntax import Syntax
 from sampan.errors import InvalidParameter, NotSupported
+from sampan.frontend.builtin import foreign_syntax, is_built_in
 from sampan.frontend.interface import Base, Input, Lowered, Options
 from sampan.frontend.lower import lower
 from sampan.frontend.subrequests import Question, answer
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from sampan.llb import ops_pb2
 
 _OWN = ("dockerfile.v0", "gateway.v0")
-_DOCKERS = ("docker/dockerfile", "docker/dockerfile-upstream")
 CONFIG = "containerimage.config"
 EPOCH = "source.date.epoch"
 """Of a result: the time (seconds) that its images say they were made at."""
@@ -58,7 +58,7 @@ async def run(
         raise NotSupported(
             f"failed to find a frontend {frontend!r}: this builder has its own for Dockerfiles only"
         )
-    if frontend == "gateway.v0" and not _is_ours(options.get("source", "")):
+    if frontend == "gateway.v0" and not is_built_in(options.get("source", "")):
         result = await frontend_images.run(job, options, inputs)
     else:
         result = await _Dockerfile(job, options, inputs).result()
@@ -66,11 +66,6 @@ async def run(
         if ref.asked is None:  # and not a result of a frontend that this one has asked
             ref.asked = Asked(frontend, options)
     return result
-
-
-def _is_ours(source: str) -> bool:
-    """Whether that image's work is done by the frontend here."""
-    return bool(source) and parse_normalized(source).familiar_name() in _DOCKERS
 
 
 class _Dockerfile:
@@ -90,7 +85,7 @@ class _Dockerfile:
         data, own_ignore = await self._files.dockerfile()
         ignored = await self._files.ignored(own_ignore)
         syntax = self._syntax(data)
-        if syntax is not None and not _is_ours(syntax.image):
+        if syntax is not None:
             return await self._by_image(syntax)
         if request := self._options.get("requestid"):
             return await self._answer(request, data, ignored)
@@ -141,11 +136,10 @@ class _Dockerfile:
         return Result(refs, metadata)
 
     def _syntax(self, data: bytes) -> Syntax | None:
-        """Unless it was asked for already."""
+        """That of another frontend, unless it was asked for already."""
         if "cmdline" in self._options:
             return None
-        given = self._options.get("build-arg:BUILDKIT_SYNTAX", "").strip()
-        return Syntax(given.partition(" ")[0], given, 0) if given else detect_syntax(data)
+        return foreign_syntax(data, self._prefixed("build-arg:"))
 
     async def _built(
         self, data: bytes, ignored: list[str], platform: Platform, several: bool, *, checked: bool

@@ -21,6 +21,7 @@ from sampan.solver.progress import Progress
 if TYPE_CHECKING:
     from sampan.attestations.captures import ImageSource
     from sampan.attestations.predicates import Asked
+    from sampan.build.interface import Follow
     from sampan.build.solving import Solving
     from sampan.buildkit.attesting import Attesting
     from sampan.buildkit.protos.sourcepolicy_pb2 import Policy
@@ -227,6 +228,15 @@ class Jobs:
             silent.close()
             return silent
         return self._told[ref]
+
+    async def follow(self, ref: str, tell: Follow) -> None:
+        """Pass on what a build tells, to its end; nothing of one that is refused."""
+        try:
+            progress = await self.progress(ref)
+        except NotFound:
+            return
+        async for events in progress.follow():
+            tell(events)
 
     async def _arrival(self, ref: str, there: Callable[[], bool]) -> None:
         async def arrival() -> None:

@@ -12,6 +12,7 @@ from sampan.buildkit.direct import DirectBuilds
 from sampan.buildkit.gateway import Gateway, by_build
 from sampan.buildkit.history import BuildHistory
 from sampan.buildkit.jobs import Jobs, Surroundings
+from sampan.buildkit.posted import PostedBuilds
 from sampan.buildkit.protos import content_pb2, control_pb2, gateway_pb2, trace_pb2
 from sampan.buildkit.session import ClientSession
 from sampan.buildkit.small import Health, Traces
@@ -51,6 +52,7 @@ class BuilderServer:
         gateway = Gateway(engine, by_build(jobs), history)
         blobs = Blobs(engine.images.parts.content, history)
         self.direct = DirectBuilds(engine, control, self.sessions, jobs)
+        self.posted = PostedBuilds(control, self.sessions, jobs, lambda: engine.builds.graphs.solving.trees)
         self._grpc = GrpcServer(
             [
                 Service(control_pb2.DESCRIPTOR.services_by_name["Control"], control),
