@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from sampan.build.cache import StepCache
+from sampan.build.cachefrom import CacheImages
 from sampan.build.context import Context, received, remove_leftovers
 from sampan.build.copying import Copier
 from sampan.build.graphs import Graphs, Surroundings
@@ -109,7 +110,8 @@ class BuildService:
                 if foreign_syntax(await context.read(request.dockerfile), request.arguments):
                     image = await self._images.resolve(await foreign(request, context.directory))
                 else:
-                    image = await _Build(self._tools(request, context, output), request, output).run()
+                    tools = await self._tools(request, context, output)
+                    image = await _Build(tools, request, output).run()
             output.image(image.id)
             output.stream(f"Successfully built {image.id.removeprefix('sha256:')[:12]}\n")
             for tag in request.tags:
@@ -126,7 +128,7 @@ class BuildService:
             await self._cache.clear()
         return await self.graphs.upkeep.prune(request)
 
-    def _tools(self, request: BuildRequest, context: Context, output: Output) -> Tools:
+    async def _tools(self, request: BuildRequest, context: Context, output: Output) -> Tools:
         async def find(name: str, platform: Platform | None) -> ResolvedImage:
             wanted = platform or request.platform
             if not request.pull:
@@ -139,7 +141,8 @@ class BuildService:
             await self._images.pull(reference.with_default_tag(), wanted, credentials, output.progress)
             return await self._images.resolve(name, wanted)
 
-        return Tools(self._images, self._runner, self._copier, self._cache, context, find)
+        cache_images = await CacheImages.named(request.cache_from, self._images.resolve)
+        return Tools(self._images, self._runner, self._copier, self._cache, context, find, cache_images)
 
 
 class _Build:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import msgspec
 
 from sampan.build.cache import StepCache
+from sampan.build.cachefrom import CacheImages
 from sampan.build.context import Context
 from sampan.build.copying import Copier, CopyStep
 from sampan.build.fetching import fetched_file, is_remote
@@ -67,6 +68,7 @@ class Tools(NamedTuple):
     context: Context
     find_image: Callable[[str, Platform | None], Awaitable[ResolvedImage]]
     """An image by name; pulled when it is not here, or when the client wants it fresh."""
+    cache_images: CacheImages
 
 
 class Counter:
@@ -171,9 +173,8 @@ class StageBuilder:
         self._output.stream(f"# Executing {len(triggers)} build trigger{plural}\n")
         config = self._config
         config.on_build = None
-        await self._step(
-            f"triggers {triggers}", lambda: self._with_config(config, "/bin/sh -c #(nop)  ONBUILD")
-        )
+        text = "/bin/sh -c #(nop)  ONBUILD"
+        await self._step(f"triggers {triggers}", text, config, lambda: self._with_config(config, text))
         for trigger in triggers:
             for statement in parse(source_of(trigger, "ONBUILD")).statements:
                 await self.perform(typed(statement, "\\"))
@@ -200,7 +201,7 @@ class StageBuilder:
     async def _configured(self, instruction: Instruction, config: ContainerConfig) -> None:
         text = f"{_shell(config)} #(nop)  {self._comment(instruction, config)}"
         identity = msgspec.json.encode([text, self._author, config]).decode()
-        await self._step(identity, lambda: self._with_config(config, text))
+        await self._step(identity, text, config, lambda: self._with_config(config, text))
 
     def _comment(self, instruction: Instruction, config: ContainerConfig) -> str:
         """The instruction as the classic builder has it in an image's history: lists in Go's manner."""
@@ -221,7 +222,7 @@ class StageBuilder:
         text = f"{_shell(config)} #(nop) WORKDIR {config.working_dir}"
         empty = CopyStep("WORKDIR", (), config.working_dir + "/")
         source = {"directory": str(self._tools.context.directory)}
-        await self._step(text, lambda: self._copied([(empty, source)], config, text))
+        await self._step(text, text, config, lambda: self._copied([(empty, source)], config, text))
 
     async def _run(self, instruction: Run) -> None:
         if instruction.mounts or instruction.security != "sandbox" or instruction.devices:
@@ -250,7 +251,8 @@ class StageBuilder:
                 self._output.stream(f" ---> Removed intermediate container {container.id[:12]}\n")
             return image
 
-        await self._step(msgspec.json.encode(["RUN", words, arguments, instruction.network]).decode(), make)
+        identity = msgspec.json.encode(["RUN", words, arguments, instruction.network]).decode()
+        await self._step(identity, described, config, make)
 
     async def _copy(self, instruction: Copy) -> None:
         if instruction.parents:
@@ -306,15 +308,20 @@ class StageBuilder:
         identity = msgspec.json.encode(
             [instruction.original, digests, [(each.destination, each.owner, each.mode) for each, _ in copies]]
         ).decode()
-        await self._step(identity, lambda: self._copied(copies, config, text))
+        await self._step(identity, text, config, lambda: self._copied(copies, config, text))
 
     # -- making images
 
-    async def _step(self, identity: str, make: Callable[[], Awaitable[str]]) -> None:
-        """The image that a step gives: the one it gave before, or a new one."""
+    async def _step(
+        self, identity: str, line: str, config: ContainerConfig, make: Callable[[], Awaitable[str]]
+    ) -> None:
+        """The image that a step gives: the one it gave before, here or in an image of `--cache-from`, or a new one.
+
+        `line` is what history has of the step, `config` the new image's.
+        """
         parent = self._image.id
         if self._request.use_cache:
-            found = await self._tools.cache.find(parent, identity)
+            found = await self._found(identity, line, config)
             if found is not None:
                 self._output.stream(" ---> Using cache\n")
                 self._image = found
@@ -322,6 +329,18 @@ class StageBuilder:
         image = await make()
         await self._tools.cache.store(parent, identity, image)
         self._image = await self._tools.images.resolve(image)
+
+    async def _found(self, identity: str, line: str, config: ContainerConfig) -> ResolvedImage | None:
+        tools, parent = self._tools, self._image
+        here = await tools.cache.find(parent.id, identity)
+        if here is not None and tools.cache_images.admits(here):
+            return here
+        found = tools.cache_images.find(parent, line, config)
+        if found is None:
+            return None
+        image = await self._written(found) if isinstance(found, NewImage) else found
+        await tools.cache.store(parent.id, identity, image.id)
+        return image
 
     async def _with_config(self, config: ContainerConfig, text: str) -> str:
         """The image with another configuration and one more line of history."""
