@@ -36,7 +36,7 @@ from sampan.dockerfile.source import DockerfileError, Place
 from sampan.dockerfile.stages import Dockerfile, Stage
 from sampan.dockerfile.words import split_words
 from sampan.errors import InvalidParameter
-from sampan.frontend.interface import Options
+from sampan.frontend.interface import Base, Options
 from sampan.frontend.remote import git_reference, is_url
 from sampan.frontend.stage import StageState
 from sampan.frontend.variables import outer_values
@@ -83,12 +83,16 @@ class StageChecks(Watcher):
         declared = {name for each in self._file.arguments for name, _ in each.arguments}
         known = sorted(declared | outer.keys())
         for stage in self._file.stages:
-            origin = stage.origin
-            base = Words()
-            expand(origin.base, base.watching(outer.get), escape=self._escape)
-            self._undeclared(stage, base, known)
-            if origin.platform:
+            words = Words()
+            base = expand(stage.origin.base, words.watching(outer.get), escape=self._escape)
+            self._undeclared(stage, words, known)
+            if not base:
+                raise self._mistake(stage, f"base name ({stage.origin.base}) should not be blank")
+            if stage.origin.platform:
                 self._platform(stage, outer, known)
+
+    def _mistake(self, stage: Stage, message: str) -> DockerfileError:
+        return DockerfileError(message, self._file.source, stage.origin.place)
 
     def _default_origins(self) -> None:
         """What the files' defaults alone make of a base has to be an image's name."""
@@ -120,12 +124,15 @@ class StageChecks(Watcher):
         if alone and platform == outer["TARGETPLATFORM"]:
             text = f"Setting platform to predefined {written} in FROM is redundant as this is the default behavior"
             self._of_origin(stage, rules.REDUNDANT_TARGET_PLATFORM, text)
-        if not platform:
-            meant = next(filter(None, (closest(name, outer) for name in words.missing)), "")
-            message = f"empty platform value from expression {written}{_meant(meant)}"
-            raise DockerfileError(message, self._file.source, stage.origin.place)
         if not words.found and not words.missing:
             self._constant(stage, platform)
+        meant = _meant(next(filter(None, (closest(name, outer) for name in words.missing)), ""))
+        if not platform:
+            raise self._mistake(stage, f"empty platform value from expression {written}{meant}")
+        try:
+            platforms.parse(platform)
+        except InvalidParameter as error:
+            raise self._mistake(stage, f"failed to parse platform {written}: {error}{meant}") from None
 
     def _constant(self, stage: Stage, platform: str) -> None:
         try:
@@ -139,16 +146,16 @@ class StageChecks(Watcher):
     def _of_origin(self, stage: Stage, rule: Rule, text: str) -> None:
         self._checks.report(rule, text, stage.origin.place, comments=stage.origin.comments)
 
-    def image(self, state: StageState, name: str) -> None:
+    def image(self, stage: Stage, name: str, found: Base, wanted: Platform) -> None:
         """See `Watcher`."""
-        actual = Platform(state.image.os, state.image.architecture, state.image.variant or "")
-        expected = state.platform
-        if state.image.rootfs.diff_ids and actual[:2] != expected[:2]:
+        config = found.config
+        actual = Platform(config.os, config.architecture, config.variant or "")
+        if config.rootfs.diff_ids and actual[:2] != wanted[:2]:
             text = (
                 f'Base image {name} was pulled with platform "{actual}",'
-                f' expected "{expected}" for current build'
+                f' expected "{wanted}" for current build'
             )
-            self._checks.report(rules.INVALID_BASE_IMAGE_PLATFORM, text, state.stage.origin.place)
+            self._checks.report(rules.INVALID_BASE_IMAGE_PLATFORM, text, stage.origin.place)
 
     def inherit(self, state: StageState, base: StageState) -> None:
         """See `Watcher`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from sampan.dockerfile.checks import Checks
@@ -24,6 +24,7 @@ from sampan.frontend.watching import Watcher
 from sampan.llb.state import Meta, State, image
 from sampan.names import platform as platforms
 from sampan.names.platform import Platform
+from sampan.names.reference import parse_normalized
 from sampan.oci.image import ImageConfig
 
 
@@ -60,9 +61,9 @@ async def survey(
     options: Options,
     resolver: Resolver,
     watchers: Sequence[Watcher],
-    stages: Sequence[Stage],
+    stages: Callable[[], Sequence[Stage]],
 ) -> Failure | None:
-    """Show watchers these stages of a file, and what they are made of; nothing comes of it but what went wrong."""
+    """Show watchers stages of a file, and what they are made of; nothing comes of it but what went wrong."""
     lowering = _Lowering(file, options, _Remembering(resolver), (), watchers)
     try:
         await lowering.look_at(stages)
@@ -128,6 +129,8 @@ class _Lowering:
         for watcher in self._watchers:
             watcher.origins(self._outer)
         stage = self._file.stage(self._options.target)
+        if self._watchers:
+            await self._find_images(self._file.needed(stage))
         done = await self._stage(stage)
         if self._options.labels:
             done.config.labels = {**(done.config.labels or {}), **dict(sorted(self._options.labels.items()))}
@@ -137,19 +140,39 @@ class _Lowering:
         unused = [each for each in unused if not each.startswith("BUILDKIT_")]
         return Lowered(done.state, done.image, done.platform, tuple(unused))
 
-    async def look_at(self, stages: Sequence[Stage]) -> None:
-        """Some stages; all images first, so that nothing is known of any stage when one of them is not there."""
+    async def look_at(self, stages: Callable[[], Sequence[Stage]]) -> None:
+        """Some stages, which are chosen when every `FROM` is known to be one."""
         for watcher in self._watchers:
             watcher.origins(self._outer)
-        for stage in stages:
-            base, platform = self._outer_expand(stage.origin.base), self._platform(stage)
-            if base != SCRATCH and self._contexts.find(base, platform) is None:
-                self.looked_for = stage.origin.place
-                if self._file.named(base, stage) is None:
-                    await self._resolver.image(base, platform)
-        for stage in stages:
+        chosen = stages()
+        await self._find_images(chosen)
+        for stage in chosen:
             self.looked_for = stage.origin.place
             await self._stage(stage)
+
+    async def _find_images(self, stages: Sequence[Stage]) -> None:
+        """What stages begin with, before anything is told of them: nothing is when an image is not there. Also what nobody needs
+        must be an image's name."""
+        names = {each.index: self._outer_expand(each.origin.base) for each in self._file.stages}
+        images = [each for each in self._file.stages if self._is_image(each, names[each.index])]
+        for stage in images:
+            try:
+                parse_normalized(names[stage.index])
+            except InvalidParameter as error:
+                mistake = DockerfileError(f'failed to parse stage name "{names[stage.index]}": {error}')
+                raise self._placed(mistake, stage.origin.place) from None
+        for stage in images:
+            if stage in stages:
+                self.looked_for = stage.origin.place
+                name, platform = names[stage.index], self._platform(stage)
+                found = await self._resolver.image(name, platform)
+                for watcher in self._watchers:
+                    watcher.image(stage, name, found, platform)
+
+    def _is_image(self, stage: Stage, name: str) -> bool:
+        if name == SCRATCH or self._contexts.find(name, self._platform(stage)) is not None:
+            return False
+        return name.isdecimal() or self._file.named(name, stage) is None
 
     def _platform(self, stage: Stage) -> Platform:
         platform = self._outer_expand(stage.origin.platform)
@@ -209,8 +232,6 @@ class _Lowering:
                 watcher.inherit(state, done)
         else:
             await begin_with_image(state, base, self._resolver, self._options)
-            for watcher in self._watchers:
-                watcher.image(state, base)
 
     async def _triggers(self, state: StageState) -> None:
         for trigger in state.triggers():

@@ -158,7 +158,8 @@ def _outer_arguments(file: Dockerfile, options: Options) -> dict[str, Argument]:
                 made_of.discard(name)
                 made_of |= found[name].made_of if name in found else set()
             description = instruction.description(name)
-            value = values.get(name, "")
+            told = default is not None or name in options.arguments
+            value = values.get(name, "") if told else ""
             found[name] = Argument(name, value, description, instruction.place, frozenset(made_of))
     return found
 

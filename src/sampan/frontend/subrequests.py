@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from sampan.dockerfile.checks import CHECK_ARGUMENT, Checks, Finding, checks_of, read_with
 from sampan.dockerfile.source import DockerfileError, Place, Source
-from sampan.dockerfile.stages import Dockerfile, read
+from sampan.dockerfile.stages import Dockerfile, Stage, read
 from sampan.errors import NotSupported
 from sampan.frontend.checks import StageChecks
 from sampan.frontend.interface import Options, Resolver
@@ -140,8 +140,11 @@ async def _checked(question: Question) -> tuple[Checks | None, _Mistake | None]:
 
 async def _checked_stages(file: Dockerfile, question: Question, checks: Checks) -> Failure | None:
     options = question.options
+
+    def stages() -> Sequence[Stage]:
+        return file.needed(file.stage(options.target)) if options.target else file.stages
+
     try:
-        stages = file.needed(file.stage(options.target)) if options.target else file.stages
         watcher = StageChecks(checks, file, options)
     except DockerfileError as error:
         return Failure(error, error.place)
@@ -176,15 +179,17 @@ async def _outline(question: Question) -> dict[str, bytes]:
     checks = checks_of(question.data, options.arguments.get(CHECK_ARGUMENT))
     try:
         file = read_with(checks, question.data, question.name)
-        target = file.stage(options.target)
         outline = Outline(file, options)
         watchers = [StageChecks(checks, file, options), outline]
-        failure = await survey(file, options, question.resolver, watchers, file.needed(target))
+        failure = await survey(
+            file, options, question.resolver, watchers, lambda: file.needed(file.stage(options.target))
+        )
         if failure is not None:
             raise failure.error
         checks.fail()
     finally:
         question.notice(checks)
+    target = file.stage(options.target)
     description = target.origin.description(target.name)
     arguments, secrets, agents = (
         outline.arguments(target),

@@ -10,7 +10,10 @@ from sampan.dockerfile.expand import Lookup
 
 if TYPE_CHECKING:
     from sampan.dockerfile.instructions import Instruction
+    from sampan.dockerfile.stages import Stage
+    from sampan.frontend.interface import Base
     from sampan.frontend.stage import StageState
+    from sampan.names.platform import Platform
 
 
 class Watcher:
@@ -19,8 +22,8 @@ class Watcher:
     def origins(self, outer: Mapping[str, str]) -> None:
         """It begins, with these arguments outside of stages. Raises `DockerfileError` for a `FROM` that cannot be."""
 
-    def image(self, state: StageState, name: str) -> None:
-        """A stage has begun with an image."""
+    def image(self, stage: Stage, name: str, found: Base, wanted: Platform) -> None:
+        """A stage will begin with an image that was asked for by this name, for this platform."""
 
     def inherit(self, state: StageState, base: StageState) -> None:
         """A stage has begun with another."""
