@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.parity.peers import PEERS
 
-from benchmarks import contestants, footprint, imaging, latency, output, plot, report, traffic
+from benchmarks import console, contestants, footprint, imaging, latency, output, plot, report, traffic
 from benchmarks.material import Material
 from benchmarks.row import Arena, Row
 
@@ -38,6 +38,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--full", action="store_true", help="1 GB of log instead of 200 MB")
     parser.add_argument(
+        "--quiet-console", action="store_true", help="keep the kernel's log off the console, for both engines"
+    )
+    parser.add_argument(
         "--output", type=Path, default=Path("build/benchmarks"), help="where results.json and ratios.svg go"
     )
     return parser.parse_args()
@@ -53,6 +56,8 @@ def main() -> int:
     if os.geteuid() != 0:
         raise SystemExit("the benchmarks start two engines: they need root")
     with ExitStack() as stack:
+        if options.quiet_console:
+            stack.enter_context(console.quiet())
         done = _run(_arena(stack, options), wanted, options)
     return 0 if all(row["passed"] for row in done) else 1
 
@@ -66,7 +71,7 @@ def _run(arena: Arena, wanted: list[str], options: argparse.Namespace) -> list[d
         "peer": options.peer,
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
         "seconds": round(time.time() - began),
-        "machine": {"cpus": os.cpu_count(), "kernel": os.uname().release},
+        "machine": {"cpus": os.cpu_count(), "kernel": os.uname().release, "console_level": console.level()},
         "load_average": {"before": load_before, "after": os.getloadavg()},
         "rows": done,
     }
@@ -76,8 +81,8 @@ def _run(arena: Arena, wanted: list[str], options: argparse.Namespace) -> list[d
     print()
     print(report.table(done, options.peer))
     print(
-        f"\n{os.cpu_count()} CPUs, kernel {os.uname().release}; load average {load_before[0]:.1f} before, "
-        f"{os.getloadavg()[0]:.1f} after; {result['seconds']} s; {options.output}/results.json, ratios.svg",
+        f"\n{os.cpu_count()} CPUs, kernel {os.uname().release}; console level {console.level()}; load average "
+        f"{load_before[0]:.1f} before, {os.getloadavg()[0]:.1f} after; {result['seconds']} s; {options.output}/results.json, ratios.svg",
         flush=True,
     )
     return done

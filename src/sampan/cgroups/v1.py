@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sampan.cgroups import resources_v1, stats_v1
 from sampan.cgroups.files import read, read_optional, read_table, write
-from sampan.cgroups.interface import CgroupError
+from sampan.cgroups.interface import CgroupError, Entrance
 from sampan.cgroups.oom import OomEventfd
 from sampan.cgroups.tree import beneath, member_pids, remove_trees, signal_members
 from sampan.errors import NotSupported
@@ -60,8 +60,15 @@ class CgroupV1:
     def exists(self) -> bool:
         return any(os.path.isdir(directory) for directory in self._directories)
 
-    def open(self) -> int:
-        raise NotSupported("clone3 into a cgroup needs cgroup v2: this machine has v1")
+    def entrance(self) -> Entrance:
+        opened: list[int] = []
+        try:
+            for directory in self._directories:
+                opened.append(_open_tasks(directory))
+        except BaseException:
+            Entrance(None, tuple(opened)).__exit__()
+            raise
+        return Entrance(None, tuple(opened))
 
     def attach(self, pid: int) -> None:
         for directory in self._directories:
@@ -149,6 +156,13 @@ class CgroupV1:
             return self._paths[name]
         except KeyError:
             raise CgroupError(f"cgroup controller {name} is not mounted") from None
+
+
+def _open_tasks(directory: str) -> int:
+    try:
+        return os.open(directory + "/tasks", os.O_WRONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise CgroupError(f"open {directory}/tasks: {error.strerror}", error.errno) from error
 
 
 def _attach(procs: str, pid: int) -> None:

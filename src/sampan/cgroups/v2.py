@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from sampan.cgroups import ebpf, resources_v2, stats_v2
 from sampan.cgroups.devices import fold
 from sampan.cgroups.files import read_optional, read_table, write
-from sampan.cgroups.interface import CgroupError
+from sampan.cgroups.interface import CgroupError, Entrance
 from sampan.cgroups.oom import OomInotify
 from sampan.cgroups.tree import beneath, member_pids, remove_trees, signal_members
 from sampan.errors import NotSupported
@@ -59,9 +59,9 @@ class CgroupV2:
     def exists(self) -> bool:
         return os.path.isdir(self._directory)
 
-    def open(self) -> int:
+    def entrance(self) -> Entrance:
         try:
-            return os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            return Entrance(os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         except OSError as error:
             raise CgroupError(f"open {self._directory}: {error.strerror}", error.errno) from error
 
@@ -73,7 +73,7 @@ class CgroupV2:
         write(directory + "/cgroup.procs", pid)
 
     def rename(self, path: str) -> None:
-        raise NotSupported("cgroup v2 cannot rename a cgroup: use clone3 with CLONE_INTO_CGROUP")
+        raise NotSupported("cgroup v2 cannot rename a cgroup: its processes are born there")
 
     def apply(self, resources: Resources) -> None:
         resources_v2.apply(self._directory, resources)

@@ -144,7 +144,7 @@ class ShimPool:
 
     def _refill(self, wanted: int) -> None:
         while len(self._spares) + len(self._arriving) < wanted:
-            # Together, not one after the other: their cgroup attaches share one RCU grace period.
+            # Together, not one after the other: each waits for the other side.
             self._arrive(self._park_new())
 
     def _arrive(self, arrival: Coroutine[Any, Any, Spare]) -> None:

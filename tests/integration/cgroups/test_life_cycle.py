@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sampan.cgroups import Cgroup, CgroupError, Layout
+from sampan.cgroups import Cgroup, CgroupError, Entrance, Layout
 from sampan.cgroups.v2 import CgroupV2
 from sampan.errors import NotSupported
 
@@ -143,16 +143,32 @@ def test_v2_core_files(unified: CgroupV2, spawn: Spawn) -> None:
     assert not unified.exists()
 
 
-def test_v2_clone_into_cgroup(unified: CgroupV2) -> None:
+def _clone_sees_itself_in(entrance: Entrance, path: str) -> bool:
+    """In every hierarchy: on a hybrid machine the v2 one has no controllers, and containers are not in it."""
     from sampan.linux.process import clone3
 
-    descriptor = unified.open()
-    try:
-        child = clone3(cgroup=descriptor)
-        if child.pid == 0:
-            os._exit(0 if Path("/proc/self/cgroup").read_text().rstrip().endswith(unified.path) else 1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1]) == 0
-        if child.pidfd >= 0:
-            os.close(child.pidfd)
-    finally:
-        os.close(descriptor)
+    child = clone3(cgroup=entrance.directory)
+    if child.pid == 0:
+        entrance.enter()
+        lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+        places = {place for _, names, place in lines if bool(names) == bool(entrance.tasks)}
+        os._exit(0 if places == {path} else 1)
+    if child.pidfd >= 0:
+        os.close(child.pidfd)
+    return os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1]) == 0
+
+
+def test_a_clone_goes_in_by_itself(cgroup: Cgroup) -> None:
+    with cgroup.entrance() as entrance:
+        assert _clone_sees_itself_in(entrance, cgroup.path)
+
+
+def test_the_entrance_of_nothing_is_refused(new_cgroup: Callable[[], Cgroup]) -> None:
+    with pytest.raises(CgroupError, match="No such file or directory"):
+        new_cgroup().entrance()
+
+
+def test_v2_clone_is_born_in_the_cgroup(unified: CgroupV2) -> None:
+    with unified.entrance() as entrance:
+        assert entrance.directory is not None
+        assert _clone_sees_itself_in(entrance, unified.path)

@@ -52,3 +52,15 @@ def test_programs_and_cgroups_that_are_not_there(tmp_path: Path) -> None:
     for package in ("procps", "busybox-static", "mmdebstrap"):
         mark, advice = remedy(done, package)
         assert mark == "limited" and advice.startswith(f"apt-get install {package} ")
+
+
+def test_a_serial_console_that_shows_every_line(tmp_path: Path) -> None:
+    (tmp_path / "consoles").write_text("ttyS0                -W- (EC  p a)    4:64\n")
+    seen = {}
+    for level in ("7", "4"):
+        (tmp_path / "printk").write_text(f"{level}\t4\t1\t7\n")
+        mounts = f"mount --bind {tmp_path}/consoles /proc/consoles; mount --bind {tmp_path}/printk /proc/sys/kernel/printk"
+        seen[level] = remedy(within(f"{mounts}; {CHECK}", "--mount"), "kernel's log")
+    mark, advice = seen["7"]
+    assert mark == "limited" and advice.startswith("sysctl -w kernel.printk=4 ")
+    assert seen["4"] == ("ok", "")

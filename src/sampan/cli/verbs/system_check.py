@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from sampan.cli.session import Session
 
 
+_KERN_INFO = 6
+"""The level of a bridge's messages; the console shows those below its own level."""
+
+
 class Verdict(NamedTuple):
     """One line: `remedy` is empty when all is well."""
 
@@ -63,6 +67,7 @@ def _verdicts() -> Iterator[Verdict]:
     yield _apparmor()
     yield _selinux()
     yield from _network()
+    yield _console()
     yield from _tools()
 
 
@@ -252,6 +257,26 @@ def _in_kernel(module: str) -> bool:
 
 def _presence(found: bool) -> str:
     return "present" if found else "absent"
+
+
+def _console() -> Verdict:
+    """Each container's bridge port makes ten lines of the kernel's log; a serial console takes about a millisecond for one, and the
+    kernel waits for it with its network lock held."""
+    try:
+        with open("/proc/sys/kernel/printk", encoding="ascii") as file:
+            shown = int(file.read().split()[0])
+        with open("/proc/consoles", encoding="ascii") as file:
+            serial = [
+                name for name in (line.split()[0] for line in file) if name.startswith(("ttyS", "ttyAMA"))
+            ]
+    except OSError:  # not for this user's eyes
+        return Verdict("kernel's log", "unknown", "")
+    if not serial or shown <= _KERN_INFO:
+        return Verdict("kernel's log", "not on a serial console", "")
+    remedy = (
+        "sysctl -w kernel.printk=4 (ten lines a container, a millisecond each: starts take a third longer)"
+    )
+    return Verdict("kernel's log", f"every line on the serial console {serial[0]}", remedy, needed=False)
 
 
 def _tools() -> Iterator[Verdict]:

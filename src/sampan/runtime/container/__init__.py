@@ -6,8 +6,8 @@ builds the root file system, gives up its privileges and executes the program. T
 
 ::
 
-    stub = prefork({"pid", "mount", "uts", "ipc", "network", "cgroup"})    # long before a container is wanted
-    cgroup.attach(stub.pid)                                                # slow the first time, hence ahead
+    with cgroup.entrance() as entrance:                                    # long before a container is wanted
+        stub = prefork({"pid", "mount", "uts", "ipc", "network", "cgroup"}, entrance=entrance)
     console = stub.configure(config, stdio=(0, 1, 2), seccomp=program)     # container state: created
     stub.start()                                                           # running; LaunchError says why not
 

@@ -9,6 +9,7 @@ import signal
 import socket
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from sampan.cgroups import Entrance
 from sampan.linux import process, sockets
 from sampan.runtime.container import hooks, limits, namespaces, notification, stubmain, sysctls, unsupported
 from sampan.runtime.container.failure import Step, from_message
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 _MADE_LATER = frozenset({"cgroup"})
 """Made by the stub on configure: a cgroup namespace is rooted where its maker is, and the stub's cgroup may
 still change when it is cloned ahead."""
+
+OUTSIDE = Entrance()
+"""Of no cgroup: somebody moves the stub, or it stays in its parent's."""
 
 _MAX_PRESERVED = 60
 """Above them the stub keeps its own descriptors."""
@@ -220,7 +224,12 @@ class Stub:
             raise
 
     def _lost(self, error: OSError) -> LaunchError:
-        if isinstance(error, (sockets.Disconnected, BrokenPipeError, ConnectionResetError)):
+        if isinstance(error, BrokenPipeError):  # it may have said why before it ended
+            try:
+                return from_message(sockets.receive(self._channel)[0])
+            except OSError as nothing:
+                error = nothing
+        if isinstance(error, (sockets.Disconnected, ConnectionResetError)):
             return LaunchError("the container's first process ended during its set-up", "lost")
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         return LaunchError(f"{where}{error.strerror}", "other")
@@ -270,7 +279,7 @@ def prefork(
     kinds: Collection[str],
     *,
     joined: Mapping[str, str] | None = None,
-    cgroup_fd: int | None = None,
+    entrance: Entrance = OUTSIDE,
     uid_mappings: list[IDMapping] | None = None,
     gid_mappings: list[IDMapping] | None = None,
     time_offsets: Mapping[str, TimeOffset] | None = None,
@@ -279,7 +288,7 @@ def prefork(
     """Clone a stub into new namespaces of these kinds ("pid", "mount", "uts", "ipc", "network", "user"…).
 
     `joined`: kind → path of pid, network, uts and ipc namespaces in which it is born instead; what else the
-    spec names is made or joined on configure. `cgroup_fd`: on v2, the directory of the cgroup it is born in.
+    spec names is made or joined on configure. `entrance`: of the cgroup that it goes into first of all.
     Mappings go with "user", offsets with "time". `clone_flags`: CLONE_PARENT makes it the caller's parent's child.
     Raises LaunchError; on return the caller (or its parent) owns a child.
     """
@@ -298,10 +307,10 @@ def prefork(
         if user is not None:
             if offsets is not None:
                 raise LaunchError("a new time namespace in a joined user namespace is not supported", "other")
-            pid, pidfd, channel, helper = _clone_within(opened, flags, cgroup_fd, clone_flags)
+            pid, pidfd, channel, helper = _clone_within(opened, flags, entrance, clone_flags)
         else:
             with namespaces.Visit(opened, offsets):
-                pid, pidfd, channel = _clone(clone_flags | flags, cgroup_fd, None)
+                pid, pidfd, channel = _clone(clone_flags | flags, entrance, None)
     finally:
         for descriptor in opened.values():
             os.close(descriptor)
@@ -319,14 +328,14 @@ def prefork(
     return stub
 
 
-def prefork_for(spec: Spec, *, cgroup_fd: int | None = None, clone_flags: int = 0) -> Stub:
+def prefork_for(spec: Spec, *, entrance: Entrance = OUTSIDE, clone_flags: int = 0) -> Stub:
     """`prefork` with the namespaces, mappings and offsets that a spec asks for."""
     new, joined = namespaces.of_spec(spec)
     linux = spec.get("linux", {})
     return prefork(
         new,
         joined=joined,
-        cgroup_fd=cgroup_fd,
+        entrance=entrance,
         uid_mappings=linux.get("uidMappings"),
         gid_mappings=linux.get("gidMappings"),
         time_offsets=linux.get("timeOffsets"),
@@ -334,7 +343,7 @@ def prefork_for(spec: Spec, *, cgroup_fd: int | None = None, clone_flags: int = 
     )
 
 
-def prefork_join(pid: int, *, cgroup_fd: int | None = None, clone_flags: int = 0) -> Stub:
+def prefork_join(pid: int, *, entrance: Entrance = OUTSIDE, clone_flags: int = 0) -> Stub:
     """Clone a stub into the pid namespace of the container whose init is `pid`; the rest follows on configure.
 
     Raises LaunchError when there is no such process. On return the caller owns a child (its parent, with CLONE_PARENT).
@@ -348,7 +357,7 @@ def prefork_join(pid: int, *, cgroup_fd: int | None = None, clone_flags: int = 0
         try:
             differs = os.readlink(f"/proc/{pid}/ns/pid") != own
             with namespaces.Visit({"pid": pidns} if differs else {}, None):
-                child, pidfd, channel = _clone(clone_flags, cgroup_fd, target)
+                child, pidfd, channel = _clone(clone_flags, entrance, target)
         finally:
             os.close(pidns)
     finally:
@@ -356,7 +365,7 @@ def prefork_join(pid: int, *, cgroup_fd: int | None = None, clone_flags: int = 0
     return Stub(child, pidfd, channel, (), {}, pid)
 
 
-def _clone(flags: int, cgroup_fd: int | None, target: int | None) -> tuple[int, int, socket.socket]:
+def _clone(flags: int, entrance: Entrance, target: int | None) -> tuple[int, int, socket.socket]:
     ours, theirs = sockets.pair()
     # CVE-2016-9962: a process of the container could otherwise trace its new neighbour, or take its
     # descriptors, in the instant before the neighbour protects itself. Inherited by the clone.
@@ -364,10 +373,10 @@ def _clone(flags: int, cgroup_fd: int | None, target: int | None) -> tuple[int, 
     process.set_dumpable(False)
     try:
         with Step("cloning the container's process"):
-            cloned = process.clone3(flags, cgroup_fd)
+            cloned = process.clone3(flags, entrance.directory)
         if cloned.pid == 0:
             ours.close()
-            stubmain.main(theirs, target)
+            stubmain.main(theirs, target, entrance)
     except BaseException:
         ours.close()
         raise
@@ -379,7 +388,7 @@ def _clone(flags: int, cgroup_fd: int | None, target: int | None) -> tuple[int, 
 
 
 def _clone_within(
-    opened: Mapping[str, int], flags: int, cgroup_fd: int | None, clone_flags: int
+    opened: Mapping[str, int], flags: int, entrance: Entrance, clone_flags: int
 ) -> tuple[int, int, socket.socket, int]:
     """`_clone` by a helper that has joined the `opened` namespaces, the user namespace last: what is made then belongs to that.
 
@@ -395,7 +404,7 @@ def _clone_within(
             helper = process.clone3(clone_flags)
         if helper.pid == 0:
             ours.close()
-            _help(opened, flags, cgroup_fd, theirs, writing)
+            _help(opened, flags, entrance, theirs, writing)
         os.close(helper.pidfd)
         os.close(writing)
         writing = -1
@@ -420,15 +429,15 @@ def _clone_within(
 
 
 def _help(
-    opened: Mapping[str, int], flags: int, cgroup_fd: int | None, channel: socket.socket, writing: int
+    opened: Mapping[str, int], flags: int, entrance: Entrance, channel: socket.socket, writing: int
 ) -> NoReturn:
     try:
         for kind in sorted(opened, key=lambda kind: kind == "user"):
             process.setns(opened[kind], namespaces.FLAGS[kind])
-        cloned = process.clone3(process.CLONE_PARENT | flags, cgroup_fd)
+        cloned = process.clone3(process.CLONE_PARENT | flags, entrance.directory)
         if cloned.pid == 0:
             os.close(writing)
-            stubmain.main(channel, None)
+            stubmain.main(channel, None, entrance)
         os.write(writing, str(cloned.pid).encode())
     except OSError as error:
         os.write(writing, (error.strerror or str(error)).lower().encode())

@@ -17,20 +17,23 @@ from sampan.linux import process, sockets
 from sampan.runtime.container import hooks, notification
 from sampan.runtime.container.departure import CHANNEL_FLOOR, move_up
 from sampan.runtime.container.enter import enter
-from sampan.runtime.container.failure import to_message
+from sampan.runtime.container.failure import Step, to_message
 from sampan.runtime.container.init import Inherited, become_init
 
 if TYPE_CHECKING:
+    from sampan.cgroups import Entrance
     from sampan.runtime.container.departure import Departure
 
 _FIXED = (_signal.SIGKILL, _signal.SIGSTOP)
 _EXIT_CODES = {"not-found": 127, "permission": 126, "format": 126}
 
 
-def main(channel: socket.socket, pidfd: int | None) -> NoReturn:
-    """`pidfd`: of the init whose container to join; None to become one. Ends in execve or exit."""
+def main(channel: socket.socket, pidfd: int | None, entrance: Entrance) -> NoReturn:
+    """`pidfd`: of the init whose container to join; None to become one. `entrance`: of the cgroup. Ends in execve or exit."""
     try:
         gc.disable()
+        with Step("moving into the container's cgroup"):
+            entrance.enter()
         _reset_signals()
         process.set_name("sampan-stub")
         # CVE-2024-21626: nothing that the parent has open may survive in here.

@@ -1,8 +1,7 @@
 """Further processes in a running container: `docker exec` and health probes.
 
-A maker (`making`) clones the new process and makes it the program. On cgroup v1 moving it into the container's cgroup
-costs an RCU grace period (9-14 ms): that happens in the maker's thread while the process enters the namespaces, and
-`prepare` lets it begin when an exec is created, before it is started.
+A maker (`making`) clones the new process and makes it the program; `prepare` lets it begin when an exec is created, before
+it is started.
 """
 
 from __future__ import annotations

@@ -19,7 +19,6 @@ socket, or with the shim.
 
 from __future__ import annotations
 
-import _thread
 import gc
 import os
 import signal
@@ -29,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from sampan.cgroups import DEFAULT_PARENT, CgroupError
 from sampan.linux import process, sockets
-from sampan.runtime.container.stub import prefork, prefork_for, prefork_join
+from sampan.runtime.container.stub import OUTSIDE, prefork, prefork_for, prefork_join
 from sampan.runtime.interface import LaunchError
 from sampan.runtime.shim import parking
 from sampan.seccomp import cached_program, program_file, read_program
@@ -91,7 +90,6 @@ class Making:
         self._stub: Stub | None = None
         self._cgroup: Cgroup | None = None
         """Where the parked stub is; None where the machine cannot rename cgroups."""
-        self._attaching: Attaching | None = None
 
     def answer(self, message: dict[str, Any], descriptors: list[int]) -> Answer:
         """Do one call. Raises LaunchError, CgroupError, OSError."""
@@ -109,10 +107,6 @@ class Making:
     def give_up(self) -> int:
         """Let go of a stub with which something went wrong; its pid, for the shim, 0 if there is none."""
         stub, self._stub, self._cgroup = self._stub, None, None
-        if self._attaching is not None:
-            # The next clone wants a process without another thread.
-            attaching, self._attaching = self._attaching, None
-            attaching.join()
         if stub is None:
             return 0
         pid = stub.pid
@@ -122,17 +116,20 @@ class Making:
     # --- the container
 
     def _park(self, cgroup_path: str) -> Answer:
-        """Make everything that the usual container needs. Blocks for the cgroup's grace period.
+        """Make everything that the usual container needs.
 
         We mount nothing ourselves (what we open is detached), so we stay with the host's mounts: they are always as they are
         now, and the stub makes its copy of them private before it mounts anything.
         """
-        self._stub = stub = prefork(parking.NAMESPACES, clone_flags=process.CLONE_PARENT)
+        cgroup = self._site.layout.cgroup(cgroup_path) if self._site.layout.can_rename else None
+        if cgroup is not None:
+            cgroup.create()
+        with OUTSIDE if cgroup is None else cgroup.entrance() as entrance:
+            self._stub = stub = prefork(
+                parking.NAMESPACES, entrance=entrance, clone_flags=process.CLONE_PARENT
+            )
+        self._cgroup = cgroup
         sandbox = parking.open_sandbox_of(stub.pid)
-        if self._site.layout.can_rename:
-            self._cgroup = self._site.layout.cgroup(cgroup_path)
-            self._cgroup.create()
-            self._cgroup.attach(stub.pid)
         return {"pid": stub.pid}, {"pidfd": os.dup(stub.pidfd), **sandbox._asdict()}
 
     def _make(self, descriptors: list[int]) -> Answer:
@@ -168,16 +165,8 @@ class Making:
     def _clone_for(self, spec: Spec, cgroup: Cgroup) -> Stub:
         """Without a parked one: the namespaces as the spec has them."""
         cgroup.create()
-        directory = None if self._site.layout.can_rename else cgroup.open()
-        try:
-            stub = prefork_for(spec, cgroup_fd=directory, clone_flags=process.CLONE_PARENT)
-        finally:
-            if directory is not None:
-                os.close(directory)
-        if directory is None:
-            self._stub = stub
-            cgroup.attach(stub.pid)
-        return stub
+        with cgroup.entrance() as entrance:
+            return prefork_for(spec, entrance=entrance, clone_flags=process.CLONE_PARENT)
 
     def _filter(self, launch: ContainerLaunch) -> tuple[Program | None, int]:
         """The compiled filter, and a descriptor from which later makers read it for execs (-1: there is none)."""
@@ -196,16 +185,9 @@ class Making:
     # --- further processes
 
     def _join(self, init: int, cgroup_path: str) -> Answer:
-        """Clone a stub beside a running container's init; it moves into the cgroup (v1), or is born there."""
-        cgroup = self._site.layout.cgroup(cgroup_path)
-        directory = None if self._site.layout.can_rename else cgroup.open()
-        try:
-            self._stub = prefork_join(init, cgroup_fd=directory, clone_flags=process.CLONE_PARENT)
-        finally:
-            if directory is not None:
-                os.close(directory)
-        if directory is None:
-            self._attaching = Attaching(cgroup, self._stub.pid)
+        """Clone a stub beside a running container's init, into its cgroup."""
+        with self._site.layout.cgroup(cgroup_path).entrance() as entrance:
+            self._stub = prefork_join(init, entrance=entrance, clone_flags=process.CLONE_PARENT)
         return {"pid": self._stub.pid}, {"pidfd": os.dup(self._stub.pidfd)}
 
     def _become(self, message: dict[str, Any], descriptors: list[int]) -> Answer:
@@ -219,42 +201,9 @@ class Making:
         streams = (descriptors[0], descriptors[1], descriptors[2]) if descriptors else None
         console = self._stub.configure_join(message["config"], stdio=streams, seccomp=filter_)
         given = {} if console is None else {"console": console}
-        if self._attaching is not None:
-            self._attaching.join()
-            self._attaching.check()
         self._stub.start()
         self.give_up()
         return {}, given
-
-
-class Attaching:
-    """A move into a cgroup in a thread of its own: the kernel makes it wait 9 to 14 ms, and the stub has work to do."""
-
-    def __init__(self, cgroup: Cgroup, pid: int) -> None:
-        self._cgroup = cgroup
-        self._pid = pid
-        self._failed: CgroupError | None = None
-        self._done = _thread.allocate_lock()
-        self._done.acquire()
-        _thread.start_new_thread(self._attach, ())
-
-    def _attach(self) -> None:
-        try:
-            self._cgroup.attach(self._pid)
-        except CgroupError as error:
-            self._failed = error
-        finally:
-            self._done.release()
-
-    def join(self) -> None:
-        """Wait for the end of the move; may be called again."""
-        with self._done:
-            pass
-
-    def check(self) -> None:
-        """Raises LaunchError when it is not there."""
-        if self._failed is not None:
-            raise LaunchError(f"cannot move the process into the container's cgroup: {self._failed}", "other")
 
 
 def _config(launch: ContainerLaunch, cgroup: Cgroup) -> InitConfig:

@@ -1,7 +1,6 @@
 """What can be made before the container is known: namespaces, netlink sockets, a stub, its cgroup.
 
-The dear step is moving a process into a cgroup: the kernel waits for an RCU grace period, 9 to 14 ms. A parked shim
-has had it done already, by its maker (`making`), in a cgroup that only needs another name. All of this belongs to the
+A parked shim has had it done already, by its maker (`making`), with a cgroup that only needs another name. All of this belongs to the
 shim: when it ends, the stub dies with it, the namespaces go, and `Parked.release` removes the cgroup.
 """
 
