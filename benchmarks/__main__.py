@@ -80,9 +80,10 @@ def _run(arena: Arena, wanted: list[str], options: argparse.Namespace) -> list[d
     (options.output / "ratios.svg").write_text(plot.svg(done, options.peer))
     print()
     print(report.table(done, options.peer))
+    load = f"load average {load_before[0]:.1f} before, {os.getloadavg()[0]:.1f} after"
     print(
-        f"\n{os.cpu_count()} CPUs, kernel {os.uname().release}; console level {console.level()}; load average "
-        f"{load_before[0]:.1f} before, {os.getloadavg()[0]:.1f} after; {result['seconds']} s; {options.output}/results.json, ratios.svg",
+        f"\n{os.cpu_count()} CPUs, kernel {os.uname().release}, console level {console.level()}; {load}; "
+        f"{result['seconds']} s; {options.output}/results.json, ratios.svg",
         flush=True,
     )
     return done

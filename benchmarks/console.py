@@ -1,7 +1,7 @@
 """The kernel's log on the machine's console, which every container pays for: its network port writes some ten lines.
 
-A serial console takes about a millisecond for a line, while the kernel holds the lock that all changes of the network wait for. Both
-engines pay alike, so the faster one pays the larger share.
+A serial console takes about a millisecond for a line, while the kernel holds the lock that all changes of the network wait
+for. Both engines pay alike, so the faster one pays the larger share.
 """
 
 from __future__ import annotations

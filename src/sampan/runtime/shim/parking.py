@@ -1,7 +1,7 @@
 """What can be made before the container is known: namespaces, netlink sockets, a stub, its cgroup.
 
-A parked shim has had it done already, by its maker (`making`), with a cgroup that only needs another name. All of this belongs to the
-shim: when it ends, the stub dies with it, the namespaces go, and `Parked.release` removes the cgroup.
+A parked shim has had it done already, by its maker (`making`), with a cgroup that only needs another name. All of this
+belongs to the shim: when it ends, the stub dies with it, the namespaces go, and `Parked.release` removes the cgroup.
 """
 
 from __future__ import annotations
