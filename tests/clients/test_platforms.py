@@ -152,10 +152,10 @@ def test_a_layout_in_a_directory(run: Run, context: Path) -> None:
     assert named["digest"] == index_of(context / "sampan")[0]["digest"]
 
 
-def test_documents_as_asked(run: Run, context: Path) -> None:
+@pytest.mark.parametrize("client", ["docker buildx build", "sampan build"])
+def test_documents_as_asked(run: Run, context: Path, client: str) -> None:
     run(
-        "docker", "buildx", "build", *BOTH, "--provenance=false", "--annotation", "manifest:all=1",
-        "--annotation", "index:i=2",
+        *client.split(), *BOTH, "--provenance=false", "--annotation", "manifest:all=1", "--annotation", "index:i=2",
         "--annotation", "manifest[linux/arm64]:one=3", "--annotation", "manifest-descriptor:d=4",
         "--annotation", "index-descriptor:o=5", "-o", "type=oci,dest=out,tar=false,compression=zstd", ".",
     )  # fmt: skip
@@ -168,8 +168,7 @@ def test_documents_as_asked(run: Run, context: Path) -> None:
     assert [each["annotations"] for each in manifests] == [{"all": "1"}, {"all": "1", "one": "3"}]
     assert [each["annotations"] for each in index["manifests"]] == [{"d": "4"}, {"d": "4"}]
     assert {layer["mediaType"] for each in manifests for layer in each["layers"]} == {OCI_LAYER_ZSTD}
-    output = "type=oci,dest=old,tar=false,oci-mediatypes=false"
-    run("docker", "buildx", "build", *BOTH, "--provenance=false", "-o", output, ".")
+    run(*client.split(), *BOTH, "--provenance=false", "-o", "type=oci,dest=old,tar=false,oci-mediatypes=false", ".")
     named, index = index_of(context / "old")
     assert named["mediaType"] == index["mediaType"] == DOCKER_INDEX
     assert {each["mediaType"] for each in index["manifests"]} == {DOCKER_MANIFEST}

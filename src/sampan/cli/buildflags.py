@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import TYPE_CHECKING
 
 from sampan.client.solving import Destination
-from sampan.errors import InvalidParameter
+from sampan.errors import InvalidParameter, NotSupported
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sampan.client.solving import Plan
 
 _LARGEST_SECRET = 500 * 1024
+_ANNOTATED = re.compile(r"([a-z-]+)(?:\[[A-Za-z0-9_/-]+\])?")
+_ANNOTATED_KINDS = ("index", "index-descriptor", "manifest", "manifest-descriptor")
 
 
 def fields(text: str) -> list[str]:
@@ -86,9 +89,41 @@ def entry(text: str, flag: str) -> tuple[str, dict[str, str]]:
     return kind, given
 
 
-def add_outputs(plan: Plan, outputs: Sequence[str], tags: Sequence[str], *, push: bool, load: bool) -> None:
-    """Exporters as `--output`, `--push` and `--load` ask for them; without any it is an image in the engine."""
-    names = {"name": ",".join(tags)} if tags else {}
+def annotated(given: Sequence[str]) -> dict[str, str]:
+    """`[KIND[[PLATFORM]][,KIND…]:]KEY=VALUE` as attributes of an exporter. Raises `InvalidParameter`."""
+    found = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise InvalidParameter(f'invalid annotation "{text}", expected key=value')
+        kinds, colon, key = name.partition(":")
+        if not colon:
+            found[f"annotation.{name}"] = value
+            continue
+        for kind in kinds.split(","):
+            match = _ANNOTATED.fullmatch(kind)
+            if match is None:
+                raise InvalidParameter(
+                    f'invalid annotation type "{kind}", expected type and optional platform in square brackets'
+                )
+            if match[1] not in _ANNOTATED_KINDS:
+                raise InvalidParameter(f'unknown annotation type "{match[1]}"')
+            found[f"annotation-{kind}.{key}"] = value
+    return found
+
+
+def add_outputs(
+    plan: Plan,
+    outputs: Sequence[str],
+    tags: Sequence[str],
+    annotations: Mapping[str, str],
+    *,
+    push: bool,
+    load: bool,
+) -> None:
+    """Exporters as `--output`, `--push` and `--load` ask for them; without any it is an image in the engine. Images get the
+    annotations."""
+    names = {**({"name": ",".join(tags)} if tags else {}), **annotations}
     described = [_output(text) for text in outputs]
     if load:
         described.append(("docker", {}))
@@ -123,6 +158,10 @@ def _output(text: str) -> tuple[str, dict[str, str]]:
 def _destination(kind: str, target: str, attributes: dict[str, str]) -> Destination:
     if kind == "local" or (kind in ("oci", "docker") and attributes.pop("tar", "true") in ("false", "0")):
         # A layout comes as its archive and is unpacked here.
+        if attributes.get("mode", "copy") != "copy":
+            raise NotSupported(
+                f"--output mode={attributes['mode']} is not in this version of sampan build: empty the directory before"
+            )
         if not target or target == "-":
             raise InvalidParameter(f"dest is required for {kind} output")
         return Destination(target, directory=True)

@@ -10,12 +10,12 @@ import pytest
 from sampan.cli import buildflags
 from sampan.cli.buildagents import agents
 from sampan.client.solving import Plan
-from sampan.errors import InvalidParameter
+from sampan.errors import InvalidParameter, NotSupported
 
 
 def outputs(*given: str, push: bool = False, load: bool = False) -> list[tuple[str, dict[str, str]]]:
     plan = Plan()
-    buildflags.add_outputs(plan, given, ["app:1"], push=push, load=load)
+    buildflags.add_outputs(plan, given, ["app:1"], {}, push=push, load=load)
     return plan.exporters
 
 
@@ -30,7 +30,7 @@ def test_outputs() -> None:
 
 def test_where_outputs_go() -> None:
     plan = Plan()
-    buildflags.add_outputs(plan, ["type=tar,dest=a.tar", "out", "-"], [], push=False, load=False)
+    buildflags.add_outputs(plan, ["type=tar,dest=a.tar", "out", "-"], [], {}, push=False, load=False)
     assert [(each.path, each.directory) for each in plan.destinations.values()] == [
         ("a.tar", False),
         ("out", True),
@@ -92,3 +92,26 @@ def test_caches_hosts_and_attestations() -> None:
         "attest:provenance": "mode=min",
     }
     assert buildflags.attestations([], "mode=max", None) == {"attest:provenance": "mode=max"}
+
+
+def test_annotations_are_attributes_of_images() -> None:
+    given = buildflags.annotated(["a=b=c", "index,manifest[linux/arm64]:d=e"])
+    assert given == {
+        "annotation.a": "b=c",
+        "annotation-index.d": "e",
+        "annotation-manifest[linux/arm64].d": "e",
+    }
+    plan = Plan()
+    buildflags.add_outputs(plan, ["type=oci,dest=a", "out"], [], given, push=False, load=False)
+    assert plan.exporters == [("oci", given), ("local", {})]
+    for wrong in ("a", "layer:a=b", "manifest[]:a=b"):
+        with pytest.raises(InvalidParameter):
+            buildflags.annotated([wrong])
+
+
+def test_a_layout_is_unpacked_here() -> None:
+    plan = Plan()
+    buildflags.add_outputs(plan, ["type=oci,dest=d,tar=false"], [], {}, push=False, load=False)
+    assert plan.exporters == [("oci", {})] and plan.destinations[0].directory
+    with pytest.raises(NotSupported, match="mode=delete"):
+        buildflags.add_outputs(plan, ["type=local,dest=d,mode=delete"], [], {}, push=False, load=False)

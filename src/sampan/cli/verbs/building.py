@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @listing(
     "--allow", kind=STRING, help='Allow extra privileged entitlement ("network.host", "security.insecure")'
 )
+@listing("--annotation", kind=STRING, help='Add annotation to the image ("index:key=value")')
 @listing("--attest", kind=STRING, help='Attestation parameters ("type=sbom,generator=image")')
 @listing("--build-arg", kind=STRING, help="Set build-time variables")
 @listing("--build-context", kind=STRING, help='Additional build contexts ("name=path")')
@@ -148,7 +149,14 @@ def _plan(context: str, given: Mapping[str, Any]) -> Plan:
         buildsources.add_context(plan, text)
     plan.options |= _options(given)
     plan.options |= buildflags.attestations(given["attest"], given["provenance"], given["sbom"])
-    buildflags.add_outputs(plan, given["output"], given["tag"], push=given["push"], load=given["load"])
+    buildflags.add_outputs(
+        plan,
+        given["output"],
+        given["tag"],
+        buildflags.annotated(given["annotation"]),
+        push=given["push"],
+        load=given["load"],
+    )
     for text in given["cache_from"]:
         buildsources.cache_import(plan, *buildflags.entry(text, "--cache-from"))
     for text in given["cache_to"]:
