@@ -95,6 +95,16 @@ def test_directories_by_platform(run: Run, context: Path, client: str) -> None:
     assert sorted(each.name for each in (context / "one").iterdir()) == ["amd64", "arm64"]
 
 
+@pytest.mark.parametrize("client", ["docker buildx build", "sampan build"])
+def test_files_have_the_time_of_the_sources(run: Run, context: Path, client: str) -> None:
+    timed = ("--build-arg", "SOURCE_DATE_EPOCH=1700000000", *BOTH)
+    run(*client.split(), *timed, "-o", "out", "-o", "type=tar,dest=out.tar", ".")
+    files = [each for each in (context / "out").rglob("*") if each.is_file()]
+    assert files and {each.stat().st_mtime for each in files} == {1_700_000_000}
+    with tarfile.open(context / "out.tar") as archive:
+        assert {each.mtime for each in archive} == {1_700_000_000}
+
+
 def test_a_directory_that_holds_nothing_else(run: Run, context: Path) -> None:
     (context / "out").mkdir()
     (context / "out" / "stale").write_text("")
@@ -168,7 +178,8 @@ def test_documents_as_asked(run: Run, context: Path, client: str) -> None:
     assert [each["annotations"] for each in manifests] == [{"all": "1"}, {"all": "1", "one": "3"}]
     assert [each["annotations"] for each in index["manifests"]] == [{"d": "4"}, {"d": "4"}]
     assert {layer["mediaType"] for each in manifests for layer in each["layers"]} == {OCI_LAYER_ZSTD}
-    run(*client.split(), *BOTH, "--provenance=false", "-o", "type=oci,dest=old,tar=false,oci-mediatypes=false", ".")
+    old = "type=oci,dest=old,tar=false,oci-mediatypes=false"
+    run(*client.split(), *BOTH, "--provenance=false", "-o", old, ".")
     named, index = index_of(context / "old")
     assert named["mediaType"] == index["mediaType"] == DOCKER_INDEX
     assert {each["mediaType"] for each in index["manifests"]} == {DOCKER_MANIFEST}

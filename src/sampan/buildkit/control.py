@@ -81,7 +81,9 @@ class Control:
             _check_supported(request)
             wanted = wishes(request.FrontendAttrs)
             cache_exports = caching.exports(request)
-            exporters = [(exporting.exporter(each.Type), dict(each.Attrs)) for each in _exporters(request)]
+            exporters = [
+                (exporting.exporter(each.Type, each.Attrs), dict(each.Attrs)) for each in _exporters(request)
+            ]
             session = await self._sessions.find(request.Session) if request.Session else None
         except BaseException:
             await self._jobs.refuse(request.Ref)

@@ -17,13 +17,15 @@ from sampan.buildkit.jobs import Job, Result
 from sampan.buildkit.trees import packed
 from sampan.errors import InvalidParameter, NotSupported
 from sampan.exporters.archives import Kind
-from sampan.exporters.forms import flag, image_form
+from sampan.exporters.forms import ImageForm, flag, image_form
 from sampan.exporters.naming import names_of, naming
+from sampan.exporters.results import Results
 from sampan.exporters.stored import StoredImage
 from sampan.exporters.writing import Written
 from sampan.names.reference import Reference
 from sampan.oci.image import Descriptor
 from sampan.registry.copying import copy_image
+from sampan.solver.progress import WarningEvent
 from sampan.solver.steps import step
 
 if TYPE_CHECKING:
@@ -38,11 +40,19 @@ _LAYOUT = "export"
 """The client's store of blobs for a result; the index of it is the client's own affair."""
 
 
-def exporter(kind: str) -> Export:
-    """By BuildKit's name of it. Raises `NotSupported`."""
+def exporter(kind: str, attributes: Mapping[str, str]) -> Export:
+    """By BuildKit's name of it. Raises `NotSupported` and `InvalidParameter`, before anything is built, for what it cannot do or
+    what makes no sense."""
     found = _EXPORTERS.get(kind)
     if found is None:
         raise NotSupported(f"exporter {kind!r} could not be found")
+    if kind in ("moby", "image", "oci", "docker"):
+        image_form(attributes)
+    if kind in ("moby", "image"):
+        # What the frontend is to call it is known later.
+        naming(attributes, {"image.name": "x"} if attributes.get("name") == "*" else {})
+    if kind == "local" and attributes.get("mode", "") not in ("", "copy", "delete"):
+        raise InvalidParameter(f"invalid local exporter mode {attributes['mode']!r}")
     return found
 
 
@@ -54,6 +64,7 @@ async def _image(
     form = image_form(attributes, metadata)
     named = naming(attributes, metadata)
     given = await results.made(result, attributes)
+    _tell_untimed(job, form, given)
     about = attached.of_image(job, result, given, named.names, attributes, always=True)
     async with step(job.build, "exporting to image") as report:
         started = time.time_ns()
@@ -91,6 +102,7 @@ async def _archive(
     names = names_of(attributes, metadata)
     as_file = flag(attributes, "tar", True)
     given = await results.made(result, attributes)
+    _tell_untimed(job, form, given)
     about = attached.of_image(job, result, given, names, attributes, always=False)
     async with step(job.build, f"exporting to {kind} image format") as report:
         started = time.time_ns()
@@ -133,14 +145,11 @@ async def _local(
 ) -> dict[str, str]:
     """`local`: the files for a directory of the client's."""
     session = _session(job)
-    mode = attributes.get("mode", "") or "copy"
-    if mode not in ("copy", "delete"):
-        raise InvalidParameter(f"invalid local exporter mode {mode!r}")
     given = await results.made(result, attributes)
     split = flag(attributes, "platform-split", given.several)
     given = await attached.with_files(job, result, given, attributes, split=split)
     together = split or len(given.platforms) == 1
-    if mode == "delete" and not together:
+    if attributes.get("mode") == "delete" and not together:
         raise NotSupported(
             "not in this version of Sampan's builder: several platforms in one directory that is to hold nothing else"
             " (mode=delete, platform-split=false)"
@@ -177,6 +186,12 @@ def _session(job: Job) -> Client:
 
 def _text(metadata: Mapping[str, bytes]) -> dict[str, str]:
     return {name: value.decode(errors="replace") for name, value in metadata.items()}
+
+
+def _tell_untimed(job: Job, form: ImageForm, given: Results) -> None:
+    if form.clamped and any(each.epoch is None for each in given.platforms):
+        short = "rewrite-timestamp is specified, but no SOURCE_DATE_EPOCH: files keep their times"
+        job.build.progress.publish(WarningEvent(vertex="", short=short))
 
 
 def _tell_written(report: Reporter, written: Written, about: Attached | None, started: int) -> None:

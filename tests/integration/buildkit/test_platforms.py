@@ -14,6 +14,7 @@ from buildkit_client import building, run
 from registry_peer import SampanRegistry
 from running_engine import RunningEngine
 from sampan.buildkit.protos import control_pb2
+from sampan.errors import SampanError
 from sampan.oci.image import OCI_INDEX, OCI_MANIFEST
 
 pytestmark = pytest.mark.root
@@ -64,6 +65,7 @@ def test_a_name_means_an_index_and_each_platform_runs(engine: RunningEngine, con
     assert "containerimage.config.digest" not in answer
     shown = json.loads(engine.docker("image", "inspect", "several:1").stdout)[0]
     assert shown["Id"] == answer["containerimage.digest"] and shown["Architecture"] == "amd64"
+    engine.docker("builder", "prune", "-af")
     for name in ("amd64", "arm64"):
         ran = engine.docker("run", "--rm", "--net", "none", "--platform", f"linux/{name}", "several:1")
         assert ran.stdout == name
@@ -128,3 +130,21 @@ def test_what_a_dangling_index_held_is_told_when_it_goes(engine: RunningEngine, 
     lines = deleted.splitlines()
     at = lines.index(f"deleted: {digest}")
     assert [each.partition(" ")[0] for each in lines[at + 1 : at + 4]] == ["deleted:", "deleted:", ""]
+
+
+@pytest.mark.parametrize(
+    ("kind", "attributes", "says"),
+    [
+        ("oci", {"compression": "estargz"}, "estargz"),
+        ("image", {"push": "true"}, "tag is needed"),
+        ("local", {"mode": "move"}, "invalid local exporter mode"),
+        ("image", {"annotation-stage.a": "b"}, "unrecognized annotation type"),
+        ("squashfs", {}, "could not be found"),
+    ],
+)
+def test_what_cannot_be_exported_is_not_built(
+    engine: RunningEngine, context: Path, kind: str, attributes: dict[str, str], says: str
+) -> None:
+    (context / "Dockerfile").write_text("FROM busybox\nRUN exit 9\n")
+    with pytest.raises(SampanError, match=says):
+        build(engine, context, kind, {}, **attributes)
