@@ -24,6 +24,7 @@ from sampan.zygote.workers import Workers
 
 if TYPE_CHECKING:
     from sampan.build.solving import Solving
+    from sampan.solver.build import Build
 
 
 FETCHED = "fetched"
@@ -78,6 +79,11 @@ class Graphs:
             return frozenset()
         return frozenset(name for build in self._solving.solver.builds.values() for name in build.snapshots)
 
+    def _ended(self, build: Build) -> None:
+        if build.left_files:
+            self._surroundings.images.housekeeping.soon()  # it may be as much as the disk had room for
+        self.upkeep.tidy_soon()
+
     @property
     def solving(self) -> Solving:
         """The solver and what belongs to it, made at the first call."""
@@ -85,7 +91,7 @@ class Graphs:
             from sampan.build.solving import Solving
 
             self._solving = Solving(self._surroundings, self.keeping, self.directories)
-            self._solving.solver.on_end = self.upkeep.tidy_soon
+            self._solving.solver.on_end = self._ended
         return self._solving
 
 

@@ -54,6 +54,8 @@ class Build:
         self.notes: dict[str, dict[str, str]] = {}
         """By vertex: what sources were resolved to, for provenance."""
         self.imports = Imports(solver.records, lease, self.progress)
+        self.left_files = False
+        """Whether it has kept what a program that failed has written: nobody's once the build has ended."""
         self._closing: list[Callable[[], Awaitable[None]]] = []
         self._operations: dict[str, Operation] = {}
         self._reporters: dict[str, Reporter] = {}

@@ -45,7 +45,7 @@ class Solver:
         self.sessions = Sessions()
         self.flights: Flights[list[Tree]] = Flights()
         self.builds: dict[str, Build] = {}
-        self.on_end: Callable[[], None] | None = None
+        self.on_end: Callable[[Build], None] | None = None
         """Called when a build has ended."""
 
     @property
@@ -71,7 +71,7 @@ class Solver:
         finally:
             del self.builds[build.id]
             if self.on_end is not None:
-                self.on_end()
+                self.on_end(build)
 
     async def execute(
         self,
@@ -109,6 +109,7 @@ class Solver:
             failure.began, failure.left = error.began, error.left
             kept = [snapshot_resource(each.snapshot) for each in (*error.began, *error.left) if each.snapshot]
             if kept:
+                build.left_files = True
                 await self.leases.add(build.lease, *kept)
         return failure
 
