@@ -26,6 +26,7 @@ from sampan.buildkit.frames import Channel, Conversation, document
 from sampan.buildkit.receiving import Item, Receiver
 from sampan.errors import InvalidParameter, SampanError, SystemFailure
 from sampan.registry.credentials import Credentials
+from sampan.solver.sessions import LocalFiles
 
 if TYPE_CHECKING:
     from sampan.buildkit.trees import Files
@@ -88,7 +89,7 @@ class DirectSession:
 
     # -- what builds ask
 
-    async def local(self, request: LocalRequest, place: Place, sent: Sent) -> Path:
+    async def local(self, request: LocalRequest, place: Place, sent: Sent) -> LocalFiles:
         """See `Session`. Raises `InvalidParameter` with the client's words."""
         words = {
             "ask": "local",
@@ -103,12 +104,12 @@ class DirectSession:
             directory = await place()
             if self._places.holds(directory, digest):
                 await talk.say({"send": False})
-                return directory
+                return LocalFiles(directory, unchanged=True)
             self._places.forget(directory)
             await talk.say({"send": True})
-            await _receive(talk, directory, sent, compare=bool(told.get("compare", True)))
+            changed = await _receive(talk, directory, sent, compare=bool(told.get("compare", True)))
             self._places.note(directory, digest)
-        return directory
+        return LocalFiles(directory, not changed)
 
     def content(self, store: str) -> DirectStore:
         """See `Client`."""
@@ -204,8 +205,11 @@ async def _give(talk: Conversation, chunks: AsyncIterator[bytes]) -> None:
     await talk.answer()  # it is written
 
 
-async def _receive(talk: Conversation, place: Path, sent: Sent, *, compare: bool) -> None:
-    """Bring the directory to what the client describes. Raises `InvalidParameter`, `SystemFailure`."""
+async def _receive(talk: Conversation, place: Path, sent: Sent, *, compare: bool) -> bool:
+    """Bring the directory to what the client describes; whether that changed anything.
+
+    Raises `InvalidParameter`, `SystemFailure`.
+    """
     # A thread of its own: what closes the descriptors comes behind what uses them, also when we are cancelled.
     with ThreadPoolExecutor(1, "context") as thread:
         try:
@@ -219,6 +223,8 @@ async def _receive(talk: Conversation, place: Path, sent: Sent, *, compare: bool
                     await _in(thread, partial(transfer.take, pieces))
                     sent(transfer.receiver.files, transfer.receiver.bytes)
                 await _in(thread, transfer.finish)
+                changed: bool = transfer.receiver.changed
+                return changed
             finally:
                 thread.submit(transfer.receiver.close)
         except OSError as error:

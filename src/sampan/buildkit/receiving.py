@@ -72,6 +72,8 @@ class Receiver:
         self._wanted: dict[int, Item] = {}
         self._writing: dict[int, int] = {}
         self._handles: OrderedDict[str, int] = OrderedDict()
+        self.changed = False
+        """Whether anything was written or removed. What is found as it should be is not."""
         self.files = 0
         """Received in full."""
         self.bytes = 0
@@ -115,6 +117,7 @@ class Receiver:
             if self._compare and _same(item, found, directory, name):
                 return False
             self._remove(directory, name, found, item.path)
+        self.changed = True
         if kind == stat.S_IFREG:
             self._wanted[item.number] = item
             return True
@@ -127,6 +130,7 @@ class Receiver:
             self._remove(directory, name, found, item.path)
             found = None
         if found is None:
+            self.changed = True
             os.mkdir(name, 0o700, dir_fd=directory)
         else:
             handle = self._directory(item.path)
@@ -142,6 +146,7 @@ class Receiver:
             )
         if found is not None:
             self._remove(directory, name, found, item.path)
+        self.changed = True
         self._links.append(item._replace(link=source))
         return False
 
@@ -202,6 +207,7 @@ class Receiver:
         for item in reversed(self._directories):
             found = os.fstat(handle := self._directory(item.path))
             if _differs(item, found):
+                self.changed = True
                 _set_attributes(handle, item)
 
     def close(self) -> None:
@@ -228,6 +234,7 @@ class Receiver:
         return handle
 
     def _remove(self, directory: int, name: str, found: os.stat_result, path: str) -> None:
+        self.changed = True
         if not stat.S_ISDIR(found.st_mode):
             os.unlink(name, dir_fd=directory)
             return

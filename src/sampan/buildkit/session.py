@@ -15,9 +15,11 @@ from sampan.buildkit.agents import listening
 from sampan.buildkit.clientstore import ClientSource, GrpcStore
 from sampan.buildkit.protos import auth_pb2, filesync_pb2, fsutil_pb2, secrets_pb2, ssh_pb2, upload_pb2
 from sampan.errors import InvalidParameter, NotFound, NotSupported, SampanError, Unavailable
+from sampan.grpc.bulk import Bulk
 from sampan.grpc.client import GrpcClient
 from sampan.names.reference import DEFAULT_DOMAIN
 from sampan.registry.credentials import ANONYMOUS, Credentials
+from sampan.solver.sessions import LocalFiles
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import MethodDescriptor
@@ -73,7 +75,7 @@ class ClientSession:
 
     # -- what builds ask
 
-    async def local(self, request: LocalRequest, place: Place, sent: Sent) -> Path:
+    async def local(self, request: LocalRequest, place: Place, sent: Sent) -> LocalFiles:
         """The client's directory as it is now, brought up to date in the place's directory."""
         self._need(_FILES, "no local sources enabled")
         wishes: dict[str, Sequence[str]] = {
@@ -85,8 +87,8 @@ class ClientSession:
         directory = await place()
         async with self._client.stream(_FILES, encoded(wishes)) as stream:
             await stream.send_request()
-            await filesync.receive(stream, directory, sent, compare=request.differ != "none")
-        return directory
+            changed = await filesync.receive(Bulk(stream), directory, sent, compare=request.differ != "none")
+        return LocalFiles(directory, not changed)
 
     async def secret(self, id: str) -> bytes | None:
         """None when the client has none of that id."""
@@ -219,9 +221,9 @@ class WithArchive:
         self.image = session.image
         self._directory = directory
 
-    async def local(self, request: LocalRequest, place: Place, sent: Sent) -> Path:
+    async def local(self, request: LocalRequest, place: Place, sent: Sent) -> LocalFiles:
         """The archive's files, all of them."""
-        return self._directory
+        return LocalFiles(self._directory)
 
 
 _EXPORTER = "buildkit-attachable-exporter-id"

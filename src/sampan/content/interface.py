@@ -211,7 +211,9 @@ class ContentStore(Protocol):
         """Raises NotFound ("content digest sha256:…: not found")."""
         ...
 
-    async def exists(self, digest: Digest) -> bool: ...
+    async def exists(self, *digests: Digest) -> bool:
+        """Whether all of them are there."""
+        ...
 
     async def read(self, digest: Digest, *, limit: int = 8 << 20) -> bytes:
         """A whole small blob, verified. Raises NotFound, InvalidParameter over `limit` bytes, DataLoss if

@@ -80,6 +80,8 @@ class LocalContentStore:
         references = list(references)
         ingest = await self.ingest(f"put-{digest}-{lease.id}", lease=lease, expected=digest, size=len(data))
         if ingest is None:
+            if await self._has(digest, labels or {}, references):
+                return await self.info(digest)
             await self.add_references(digest, references)
             return await self.set_labels(digest, dict(labels or {}))
         async with ingest:
@@ -137,9 +139,11 @@ class LocalContentStore:
             raise NotFound(f"content digest {digest}: not found")
         return _info(row)
 
-    async def exists(self, digest: Digest) -> bool:
+    async def exists(self, *digests: Digest) -> bool:
         query = "select 1 from content_blob where digest = ?"
-        return await self._database.read(lambda cx: cx.execute(query, (digest,)).fetchone()) is not None
+        return await self._database.read(
+            lambda cx: all(cx.execute(query, (digest,)).fetchone() is not None for digest in digests)
+        )
 
     async def read(self, digest: Digest, *, limit: int = 8 << 20) -> bytes:
         info = await self.info(digest)
@@ -194,6 +198,18 @@ class LocalContentStore:
         return [IngestInfo(row[1], size, *row[2:]) for row, size in zip(rows, sizes, strict=True)]
 
     # -- labels, references, deletion
+
+    async def _has(self, digest: Digest, labels: Mapping[str, str], references: list[Resource]) -> bool:
+        """Whether a blob has all of these already, durably: then nothing needs to be written."""
+
+        def look(cx: sqlite3.Connection) -> bool:
+            row = cx.execute(f"{_BLOB} where digest = ?", (digest,)).fetchone()
+            if row is None or not labels.items() <= _info(row).labels.items():
+                return False
+            found = cx.execute("select kind, id from content_reference where digest = ?", (digest,))
+            return set(references) <= {Resource(*each) for each in found}
+
+        return await self._database.read(look)
 
     async def set_labels(self, digest: Digest, labels: Mapping[str, str | None]) -> BlobInfo:
         def update(cx: sqlite3.Connection) -> BlobInfo:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from grpclib.protocol import AbstractHandler
     from h2.events import Event, StreamReset
 
+_GATHERED_MOST = 64 * 1024
+"""Bytes that wait for the end of the loop's turn."""
+
 log = logging.getLogger(__name__)
 for _library in ("grpclib", "h2", "hpack"):
     logging.getLogger(_library).setLevel(
@@ -46,6 +49,48 @@ class _PlainEncoder(Encoder):
         return super().encode(headers, huffman=False)
 
 
+class _Gathering(asyncio.Transport):
+    """Writes what one turn of the loop has to say at once: a call's headers, message and end are three writes of grpclib's, and
+    each is a system call here and a wake-up at the other end."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__()
+        self._transport = transport
+        self._gathered = bytearray()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if not self._gathered:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._gathered += data
+        if len(self._gathered) >= _GATHERED_MOST:
+            self._flush()  # so that the transport can say when there is too much
+
+    def _flush(self) -> None:
+        if self._gathered:
+            self._transport.write(bytes(self._gathered))
+            self._gathered.clear()
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def abort(self) -> None:
+        self._gathered.clear()
+        self._transport.abort()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def pause_reading(self) -> None:
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._transport.resume_reading()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._transport.get_extra_info(name, default)
+
+
 class Http2Connection(H2Protocol):
     """Give it a transport with `take`; `lost` is set, and `on_lost` called, when the transport is gone."""
 
@@ -73,7 +118,8 @@ class Http2Connection(H2Protocol):
             self.data_received(received)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
+        assert isinstance(transport, asyncio.Transport)
+        super().connection_made(_Gathering(transport))
         self.connection._connection.encoder = _PlainEncoder()
         self.processor = _Events(self.handler, self.connection)
 

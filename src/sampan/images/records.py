@@ -129,7 +129,15 @@ class ImageRecords:
             msgspec.json.encode(labels or {}).decode(),
         )
         with self._changing():
-            return await self._database.write(lambda cx: _put(cx, row))
+            # What a name means already is durable; that it was given again is not worth a wait for the disk.
+            return await self._database.write(lambda cx: _put(cx, row), durable=not await self._is(row))
+
+    async def _is(self, row: tuple[str, str, str, int, int, str]) -> bool:
+        name, _, target, _, _, labels = row
+        query = "select 1 from image where name = ? and target = ? and labels = ?"
+        return bool(
+            await self._database.read(lambda cx: cx.execute(query, (name, target, labels)).fetchone())
+        )
 
     async def delete(self, names: Iterable[str]) -> None:
         """Remove records, durably and all at once. What they named is left to collection."""

@@ -9,7 +9,11 @@ from sampan.errors import NotFound
 from sampan.ops.trees import Trees
 from sampan.solver.interface import Selector, Tree
 
+Selection = tuple[Selector, ...]
+
 _EVERYTHING = Selector("/")
+_DIRECTORIES, _SELECTIONS = 256, 256
+"""How much is remembered: places of clients' files, and what was asked of each."""
 
 
 class _Asked:
@@ -26,14 +30,35 @@ class TreeDigester:
     def __init__(self, trees: Trees) -> None:
         self._trees = trees
         self._asked: dict[Tree, _Asked] = {}
+        self._known: dict[str, tuple[int, dict[Selection, str]]] = {}
+        """Of directories: of which version, what was asked of it, and the answers."""
 
     async def digest(self, tree: Tree, selectors: Sequence[Selector]) -> str:
-        """See `solver.interface.Digester`."""
+        """See `solver.interface.Digester`. Of a directory that has not changed it is known."""
+        selection = tuple(sorted(selectors)) or (_EVERYTHING,)
+        version, known = self._known.get(tree.directory, (0, {}))
+        if tree.version and tree.version == version and selection in known:
+            return known[selection]
+        digest = await self._computed(tree, selection)
+        if tree.version:
+            self._remember(tree, selection, digest)
+        return digest
+
+    def _remember(self, tree: Tree, selection: Selection, digest: str) -> None:
+        version, known = self._known.pop(tree.directory, (0, {}))
+        if version != tree.version or len(known) >= _SELECTIONS:
+            known = {}
+        known[selection] = digest
+        self._known[tree.directory] = (tree.version, known)  # the last one now
+        while len(self._known) > _DIRECTORIES:
+            self._known.pop(next(iter(self._known)))
+
+    async def _computed(self, tree: Tree, selection: Selection) -> str:
         asked = self._asked.get(tree)
         if asked is None:
             asked = self._asked[tree] = _Asked(asyncio.create_task(self._look(tree)))
         number = len(asked.requests)
-        asked.requests.append([_described(each) for each in sorted(selectors) or [_EVERYTHING]])
+        asked.requests.append([_described(each) for each in selection])
         # Not cancelled with one of those who ask: the others wait for the same job.
         answer = (await asyncio.shield(asked.task))[number]
         if "missing" in answer:

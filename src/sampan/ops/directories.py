@@ -23,6 +23,8 @@ class Directories:
         self._database = database
         self.root = root
         self._used: set[str] = set()
+        self._versions: dict[Path, int] = {}
+        self._newest = 0
 
     @classmethod
     async def open(cls, database: Database, root: Path) -> Directories:
@@ -44,12 +46,9 @@ class Directories:
 
     async def take(self, kind: str, name: str) -> tuple[str, Path]:
         """The directory (id, path) until `give_back`."""
-        found = [row[0] for row in await self._named(kind, name)]
-        for id in found:
-            if id not in self._used:
-                self._used.add(id)
-                await self._note_use(id)
-                return id, self.root / id
+        found = await self._database.write(lambda cx: self._claim(cx, kind, name), durable=False)
+        if found is not None:
+            return found, self.root / found
         id = new_id()
         self._used.add(id)
         await asyncio.to_thread(_make, self.root / id)
@@ -60,6 +59,31 @@ class Directories:
             durable=False,
         )
         return id, self.root / id
+
+    def _claim(self, connection: sqlite3.Connection, kind: str, name: str) -> str | None:
+        """The oldest that nobody uses, used from now on. All of this runs in the one thread that writes."""
+        rows = connection.execute(
+            "select id from solver_directory where kind = ? and name = ? order by created_ns", (kind, name)
+        )
+        id = next((str(row[0]) for row in rows if row[0] not in self._used), None)
+        if id is not None:
+            self._used.add(id)
+            connection.execute(
+                "update solver_directory set used_ns = ?, uses = uses + 1 where id = ?", (time.time_ns(), id)
+            )
+        return id
+
+    def about_to_change(self, path: Path) -> int:
+        """What is in a borrowed directory is not known until `filled`; the version that it has had."""
+        return self._versions.pop(path, 0)
+
+    def filled(self, path: Path, before: int, *, unchanged: bool) -> int:
+        """It is complete; its version, which is the one before when nothing in it has changed."""
+        if not unchanged or not before:
+            self._newest += 1
+            before = self._newest
+        self._versions[path] = before
+        return before
 
     async def share(self, kind: str, name: str) -> Path:
         """The directory of that name, whoever else uses it."""
@@ -93,6 +117,7 @@ class Directories:
 
     async def remove(self, id: str) -> None:
         """The row first, then the files."""
+        self._versions.pop(self.root / id, None)
         await self._database.write(lambda cx: cx.execute("delete from solver_directory where id = ?", (id,)))
         await asyncio.to_thread(shutil.rmtree, self.root / id, True)
 

@@ -150,10 +150,8 @@ class Layering:
         if layers is None:
             return None
         await self._content.leases.add(lease, *(content_resource(Digest(each.digest)) for each in layers))
-        for each in layers:
-            if not await self._content.exists(Digest(each.digest)):
-                return None
-        return layers
+        there = await self._content.exists(*(Digest(each.digest) for each in layers))
+        return layers if there else None
 
     async def _difference(self, snapshot: str, lease: Lease) -> Layer:
         target = await self._snapshots.apply_target(snapshot)

@@ -59,14 +59,21 @@ class LocalOperation:
             came = size
             task.report.status(f"transferring {self._request.name}:", size, 0, started)
 
+        version: dict[Path, int] = {}
+
         async def place() -> Path:
             # Without a key of the client's, what its directories are to others is not known: they are this session's alone.
             key = f"{self._request.name}:{self._request.shared_key}:{session.shared_key or session.id}"
-            return await self._directories.borrow(KIND, key, self._build)
+            path = await self._directories.borrow(KIND, key, self._build)
+            version[path] = self._directories.about_to_change(path)
+            return path
 
-        directory = await session.local(self._request, place, sent)
+        files = await session.local(self._request, place, sent)
+        # What a session has in a place of its own is its business.
+        for path in version.keys() & {files.path}:
+            version[path] = self._directories.filled(path, version[path], unchanged=files.unchanged)
         task.report.status(f"transferring {self._request.name}:", came, 0, started, done=True)
-        return [Tree(directory=str(directory))]
+        return [Tree(directory=str(files.path), version=version.get(files.path, 0))]
 
 
 def _list(text: str) -> tuple[str, ...]:

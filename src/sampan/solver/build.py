@@ -183,14 +183,14 @@ class Build:
     async def _stored_key(self, vertex: Vertex, identity: Identity) -> Key:
         inputs = await self._input_keys(vertex, identity)
         fast = keys.fast_key(identity, inputs)
-        known = await self.imports.canonical(fast)
+        # A key that a client's files are in for this build only leads nobody anywhere.
+        kept = [(await self.key(edge.vertex)).kept for edge in vertex.inputs]
+        lasting = [fast] if all(kept) else []
+        known = await self.imports.canonical(fast) if lasting else None
         if known is not None:
             return Key(known, (fast,))
         if not any(each.by_content for each in identity.inputs):
             return Key(fast, (fast,))
-        # A key that a client's files are in for this build only leads nobody anywhere.
-        kept = [(await self.key(edge.vertex)).kept for edge in vertex.inputs]
-        lasting = [fast] if all(kept) else []
         executes = any(each and how.by_content for each, how in zip(kept, identity.inputs, strict=True))
         if executes or not self.imports.wanted:
             # With imports, what stands above may be found by its key once the client's files are here: nothing is begun early.

@@ -29,6 +29,8 @@ class Tree(NamedTuple):
 
     snapshot: str = ""
     directory: str = ""
+    version: int = 0
+    """Of a directory that other builds bring up to date: as long as it is the same, so is everything in it. 0: not known."""
 
     def description(self) -> dict[str, str]:
         """For a worker's arguments and for logs."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 STDOUT, STDERR = 1, 2
 ADVICE = 0
 """The level of a warning that is none: BuildKit's clients do not get it."""
+PACE = 0.05
+"""Seconds between two tellings of the same follower, at least, unless the build has ended."""
 LOG_LIMIT = 2 << 20
 """Bytes of output that are kept and sent of one vertex, as with BuildKit."""
 
@@ -104,32 +106,51 @@ class Progress:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
-        self._closed = False
-        self._news = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._followers: set[asyncio.Event] = set()
 
     def publish(self, event: Event) -> None:
         """Tell whoever follows, now or later."""
         self.events.append(event)
-        self._news.set()
+        self._wake()
 
     def close(self) -> None:
         """Nothing more will come."""
-        self._closed = True
-        self._news.set()
+        self._ended.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        for follower in self._followers:
+            follower.set()
 
     async def follow(self) -> AsyncIterator[list[Event]]:
-        """Everything from the beginning, some at a time, until it is closed."""
+        """Everything from the beginning, some at a time, until it is closed.
+
+        What comes within `PACE` of the last is told together: each telling costs more than the events in it.
+        """
         at = 0
-        while True:
-            news = self.events[at:]
-            if news:
-                at += len(news)
-                yield news
-            elif self._closed:
-                return
-            else:
-                waiting = self._news = asyncio.Event()
-                await waiting.wait()
+        woken = asyncio.Event()
+        self._followers.add(woken)
+        try:
+            while True:
+                news = self.events[at:]
+                if news:
+                    at += len(news)
+                    yield news
+                    await self._pause()
+                elif self._ended.is_set():
+                    return
+                else:
+                    woken.clear()
+                    await woken.wait()
+        finally:
+            self._followers.discard(woken)
+
+    async def _pause(self) -> None:
+        try:
+            await asyncio.wait_for(self._ended.wait(), PACE)
+        except TimeoutError:
+            pass
 
 
 class Reporter:

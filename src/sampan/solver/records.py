@@ -103,7 +103,9 @@ class Records:
     async def lead(self, keys: Iterable[str], canonical: str) -> None:
         """From now on these keys lead to that one."""
         now = time.time_ns()
-        rows = [(key, canonical, now) for key in keys]
+        rows = [(key, canonical, now) for key in keys if self._canonical.get(key) != canonical]
+        if not rows:
+            return
         for key, _, _ in rows:
             self._remember(key, canonical)
         await self.database.write(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -25,6 +25,14 @@ class LocalRequest:
     shared_key: str = ""
     differ: str = ""
     """`none`: send all; `metadata` or empty: only what differs by size, mode, time…"""
+
+
+class LocalFiles(NamedTuple):
+    """Where a client's files are."""
+
+    path: Path
+    unchanged: bool = False
+    """Nothing was written or removed there to bring it up to date."""
 
 
 Place = Callable[[], Awaitable[Path]]
@@ -47,7 +55,7 @@ class Session(Protocol):
         """Names the client's directories over several sessions; "" when it does not."""
         ...
 
-    async def local(self, request: LocalRequest, place: Place, sent: Sent) -> Path:
+    async def local(self, request: LocalRequest, place: Place, sent: Sent) -> LocalFiles:
         """A directory with exactly those files: the one of `place`, brought up to date, or one of the session's own that
         stays for as long as the build does."""
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 from sampan.content.interface import ContentStore, Leases, snapshot_resource
 from sampan.errors import NotFound, SampanError
@@ -83,7 +83,9 @@ class Solver:
         report: Reporter,
     ) -> list[Tree]:
         """Execute a vertex and write its results down. Raises `VertexFailed`."""
-        async with self.leases.hold("vertex") as lease:
+        # What is this build's only needs no lease of its own: it makes nothing that others wait for.
+        holding = self.leases.hold("vertex") if key.kept else nullcontext(build.lease)
+        async with holding as lease:
             used = [snapshot_resource(tree.snapshot) for tree in inputs if tree.snapshot]
             if used:
                 await self.leases.add(lease, *used)

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from framed_stream import Framed
 from sampan.buildkit.filesync import receive
 from sampan.buildkit.protos import fsutil_pb2
 from sampan.buildkit.sending import send
@@ -65,7 +66,7 @@ def transfer(source: Path, target: Path, *, compare: bool = True) -> list[str]:
     async def run() -> list[str]:
         ours, theirs = pipes()
         with opened(source) as root:
-            receiving = receive(ours, target, lambda *_: None, compare=compare)
+            receiving = receive(Framed(ours), target, lambda *_: None, compare=compare)
             await asyncio.wait_for(asyncio.gather(receiving, send(theirs, [Files("", root)])), 20)
         described = [packet.stat.path for packet in theirs.sent if packet.type == Packet.PACKET_STAT]
         return [described[packet.ID] for packet in ours.sent if packet.type == Packet.PACKET_REQ]
@@ -105,7 +106,7 @@ def say(target: Path, packets: Iterable[Packet], sent: deque[Packet] | None = No
 
         others = [asyncio.create_task(talk()), asyncio.create_task(listen())]
         try:
-            await asyncio.wait_for(receive(ours, target, lambda *_: None), 20)
+            await asyncio.wait_for(receive(Framed(ours), target, lambda *_: None), 20)
         finally:
             for other in others:
                 other.cancel()

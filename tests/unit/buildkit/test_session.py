@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from framed_stream import Framed
 from sampan.buildkit import filesync, sending
 from sampan.buildkit.protos import auth_pb2, filesync_pb2, fsutil_pb2, secrets_pb2, ssh_pb2, upload_pb2
 from sampan.buildkit.session import ClientSession, encoded
@@ -99,7 +100,7 @@ class Sink:
         self.metadata = metadata_of(stream)
         if self.directory is not None:
             stream._recv_type = stream._send_type = fsutil_pb2.Packet
-            await filesync.receive(stream, self.directory, lambda *_: None)
+            await filesync.receive(Framed(stream), self.directory, lambda *_: None)
             return
         while (message := await stream.recv_message()) is not None:
             self.data += message.data
@@ -166,7 +167,7 @@ def test_a_directory_of_the_clients(client: Client, tmp_path: Path) -> None:
         async with session(client) as asked:
             request = wish(include=("a b", "c"), exclude=("größe/*",), follow=("x%y",))
             found = await asked.local(request, where, lambda *sent: told.append(sent))
-            assert (found / "sub" / "file").read_bytes() == b"content" * 20_000
+            assert (found.path / "sub" / "file").read_bytes() == b"content" * 20_000
             assert told[-1] == (1, 140_000)
             await asked.local(wish(), where, lambda *sent: told.append(sent))
             assert told[-1] == (0, 0)
