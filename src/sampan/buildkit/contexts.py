@@ -16,7 +16,7 @@ from sampan.build.context import received
 from sampan.buildkit import trees
 from sampan.buildkit.session import WithArchive
 from sampan.dockerfile.ignore import patterns_of
-from sampan.errors import InvalidParameter, NotFound
+from sampan.errors import InvalidParameter
 from sampan.frontend.contexts import FETCHED_NAME, remote
 from sampan.frontend.copying import INTERNAL
 from sampan.frontend.interface import CONTEXT, DOCKERFILE
@@ -81,12 +81,10 @@ class ContextFiles:
             key = self._options.get("dockerfilekey", DOCKERFILE)
             state = self._files(key, DOCKERFILE, [self.name, ignore], title)
         self.brought_by = state.node.digest
-        async with self._opened(state) as root:
-            try:
-                data = await asyncio.to_thread(trees.read_file, root, self.name)
-            except NotFound as error:
-                raise InvalidParameter(f"failed to read dockerfile: {error}") from None
-            return data, await _text_if_there(root, ignore)
+        data, patterns = await self._read(state, self.name, ignore)
+        if data is None:
+            raise InvalidParameter(f"failed to read dockerfile: open {self.name}: no such file or directory")
+        return data, None if patterns is None else patterns.decode(errors="surrogateescape")
 
     async def ignored(self, own: str | None) -> list[str]:
         """What the context's files go without: as the Dockerfile's own ignore file says, or the context's.
@@ -108,9 +106,8 @@ class ContextFiles:
     async def of_directory(self, directory: str, hint: str, title: str) -> list[str]:
         """The patterns of the ignore file in one of the client's directories."""
         state = self._files(directory, f"{hint}-{_IGNORE_FILE}", [_IGNORE_FILE], title)
-        async with self._opened(state) as root:
-            text = await _text_if_there(root, _IGNORE_FILE)
-        return patterns_of(text) if text else []
+        (data,) = await self._read(state, _IGNORE_FILE)
+        return patterns_of(data.decode(errors="surrogateescape")) if data else []
 
     async def _take(self, url: str) -> None:
         """An archive from the client's standard input: every local source means its files from now on."""
@@ -145,6 +142,10 @@ class ContextFiles:
             attributes["local.session"] = session
         return local(key, attributes, Meta(name=title))
 
+    async def _read(self, state: State, *paths: str) -> list[bytes | None]:
+        tree = await (await self._job.make(definition(state))).tree()
+        return await trees.read_files(self._job.solving.trees, tree, paths)
+
     @asynccontextmanager
     async def _opened(self, state: State) -> AsyncIterator[int]:
         tree = await (await self._job.make(definition(state))).tree()
@@ -157,10 +158,3 @@ def _sessions(job: Job, options: Mapping[str, str]) -> dict[str, str]:
         name.removeprefix(_SESSIONS): id for name, id in options.items() if name.startswith(_SESSIONS) and id
     }
     return {"": job.session.id, **found} if job.session is not None else found
-
-
-async def _text_if_there(root: int, path: str) -> str | None:
-    try:
-        return (await asyncio.to_thread(trees.read_file, root, path)).decode(errors="surrogateescape")
-    except NotFound:
-        return None

@@ -118,7 +118,8 @@ class _Transfer:
             self._working.exception()  # seen
         if self._receiver is not None:
             self.changed = self._receiver.changed
-            await asyncio.to_thread(self._receiver.close)
+            if not self._receiver.closed:
+                await asyncio.to_thread(self._receiver.close)
 
     async def _ask(self) -> None:
         numbers = list(islice(self._waiting, max(0, _OUTSTANDING - self._asked)))
@@ -143,6 +144,8 @@ class _Transfer:
         if self._described and not receiver.pending and not self._finished:
             receiver.finish()
             self._finished = True
+        if over:
+            receiver.close()
         return over
 
     def _handle(self, receiver: Receiver, packets: list[Packet]) -> bool:

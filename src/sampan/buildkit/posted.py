@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sampan.buildkit.trees import Files
     from sampan.buildkit.waiting import SessionDirectory
     from sampan.ops.trees import Trees
-    from sampan.solver.sessions import LocalRequest, Place, Sent
+    from sampan.solver.sessions import LocalFiles, LocalRequest, Place, Sent
 
 CLIENT_SESSION = "client-session"
 """The context of a client that serves its files on a session."""
@@ -122,7 +122,7 @@ class PostedSession:
         """None either."""
         yield False
 
-    async def local(self, request: LocalRequest, place: Place, sent: Sent) -> Path:
+    async def local(self, request: LocalRequest, place: Place, sent: Sent) -> LocalFiles:
         """Raises `NotSupported`, as all that follows does."""
         raise _nothing("a directory")
 

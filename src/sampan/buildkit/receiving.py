@@ -72,6 +72,7 @@ class Receiver:
         self._wanted: dict[int, Item] = {}
         self._writing: dict[int, int] = {}
         self._handles: OrderedDict[str, int] = OrderedDict()
+        self.closed = False
         self.changed = False
         """Whether anything was written or removed. What is found as it should be is not."""
         self.files = 0
@@ -212,6 +213,7 @@ class Receiver:
 
     def close(self) -> None:
         """Let go of every descriptor; a file that is not complete has another time than its description and comes again."""
+        self.closed = True
         for fd in (*self._writing.values(), *self._handles.values(), self._root):
             os.close(fd)
         self._writing.clear()

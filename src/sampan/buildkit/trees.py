@@ -52,6 +52,27 @@ async def opened_source(source: dict[str, Any]) -> AsyncIterator[int]:
         await asyncio.to_thread(os.close, root)
 
 
+async def read_files(trees: Trees, tree: Tree, paths: Sequence[str]) -> list[bytes | None]:
+    """Whole files of a tree, in one visit; None for one that is not there. Raises `InvalidParameter` as `read_file` does."""
+    source = await trees.source(tree)
+
+    def look() -> list[bytes | None]:
+        root = open_source(source)
+        try:
+            return [_read_if_there(root, path) for path in paths]
+        finally:
+            os.close(root)
+
+    return await asyncio.to_thread(look)
+
+
+def _read_if_there(root: int, path: str) -> bytes | None:
+    try:
+        return read_file(root, path)
+    except NotFound:
+        return None
+
+
 async def packed(
     trees: Trees, files: Sequence[Files], mtime_ns: int | None = None
 ) -> AsyncGenerator[bytes, None]:

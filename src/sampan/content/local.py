@@ -80,8 +80,9 @@ class LocalContentStore:
         references = list(references)
         ingest = await self.ingest(f"put-{digest}-{lease.id}", lease=lease, expected=digest, size=len(data))
         if ingest is None:
-            if await self._has(digest, labels or {}, references):
-                return await self.info(digest)
+            known = await self._with(digest, labels or {}, references)
+            if known is not None:
+                return known
             await self.add_references(digest, references)
             return await self.set_labels(digest, dict(labels or {}))
         async with ingest:
@@ -199,15 +200,18 @@ class LocalContentStore:
 
     # -- labels, references, deletion
 
-    async def _has(self, digest: Digest, labels: Mapping[str, str], references: list[Resource]) -> bool:
-        """Whether a blob has all of these already, durably: then nothing needs to be written."""
+    async def _with(
+        self, digest: Digest, labels: Mapping[str, str], references: list[Resource]
+    ) -> BlobInfo | None:
+        """A blob that has all of these already, durably: then nothing needs to be written."""
 
-        def look(cx: sqlite3.Connection) -> bool:
+        def look(cx: sqlite3.Connection) -> BlobInfo | None:
             row = cx.execute(f"{_BLOB} where digest = ?", (digest,)).fetchone()
-            if row is None or not labels.items() <= _info(row).labels.items():
-                return False
+            info = None if row is None else _info(row)
+            if info is None or not labels.items() <= info.labels.items():
+                return None
             found = cx.execute("select kind, id from content_reference where digest = ?", (digest,))
-            return set(references) <= {Resource(*each) for each in found}
+            return info if set(references) <= {Resource(*each) for each in found} else None
 
         return await self._database.read(look)
 

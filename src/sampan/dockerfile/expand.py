@@ -31,6 +31,8 @@ _MAX_DEPTH = 50
 
 def expand(text: str, lookup: Lookup, *, escape: str = "\\") -> str:
     """`text` with its variables replaced, its quotes removed and its escapes resolved. Raises `DockerfileError`."""
+    if not any(mark in text for mark in ("$", '"', "'", escape)):
+        return text
     return _Expander(text, lookup, escape).whole()
 
 

@@ -255,7 +255,8 @@ class Build:
         vertex = edge.vertex
         key = await self.key(vertex)
         name = keys.output_key(key.canonical, edge.index)
-        found = await self._stored(name)
+        # What is this build's only is nowhere yet.
+        found = await self._stored(name) if key.kept else None
         if found is None and key.kept:
             found = await self.imports.fetched(name, vertex)
         if found is not None:

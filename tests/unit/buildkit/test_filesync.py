@@ -333,3 +333,35 @@ def test_no_sequence_of_packets_leaves_the_directory(
         say(target, packets)
     assert list(outside.iterdir()) == []
     assert sorted(each.name for each in root.iterdir()) == ["outside", "target"]
+
+
+def test_whether_anything_changed_is_told(tmp_path: Path) -> None:
+    """Files of several names are made anew each time, which is a change; here are none."""
+    source, target = tmp_path / "files", tmp_path / "target"
+    (source / "b").mkdir(parents=True)
+    (source / "a").write_bytes(b"alpha")
+    (source / "b" / "link").symlink_to("../a")
+    target.mkdir()
+
+    async def run() -> bool:
+        ours, theirs = pipes()
+        with opened(source) as root:
+            receiving = receive(Framed(ours), target, lambda *_: None)
+            changed, _ = await asyncio.wait_for(
+                asyncio.gather(receiving, send(theirs, [Files("", root)])), 20
+            )
+        return changed
+
+    def left() -> tuple[bool, bool]:
+        return asyncio.run(run()), asyncio.run(run())
+
+    assert left() == (True, False)
+    for change in (
+        lambda: (source / "a").write_bytes(b"other"),
+        lambda: (source / "a").unlink(),
+        lambda: (source / "b").chmod(0o700),
+        lambda: (source / "new").symlink_to("b"),
+        lambda: (source / "b" / "link").unlink(),
+    ):
+        change()
+        assert left() == (True, False)
