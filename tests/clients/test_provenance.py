@@ -192,3 +192,48 @@ def test_registries_are_given_it(
 def test_mistakes_are_told(run: Run, context: Callable[..., None], flag: str, message: str) -> None:
     context(Dockerfile="FROM scratch\nCOPY a /\n", a="hello")
     assert message in run("buildx", "build", flag, ".", fails=True).stderr
+
+
+SCANNER = r"""#!/bin/sh
+set -e
+cat "$BUILDKIT_SCAN_SOURCE/made" > /tmp/seen
+if touch "$BUILDKIT_SCAN_SOURCE/mine" 2>/dev/null; then exit 9; fi
+for name in sbom extra; do
+    told='"name":"'"$name $(cat /tmp/seen) $BUILDKIT_SCAN_WORD"'"'
+    echo '{"_type":"https://in-toto.io/Statement/v0.1","predicateType":"https://spdx.dev/Document","predicate":{'"$told"'}}' \
+        > "$BUILDKIT_SCAN_DESTINATION/$name.spdx.json"
+done
+"""
+
+
+def test_a_scanner_says_what_the_result_consists_of(
+    run: Run, context: Callable[..., None], tmp_path: Path
+) -> None:
+    context(
+        Dockerfile="FROM busybox\nRUN echo made > /made\n",
+        Scanner='FROM busybox\nCOPY --chmod=755 scan /scan\nENTRYPOINT ["/scan"]\n',
+        scan=SCANNER,
+        Other='FROM busybox\nENTRYPOINT ["sh", "-c", "echo 1 > $BUILDKIT_SCAN_DESTINATION/x"]\n',
+    )
+    run("buildx", "build", "-t", "me/scanner", "-f", "Scanner", ".")
+    run("buildx", "build", "-t", "me/other", "-f", "Other", ".")
+    asked = ("--attest", "type=sbom,generator=me/scanner,WORD=told")
+    run("buildx", "build", "-t", "built", *asked, ".")
+    run("save", "-o", "built.tar", "built")
+    found = statements(tmp_path / "built.tar")
+    spdx = "https://spdx.dev/Document"
+    assert [each["predicateType"] for each in found] == [spdx, spdx, "https://slsa.dev/provenance/v1"]
+    assert [each["predicate"]["name"] for each in found[:2]] == ["sbom made told", "extra made told"]
+    assert found[0]["subject"] == found[2]["subject"]
+    run("buildx", "build", "-o", "told", *asked, ".")
+    assert sorted(each.name for each in (tmp_path / "told").glob("*.json")) == [
+        "extra.spdx.json",
+        "sbom.spdx.json",
+    ]
+    assert not (tmp_path / "told" / "mine").exists()
+    said = run("buildx", "build", "--sbom=generator=me/other", ".", fails=True).stderr
+    assert "cannot decode in-toto statement x" in said
+    said = run(
+        "buildx", "build", "--sbom=true", "--build-arg=BUILDKIT_SBOM_SCAN_CONTEXT=1", ".", fails=True
+    ).stderr
+    assert "BUILDKIT_SBOM_SCAN_CONTEXT" in said

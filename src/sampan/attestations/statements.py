@@ -42,18 +42,21 @@ class Subject(NamedTuple):
 
 
 class Statement(NamedTuple):
-    """A predicate of a type, as JSON, about no subject yet."""
+    """A predicate of a type, as JSON. Without subjects of its own it is about whatever carries it."""
 
     predicate_type: str
     predicate: bytes
+    subjects: Sequence[Subject] = ()
 
 
 def document(statement: Statement, subjects: Iterable[Subject], *, indent: int = 0) -> bytes:
-    """The statement about these subjects."""
+    """The statement about its subjects, or these."""
     told: dict[str, Any] = {
         "_type": STATEMENT,
         "predicateType": statement.predicate_type,
-        "subject": [{"name": each.name, "digest": _set(each.digest)} for each in subjects],
+        "subject": [
+            {"name": each.name, "digest": _set(each.digest)} for each in statement.subjects or subjects
+        ],
         "predicate": msgspec.Raw(statement.predicate),
     }
     data = msgspec.json.encode(told)

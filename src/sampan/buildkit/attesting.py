@@ -18,6 +18,7 @@ from sampan.attestations.captures import Capture, captured, of_platform
 from sampan.attestations.predicates import Asked, Facts, GraphTold
 from sampan.attestations.statements import Statement
 from sampan.buildkit import results
+from sampan.buildkit.scanning import Found, scanned
 from sampan.buildkit.workers import DOCKERFILE
 from sampan.llb.graph import Edge, Graph
 from sampan.names import platform as platforms
@@ -50,6 +51,12 @@ class Attesting:
         self._root = root
         self._compatibility = compatibility or _COMPATIBILITY
         self._finished_ns = 0
+        self._scanned: dict[str, list[Found]] = {}
+
+    async def scan(self, result: Result) -> None:
+        """Have the result scanned, if that is asked for. Raises `VertexFailed`, `SampanError`."""
+        if self._wishes.sbom is not None:
+            self._scanned = await scanned(self._job, result, self._wishes.sbom, self._root.options)
 
     @property
     def builder_id(self) -> str:
@@ -58,10 +65,15 @@ class Attesting:
 
     def of(self, result: Result, id: str) -> list[Attestation]:
         """Those of the platform that the result calls `id` (anything where it has one only)."""
+        found = [
+            Attestation(each.name, False, partial(_same, each.statement))
+            for each in self._scanned.get(id, ())
+        ]
         wish = self._wishes.provenance
-        if wish is None or result.find(id) is None:
-            return []
-        return [Attestation(wish.filename, wish.inline_only, partial(self.provenance, result, id, wish))]
+        if wish is not None and result.find(id) is not None:
+            made = partial(self.provenance, result, id, wish)
+            found.append(Attestation(wish.filename, wish.inline_only, made))
+        return found
 
     async def provenance(self, result: Result, id: str, wish: ProvenanceWish) -> Statement:
         """How a platform's result was made. Raises `InvalidParameter` where it is to be complete and cannot be."""
@@ -122,6 +134,10 @@ class Attesting:
                 ]
                 found[f"step{numbers[edge.vertex.digest]}:{edge.index}"] = [msgspec.to_builtins(descriptors)]
         return found
+
+
+async def _same(statement: Statement) -> Statement:
+    return statement
 
 
 def _edges(graph: Graph) -> list[Edge]:

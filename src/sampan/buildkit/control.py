@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sampan.attestations.asking import wishes
 from sampan.attestations.predicates import Asked
-from sampan.buildkit import caching, details, exporting, frontends, usage, workers
+from sampan.buildkit import caching, details, exporting, frontends, scanning, usage, workers
 from sampan.buildkit.attesting import Attesting
 from sampan.buildkit.outcomes import Outcome, succeeded
 from sampan.buildkit.protos import control_pb2 as pb
@@ -80,6 +80,7 @@ class Control:
         try:
             _check_supported(request)
             wanted = wishes(request.FrontendAttrs)
+            scanning.check(wanted.sbom, request.FrontendAttrs)
             cache_exports = caching.exports(request)
             exporters = [
                 (exporting.exporter(each.Type, each.Attrs), dict(each.Attrs)) for each in _exporters(request)
@@ -113,6 +114,8 @@ class Control:
                     # No image comes of it.
                     answers.append({name: value.decode() for name, value in result.metadata.items()})
                     exporters, cache_exports = [], []
+                else:
+                    await job.attesting.scan(result)
                 if not exporters:
                     await result.make()
                 if any(each.kind == "inline" for each in cache_exports):

@@ -7,15 +7,17 @@ One connection (`POST /build/direct`) carries it all (`frames`). What is built i
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from base64 import b64encode
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from sampan.attestations.predicates import as_v02
 from sampan.buildkit.details import cause_of
 from sampan.buildkit.direct_session import DirectSession, Places
 from sampan.buildkit.frames import Channel
 from sampan.buildkit.protos import control_pb2 as pb
-from sampan.errors import InvalidParameter, NotSupported, SampanError
+from sampan.errors import InvalidParameter, SampanError
 from sampan.grpc.server import Caller
 from sampan.names.names import new_id
 from sampan.solver.progress import Event, LogEvent, described, described_failure
@@ -25,11 +27,13 @@ if TYPE_CHECKING:
 
     from sampan.api.frontdoor import HijackedStream
     from sampan.buildkit.control import Control
+    from sampan.buildkit.history import BuildHistory
     from sampan.buildkit.jobs import Jobs
     from sampan.buildkit.waiting import SessionDirectory
     from sampan.engine.engine import Engine
 
 _NOBODY = Caller({})
+_PROVENANCE = "buildx.build.provenance"
 
 
 class Wish(msgspec.Struct):
@@ -43,16 +47,26 @@ class Wish(msgspec.Struct):
     entitlements: list[str] = []
     shared_key: str = ""
     """Names this client's directories over several builds."""
+    provenance: Literal["", "min", "max"] = ""
+    """How much of it the answer has, as buildx writes it into its metadata file."""
 
 
 class DirectBuilds:
     """See the module. One per engine."""
 
-    def __init__(self, engine: Engine, control: Control, sessions: SessionDirectory, jobs: Jobs) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        control: Control,
+        sessions: SessionDirectory,
+        jobs: Jobs,
+        history: BuildHistory,
+    ) -> None:
         self._engine = engine
         self._control = control
         self._sessions = sessions
         self._jobs = jobs
+        self._history = history
         self._places = Places()
 
     async def serve(self, stream: HijackedStream) -> None:
@@ -60,12 +74,8 @@ class DirectBuilds:
         channel = Channel(stream)
         try:
             wish = msgspec.convert(await channel.begin(), Wish)
-            _check_supported(wish)
         except msgspec.ValidationError as error:
             await _end(channel, InvalidParameter(f"what is to be built: {error}"))
-            return
-        except SampanError as error:
-            await _end(channel, error)
             return
         trees = self._engine.builds.graphs.solving.trees
         session = DirectSession(new_id(), wish.shared_key, channel, self._places, trees)
@@ -78,7 +88,7 @@ class DirectBuilds:
                 await asyncio.wait((reading, solving), return_when=asyncio.FIRST_COMPLETED)
                 if solving.done():
                     await following
-                    await _tell(channel, solving)
+                    await self._tell(channel, solving, request.Ref, wish)
             finally:
                 for task in (solving, following, reading):
                     task.cancel()
@@ -94,13 +104,29 @@ class DirectBuilds:
         except SampanError:
             pass  # refused before it began, or nobody listens
 
+    async def _tell(
+        self, channel: Channel, solving: asyncio.Task[pb.SolveResponse], ref: str, wish: Wish
+    ) -> None:
+        error = solving.exception()
+        if error is not None:
+            await _end(channel, error)
+            return
+        response = dict(solving.result().ExporterResponse)
+        if wish.provenance:
+            response["buildx.build.ref"] = f"default/default/{ref}"
+            for platform, data in (await self._history.provenance(ref)).items():
+                name = f"{_PROVENANCE}/{platform}" if platform else _PROVENANCE
+                response[name] = _shortened(data, wish.provenance)
+        await channel.send(b"R", 0, msgspec.json.encode({"response": response}))
 
-def _check_supported(wish: Wish) -> None:
-    """Raises `NotSupported` for what a build would silently lack: clients of our own ask for nothing by themselves."""
-    for name in wish.options:
-        if name.startswith("attest:"):
-            kind = name.removeprefix("attest:")
-            raise NotSupported(f"attestations ({kind}) are not in this version of Sampan's builder")
+
+def _shortened(data: bytes, mode: str) -> str:
+    """Provenance as buildx's metadata file has it: in SLSA's older form, without graph and circumstances unless `mode` is `max`."""
+    told = as_v02(msgspec.json.decode(data))
+    if mode == "min":
+        told.pop("buildConfig", None)
+        told.pop("metadata", None)
+    return b64encode(msgspec.json.encode(told)).decode()
 
 
 def _request(wish: Wish, session: str) -> pb.SolveRequest:
@@ -134,15 +160,6 @@ def _joined(events: Sequence[Event]) -> list[Event]:
         else:
             joined.append(event)
     return joined
-
-
-async def _tell(channel: Channel, solving: asyncio.Task[pb.SolveResponse]) -> None:
-    error = solving.exception()
-    if error is not None:
-        await _end(channel, error)
-        return
-    response = dict(solving.result().ExporterResponse)
-    await channel.send(b"R", 0, msgspec.json.encode({"response": response}))
 
 
 async def _end(channel: Channel, error: BaseException) -> None:

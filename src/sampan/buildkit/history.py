@@ -70,6 +70,21 @@ class BuildHistory:
         logs = pb.BuildHistoryRecord.FromString(row.record).logs
         return told(await self._table.blob(logs.digest) or b"")
 
+    async def provenance(self, ref: str) -> dict[str, bytes]:
+        """How an ended build's results were made, in SLSA's v1 as JSON, by platform ("" where there is only one)."""
+        row = await self._table.find(ref)
+        if row is None:
+            return {}
+        record = pb.BuildHistoryRecord.FromString(row.record)
+        results = {"": record.Result, **record.Results}
+        found = {}
+        for platform, result in results.items():
+            for each in result.Attestations:
+                data = await self._table.blob(each.digest)
+                if data is not None:
+                    found[platform] = data
+        return found
+
     async def blob(self, digest: str) -> bytes | None:
         """What a record keeps under that digest."""
         return await self._table.blob(digest)

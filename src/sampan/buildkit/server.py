@@ -51,7 +51,7 @@ class BuilderServer:
         control = Control(engine, self.sessions, jobs, history)
         gateway = Gateway(engine, by_build(jobs), history)
         blobs = Blobs(engine.images.parts.content, history)
-        self.direct = DirectBuilds(engine, control, self.sessions, jobs)
+        self.direct = DirectBuilds(engine, control, self.sessions, jobs, history)
         self.posted = PostedBuilds(control, self.sessions, jobs, lambda: engine.builds.graphs.solving.trees)
         self._grpc = GrpcServer(
             [

@@ -202,9 +202,17 @@ def attestations(attest: Sequence[str], provenance: str | None, sbom: str | None
     return options
 
 
+def provenance_told() -> str:
+    """How much of a result's provenance the metadata file has: what `BUILDX_METADATA_PROVENANCE` says, else little."""
+    asked = os.environ.get("BUILDX_METADATA_PROVENANCE", "").lower()
+    if asked in ("disabled", "0", "f", "false"):
+        return ""
+    return "max" if asked == "max" else "min"
+
+
 def _attestation(kind: str, value: str) -> dict[str, str]:
     if value in ("false", "0", "disabled=true"):
         return {}
-    if value in ("true", "1", ""):
-        value = "mode=min" if kind == "provenance" else ""
+    if value in ("true", "1"):
+        value = ""
     return {f"attest:{kind}": value.removeprefix("disabled=false").strip(",")}

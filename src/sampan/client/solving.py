@@ -61,6 +61,8 @@ class Plan:
         self.secrets: dict[str, Callable[[], bytes]] = {}
         self.agents: dict[str, str] = {}
         """Sockets of ssh agents."""
+        self.provenance = ""
+        """How much of it the answer is to have: `min` or `max`, as buildx's metadata file."""
         self.shared_key = ""
         """Names the sources over several builds: what the engine has of them is not sent again."""
         self.credentials: Callable[[str], Mapping[str, str]] = lambda host: {}
@@ -134,6 +136,7 @@ def _wish(plan: Plan) -> dict[str, Any]:
         "cache_exports": plan.cache_exports,
         "entitlements": plan.entitlements,
         "shared_key": plan.shared_key,
+        "provenance": plan.provenance,
     }
 
 

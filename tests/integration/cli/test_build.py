@@ -100,8 +100,11 @@ def test_outputs_secrets_and_named_contexts(engine: RunningEngine, tmp_path: Pat
         "build", "-o", f"type=oci,dest={tmp_path}/oci.tar", "--metadata-file", f"{tmp_path}/m", *asked
     )
     assert "index.json" in names(tmp_path / "oci.tar")
-    described = json.loads((tmp_path / "m").read_text())["containerimage.descriptor"]
-    assert described["digest"].startswith("sha256:")
+    described = json.loads((tmp_path / "m").read_text())
+    assert described["containerimage.descriptor"]["digest"].startswith("sha256:")
+    assert described["buildx.build.provenance"]["materials"][0]["uri"].startswith("pkg:docker/busybox@")
+    engine.sampan("build", "-o", f"type=tar,dest={tmp_path}/told.tar", "--provenance=mode=min", *asked)
+    assert names(tmp_path / "told.tar") == ["b", "l", "provenance.json"]
     assert engine.sampan("images", "-aq").stdout == before, "no image where none was asked for"
 
 

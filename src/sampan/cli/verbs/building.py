@@ -161,6 +161,7 @@ def _plan(context: str, given: Mapping[str, Any]) -> Plan:
         buildsources.cache_import(plan, *buildflags.entry(text, "--cache-from"))
     for text in given["cache_to"]:
         buildsources.cache_export(plan, *buildflags.entry(text, "--cache-to"))
+    plan.provenance = buildflags.provenance_told() if given["metadata_file"] else ""
     plan.entitlements = list(given["allow"]) + ["network.host"] * (given["network"] == "host")
     plan.secrets = dict(buildflags.secret(text) for text in given["secret"])
     plan.credentials = lambda host: stored_login(host)._asdict()
