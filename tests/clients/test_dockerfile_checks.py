@@ -103,6 +103,9 @@ def test_calls_are_answered_as_the_real_frontend_does(buildx: Buildx, foreign: s
     buildx.write(DOCKERFILE.format(check="error=false"))
     for call in CALLS:
         compare(*call)
+    ours, theirs = buildx("--call=nothing"), buildx("--call=nothing", "--build-arg", foreign)
+    assert "unsupported request frontend.nothing" in ours.stderr
+    assert ours.stderr.splitlines()[-1] == theirs.stderr.splitlines()[-1]
     buildx.write(DOCKERFILE.format(check="error=true"))
     compare("--check")
     compare("--call=outline")

@@ -8,7 +8,7 @@ from sampan.cli.errors import ExitStatus
 from sampan.errors import InvalidParameter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _TRUE, _FALSE = ("1", "t", "true"), ("0", "f", "false")
 
@@ -78,4 +78,15 @@ def _mistake(answer: Mapping[str, str]) -> str:
     found: dict[str, Any] = json.loads(answer["result.json"])
     if not isinstance(found, dict) or "buildError" not in found:
         return ""
-    return f"ERROR: {found['buildError']['message']}"
+    mistake = found["buildError"]
+    lines = [each["start"]["line"] for each in mistake["location"].get("ranges", ())]
+    return f"ERROR: {mistake['message']}" + (f"\n{_excerpt(found['sources'][0], lines)}" if lines else "")
+
+
+def _excerpt(source: Mapping[str, str], lines: Sequence[int]) -> str:
+    import base64
+
+    from sampan.dockerfile.source import Place, Source
+
+    text = base64.b64decode(source["data"]).decode(errors="replace")
+    return Source(source["filename"], tuple(text.split("\n"))).excerpt(Place(lines[0], lines[-1]))

@@ -248,6 +248,7 @@ def test_the_frontend_answers_questions(engine: RunningEngine, tmp_path: Path) -
     broken = engine.sampan("build", "--check", str(context), check=False)
     assert "Check complete, 1 warning has been found!" in broken.stdout
     assert (
-        "ERROR: dockerfile parse error on line 2: unknown instruction: RUNN (did you mean RUN?)"
+        "ERROR: dockerfile parse error on line 2: unknown instruction: RUNN (did you mean RUN?)\nDockerfile:2\n"
         in broken.stderr
     )
+    assert "   2 | >>> RUNN true\n" in broken.stderr

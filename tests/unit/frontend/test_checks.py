@@ -7,10 +7,13 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dockerfile_corpus import IMAGES, Case, answers, cases
-from sampan.dockerfile.checks import Checks, checks_of, read_with
+from sampan.dockerfile.checks import CheckOptions, Checks, checks_of, read_options, read_with
 from sampan.dockerfile.ignore import patterns_of
+from sampan.dockerfile.rules import Rule
 from sampan.dockerfile.source import DockerfileError
 from sampan.errors import NotFound, SampanError
 from sampan.frontend.interface import Base, Options
@@ -114,3 +117,77 @@ def test_subrequests_are_answered_as_buildkits_are(question: str) -> None:
 def test_which_subrequests_there_are(name: str, request_: str) -> None:
     found, error = asked("", request_)
     assert (found, error) == (ANSWERS[name]["metadata"], ANSWERS[name]["error"])
+
+
+WORDS = st.sampled_from(
+    [
+        *(
+            "FROM",
+            "from",
+            "ARG",
+            "ENV",
+            "COPY",
+            "ADD",
+            "RUN",
+            "CMD",
+            "EXPOSE",
+            "WORKDIR",
+            "ONBUILD",
+            "USER",
+            "LABEL",
+        ),
+        *(
+            "busybox",
+            "AS",
+            "a",
+            "A=1",
+            "$A",
+            "${A",
+            "${A:-",
+            "$",
+            "--platform=$X",
+            "--from=a",
+            "--mount=type=secret",
+        ),
+        *(
+            "<<X",
+            "X",
+            "#",
+            "# check=skip=all",
+            "# check=error",
+            "\\",
+            "\n",
+            "\n",
+            "\n",
+            '"',
+            "'",
+            "[",
+            '["a"]',
+            "80:1/TCP",
+        ),
+    ]
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.one_of(WORDS, st.text(max_size=4)), max_size=30).map(" ".join))
+def test_whatever_stands_in_a_file_is_answered(text: str) -> None:
+    question = Question("Dockerfile", text.encode(errors="replace"), options(Case("", {}, "")), Images())
+    for request in ("frontend.lint", "frontend.outline", "frontend.targets"):
+        try:
+            found = asyncio.run(answer(request, question))
+        except (DockerfileError, NotFound):
+            assert request != "frontend.lint"
+        else:
+            json.loads(found["result.json"])
+
+
+def test_options_of_checks_are_joined_where_an_instruction_says_more() -> None:
+    wide = read_options("skip=A;experimental=B;error=true")
+    assert wide.and_by(["words", "check = skip=C , D"]) == CheckOptions(
+        frozenset({"A", "C"}), frozenset({"B"}), fails=True
+    )
+    assert wide.and_by(["check=skipp=all", "check=skip=all"]) == wide
+    assert read_options("skip=all").does(Rule("Any", "", "")) is False
+    assert read_options("experimental=all").does(Rule("Any", "", "", experimental=True)) is True
+    assert read_options("").does(Rule("Any", "", "", experimental=True)) is False
