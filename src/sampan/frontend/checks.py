@@ -39,7 +39,7 @@ from sampan.errors import InvalidParameter
 from sampan.frontend.interface import Base, Options
 from sampan.frontend.remote import git_reference, is_url
 from sampan.frontend.stage import StageState
-from sampan.frontend.variables import outer_values
+from sampan.frontend.variables import environment, outer_values
 from sampan.frontend.watching import Watcher, Words
 from sampan.names import platform as platforms
 from sampan.names.platform import Platform
@@ -58,6 +58,8 @@ class _Seen:
     """What a stage has had so far."""
 
     last: dict[type[Instruction], Place] = field(default_factory=dict)
+    variables: dict[str, None] | None = None
+    """In the order in which they were set last; None until the stage has begun."""
     has_workdir: bool = False
 
 
@@ -159,18 +161,27 @@ class StageChecks(Watcher):
 
     def inherit(self, state: StageState, base: StageState) -> None:
         """See `Watcher`."""
-        self._of(state).has_workdir = self._of(base).has_workdir
+        seen, before = self._of(state), self._of(base)
+        seen.has_workdir = before.has_workdir
+        # A stage begins with its environment once more, so what is no part of that comes first.
+        set_again = dict.fromkeys(environment(state.config.env))
+        seen.variables = {
+            **{name: None for name in before.variables or () if name not in set_again},
+            **set_again,
+        }
 
     # -- the other instructions
 
     def before(self, state: StageState, instruction: Instruction) -> None:
         """See `Watcher`."""
         report = _Report(self._checks, state, instruction)
+        if self._of(state).variables is None:
+            self._of(state).variables = dict.fromkeys(environment(state.config.env))
         if isinstance(instruction, Arg):
             self._argument(state, instruction, report)
             return
         for text in _words(instruction, self._escape):
-            _undefined(state, text, (), self._escape, report)
+            self._undefined(state, text, (), report)
         match instruction:
             case Env(pairs=pairs):
                 self._legacy(instruction, report)
@@ -193,6 +204,20 @@ class StageChecks(Watcher):
                     for word in expand_words(text, state.lookup, escape=self._escape):
                         _port(word, report)
 
+    def after(self, state: StageState, instruction: Instruction) -> None:
+        """See `Watcher`."""
+        match instruction:
+            case Env(pairs=pairs):
+                set_now = [state.expand(name) for name, _ in pairs]
+            case Arg(arguments=arguments):
+                set_now = [name for name, _ in arguments if state.variables.value(name) is not None]
+            case _:
+                return
+        variables = self._of(state).variables or {}
+        for name in set_now:
+            variables.pop(name, None)
+            variables[name] = None
+
     def _of(self, state: StageState) -> _Seen:
         return self._seen.setdefault(state.stage.index, _Seen())
 
@@ -202,8 +227,24 @@ class StageChecks(Watcher):
         for name, default in instruction.arguments:
             _secret("ARG", name, report)
             if default is not None and name not in self._options.arguments:
-                _undefined(state, default, names, self._escape, report)
+                self._undefined(state, default, names, report)
             names.append(name)
+
+    def _undefined(self, state: StageState, text: str, declared: Iterable[str], report: _Report) -> None:
+        """A word's variables; those of several words are said several times."""
+        if "$" not in text:
+            return
+        words = Words()
+        try:
+            expand(text, words.watching(state.lookup), escape=self._escape)
+        except DockerfileError:
+            pass  # whoever does the instruction says so
+        known = {*state.variables.names, *declared, *_NOT_VARIABLES}
+        for name in words.missing:
+            if name not in known:
+                meant = closest(name, self._of(state).variables or ())
+                found = f"Usage of undefined variable '${name}'{_meant('$' + meant if meant else '')}"
+                report(rules.UNDEFINED_VAR, found)
 
     def _legacy(self, instruction: Instruction, report: _Report) -> None:
         """`ENV name value`."""
@@ -283,23 +324,6 @@ def _words(instruction: Instruction, escape: str) -> Iterator[str]:
             yield text
         case Volume(paths=paths):
             yield from paths
-
-
-def _undefined(state: StageState, text: str, declared: Iterable[str], escape: str, report: _Report) -> None:
-    """A word's variables; those of several words are said several times."""
-    if "$" not in text:
-        return
-    words = Words()
-    try:
-        expand(text, words.watching(state.lookup), escape=escape)
-    except DockerfileError:
-        pass  # whoever does the instruction says so
-    known = {*state.variables.names, *declared, *_NOT_VARIABLES}
-    for name in words.missing:
-        if name not in known:
-            meant = closest(name, state.variables.lookup(state.config.env))
-            text = f"Usage of undefined variable '${name}'{_meant('$' + meant if meant else '')}"
-            report(rules.UNDEFINED_VAR, text)
 
 
 def _secret(keyword: str, name: str, report: _Report) -> None:

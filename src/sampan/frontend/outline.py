@@ -102,7 +102,8 @@ class Outline(Watcher):
             part.used[name] = None
             if default is None and name not in self._options.arguments and name in self._outer:
                 continue  # the one from before the first FROM
-            value = state.variables.value(name) or ""
+            told = default is not None or name in self._options.arguments
+            value = (state.variables.value(name) or "") if told else ""
             part.arguments[name] = Argument(name, value, instruction.description(name), instruction.place)
 
     def _from(self, name: str, stage: Stage, part: _Part) -> None:
@@ -148,18 +149,20 @@ def _outer_arguments(file: Dockerfile, options: Options) -> dict[str, Argument]:
     """Those before the first `FROM`, as they are at last."""
     found: dict[str, Argument] = {}
     values = outer_values(file, options, options.arguments)
+    known = values.keys() - {name for each in file.arguments for name, _ in each.arguments}
     for instruction in file.arguments:
         for name, default in instruction.arguments:
             words = Words()
             if default is not None and name not in options.arguments:
                 expand(default, words.watching(values.get), escape=file.directives.escape)
-            made_of = set(words.found)
+            made_of = words.found.keys() & known
             if name in made_of:  # `ARG A=$A-x`: what the one before was made of
                 made_of.discard(name)
                 made_of |= found[name].made_of if name in found else set()
             description = instruction.description(name)
             told = default is not None or name in options.arguments
             value = values.get(name, "") if told else ""
+            known |= {name} if told else set()
             found[name] = Argument(name, value, description, instruction.place, frozenset(made_of))
     return found
 

@@ -188,8 +188,7 @@ class StageState:
         told = []
         for name, default in instruction.arguments:
             name = self.expand(name)
-            self.variables.declare(name, None if default is None else self.expand(default))
-            value = self.variables.value(name)
+            value = self.variables.declare(name, None if default is None else self.expand(default))
             self.arguments[name] = value
             told.append(name if value is None else f"{name}={value}")
         self.remember(f"ARG {' '.join(told)}")

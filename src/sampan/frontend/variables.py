@@ -48,15 +48,17 @@ class Variables:
         self._declared: dict[str, str | None] = {}
         self.consumed: set[str] = set()
 
-    def declare(self, name: str, default: str | None) -> None:
-        """`ARG name=default`: the client's value, else the default, else what is known of that name."""
+    def declare(self, name: str, default: str | None) -> str | None:
+        """`ARG name=default`: the client's value, else the default, else what is known of that name. None: this gives it none,
+        and one that it has stays."""
         if name in self._given:
             self.consumed.add(name)
-            self._declared[name] = self._given[name]
-        elif default is not None:
-            self._declared[name] = default
+            value = self._given[name]
         else:
-            self._declared[name] = self._known.get(name)
+            value = default if default is not None else self._known.get(name)
+        if value is not None or name not in self._declared:
+            self._declared[name] = value
+        return value
 
     def value(self, name: str) -> str | None:
         """Of a declared argument."""

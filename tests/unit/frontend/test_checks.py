@@ -2,75 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dockerfile_corpus import IMAGES, Case, answers, cases
-from sampan.dockerfile.checks import CheckOptions, Checks, checks_of, read_options, read_with
-from sampan.dockerfile.ignore import patterns_of
+from dockerfile_asking import asked, build, told
+from dockerfile_corpus import Case, answers, cases
+from sampan.dockerfile.checks import CheckOptions, read_options
 from sampan.dockerfile.rules import Rule
-from sampan.dockerfile.source import DockerfileError
-from sampan.errors import NotFound, SampanError
-from sampan.frontend.interface import Base, Options
-from sampan.frontend.lower import lower
-from sampan.frontend.subrequests import Question, answer
-from sampan.names.platform import Platform
-from sampan.oci.image import parse_config
 
-AMD64 = Platform("linux", "amd64")
 CASES = cases()
 ANSWERS = answers()
-
-
-class Images:
-    """Those of the corpus."""
-
-    async def image(self, name: str, platform: Platform) -> Base:
-        if name.partition(":")[0] not in IMAGES:
-            raise NotFound(f"no such image: {name}")
-        config = parse_config(json.dumps(IMAGES[name.partition(":")[0]]).encode())
-        return Base(f"docker.io/library/{name}@sha256:{'2' * 64}", config, platform)
-
-
-def options(case: Case) -> Options:
-    arguments = {
-        name.removeprefix("build-arg:"): value
-        for name, value in case.options.items()
-        if name.startswith("build-arg:")
-    }
-    return Options(
-        platform=AMD64,
-        build_platform=AMD64,
-        target=case.options.get("target", ""),
-        arguments=arguments,
-        ignored=tuple(patterns_of(case.ignore)),
-    )
-
-
-def build(case: Case) -> tuple[Checks | None, str]:
-    """What was found, and what failed."""
-    checks = None
-    try:
-        checks = checks_of(case.text, case.options.get("build-arg:BUILDKIT_DOCKERFILE_CHECK"))
-        asyncio.run(lower(read_with(checks, case.text), options(case), Images(), checks))
-    except (DockerfileError, NotFound) as error:
-        return checks, error.message if isinstance(error, DockerfileError) else str(error)
-    return checks, ""
-
-
-def told(finding: Any) -> dict[str, Any]:
-    return {
-        "short": finding.short,
-        "detail": [finding.rule.description],
-        "url": finding.rule.url,
-        "level": 1,
-        "lines": list(range(finding.place.first, finding.place.last + 1)),
-    }
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -82,17 +26,6 @@ def test_a_build_warns_as_buildkits_does(name: str) -> None:
     assert bool(error) == bool(expected["error"]), error
 
 
-def asked(name: str, request: str) -> tuple[dict[str, str], str]:
-    """The answer's parts, and what failed."""
-    case = CASES.get(name, Case("FROM busybox\n", {}, ""))
-    question = Question("Dockerfile", case.text.encode(), options(case), Images())
-    try:
-        found = asyncio.run(answer(request, question))
-    except SampanError as error:
-        return {}, str(error)
-    return {key: value.decode() for key, value in found.items()}, ""
-
-
 OWN_WORDS = tuple(f"{name} frontend.lint" for name in ("bad copy", "bad variable", "unknown image"))
 """Where the mistake is said in words of ours: everything else is compared."""
 
@@ -101,13 +34,13 @@ OWN_WORDS = tuple(f"{name} frontend.lint" for name in ("bad copy", "bad variable
 def test_subrequests_are_answered_as_buildkits_are(question: str) -> None:
     expected = ANSWERS[question]
     name, _, request = question.rpartition(" ")
-    found, error = asked(name, request)
+    found, error = asked(CASES[name], request)
     assert bool(error) == bool(expected["error"])
     if question in OWN_WORDS:
         for each in (found, expected["metadata"]):
-            told = json.loads(each["result.json"])
-            assert told["buildError"].pop("message")
-            each["result.json"] = told
+            parsed = json.loads(each["result.json"])
+            assert parsed["buildError"].pop("message")
+            each["result.json"] = parsed
     assert found == expected["metadata"]
 
 
@@ -115,71 +48,25 @@ def test_subrequests_are_answered_as_buildkits_are(question: str) -> None:
     ("name", "request_"), [("describe", "frontend.subrequests.describe"), ("nonsense", "frontend.nothing")]
 )
 def test_which_subrequests_there_are(name: str, request_: str) -> None:
-    found, error = asked("", request_)
+    found, error = asked(Case("FROM busybox\n", {}, ""), request_)
     assert (found, error) == (ANSWERS[name]["metadata"], ANSWERS[name]["error"])
 
 
-WORDS = st.sampled_from(
-    [
-        *(
-            "FROM",
-            "from",
-            "ARG",
-            "ENV",
-            "COPY",
-            "ADD",
-            "RUN",
-            "CMD",
-            "EXPOSE",
-            "WORKDIR",
-            "ONBUILD",
-            "USER",
-            "LABEL",
-        ),
-        *(
-            "busybox",
-            "AS",
-            "a",
-            "A=1",
-            "$A",
-            "${A",
-            "${A:-",
-            "$",
-            "--platform=$X",
-            "--from=a",
-            "--mount=type=secret",
-        ),
-        *(
-            "<<X",
-            "X",
-            "#",
-            "# check=skip=all",
-            "# check=error",
-            "\\",
-            "\n",
-            "\n",
-            "\n",
-            '"',
-            "'",
-            "[",
-            '["a"]',
-            "80:1/TCP",
-        ),
-    ]
+PIECES = (
+    "FROM from ARG ENV COPY ADD RUN CMD EXPOSE WORKDIR ONBUILD USER LABEL busybox AS a A=1 $A ${A ${A:- $ --platform=$X --from=a"
+    ' --mount=type=secret <<X X # \\ " \' [ ["a"] 80:1/TCP'
 )
+LINES = ("# check=skip=all", "# check=error", "\n", "\n", "\n")
+WORDS = st.one_of(st.sampled_from((*PIECES.split(), *LINES)), st.text(max_size=4))
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.one_of(WORDS, st.text(max_size=4)), max_size=30).map(" ".join))
+@given(st.lists(WORDS, max_size=30).map(" ".join))
 def test_whatever_stands_in_a_file_is_answered(text: str) -> None:
-    question = Question("Dockerfile", text.encode(errors="replace"), options(Case("", {}, "")), Images())
     for request in ("frontend.lint", "frontend.outline", "frontend.targets"):
-        try:
-            found = asyncio.run(answer(request, question))
-        except (DockerfileError, NotFound):
-            assert request != "frontend.lint"
-        else:
-            json.loads(found["result.json"])
+        found, error = asked(Case(text, {}, ""), request)
+        assert error or json.loads(found["result.json"])
+        assert request != "frontend.lint" or not error
 
 
 def test_options_of_checks_are_joined_where_an_instruction_says_more() -> None:

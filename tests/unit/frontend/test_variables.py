@@ -31,3 +31,12 @@ def test_platforms() -> None:
     arguments = platform_arguments(Platform("linux", "amd64"), Platform("linux", "arm", "v7"), "")
     assert arguments["TARGETPLATFORM"] == "linux/arm/v7" and arguments["BUILDPLATFORM"] == "linux/amd64"
     assert (arguments["TARGETVARIANT"], arguments["TARGETSTAGE"]) == ("v7", "default")
+
+
+def test_an_argument_that_is_declared_again_without_a_value_keeps_its_own() -> None:
+    variables = Variables({}, {"KNOWN": "k"})
+    assert variables.declare("A", "1") == "1"
+    assert variables.declare("A", None) is None
+    assert variables.value("A") == "1"
+    assert variables.declare("KNOWN", "own") == "own"
+    assert variables.declare("KNOWN", None) == "k"
