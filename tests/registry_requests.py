@@ -12,9 +12,10 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from registry_peer import DockerRegistry
 from sampan.oci.image import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST
 from sampan.registryserver.configuration import ServerConfig
-from sampan.registryserver.program import Listening, start
+from sampan.registryserver.program import start
 
 
 def digest(data: bytes, algorithm: str = "sha256") -> str:
@@ -24,10 +25,10 @@ def digest(data: bytes, algorithm: str = "sha256") -> str:
 class Client:
     """Plain requests to a registry."""
 
-    def __init__(self, session: aiohttp.ClientSession, listening: Listening) -> None:
+    def __init__(self, session: aiohttp.ClientSession, port: int, debug_port: int = 0) -> None:
         self._session = session
-        self.base = f"http://127.0.0.1:{listening.port}"
-        self.debug = f"http://127.0.0.1:{listening.debug_port}"
+        self.base = f"http://127.0.0.1:{port}"
+        self.debug = f"http://127.0.0.1:{debug_port}"
 
     async def __call__(
         self, method: str, path: str, data: Any = None, **headers: str
@@ -47,7 +48,7 @@ class Client:
         """Push a blob in one request; its descriptor."""
         status, headers, _ = await self("POST", f"/v2/{repository}/blobs/uploads/")
         assert status == 202
-        status, headers, body = await self("PUT", f"{headers['Location']}?digest={digest(data)}", data)
+        status, headers, body = await self("PUT", _with_digest(headers["Location"], data), data)
         assert status == 201, body
         return {"mediaType": OCI_LAYER, "digest": digest(data), "size": len(data)}
 
@@ -78,7 +79,24 @@ async def registry(root: Path, **fields: Any) -> AsyncIterator[Client]:
     async with AsyncExitStack() as closing:
         listening = await start(config, closing)
         session = await closing.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
-        yield Client(session, listening)
+        yield Client(session, listening.port, listening.debug_port)
+
+
+@asynccontextmanager
+async def debians_registry(root: Path) -> AsyncIterator[Client]:
+    """The same requests to Debian's docker-registry."""
+    root.mkdir()
+    server = DockerRegistry(root)
+    server.start()
+    try:
+        async with aiohttp.ClientSession(auto_decompress=False) as session:
+            yield Client(session, server.port)
+    finally:
+        server.stop()
+
+
+def _with_digest(location: str, data: bytes) -> str:
+    return f"{location}{'&' if '?' in location else '?'}digest={digest(data)}"
 
 
 def code_of(body: bytes) -> str:

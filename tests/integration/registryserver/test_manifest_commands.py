@@ -1,4 +1,4 @@
-"""`docker manifest` and `sampan manifest` against a Sampan registry: the same words, the same files, the same digests."""
+"""`docker manifest` and `sampan manifest`, with a Sampan registry and with Debian's: the same words, files and digests."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-from registry_requests import Client, registry
+import pytest
+
+from registry_requests import Client, debians_registry, registry
 from sampan.oci.image import (
     DOCKER_CONFIG,
+    DOCKER_INDEX,
     DOCKER_LAYER_GZIP,
     DOCKER_MANIFEST,
     OCI_CONFIG,
@@ -22,6 +26,9 @@ from sampan.oci.image import (
 
 PROGRAMS = {"docker": ["docker"], "sampan": [sys.executable, "-m", "sampan.cli"]}
 Run = Callable[..., Awaitable[str]]
+Serve = Callable[[Path], AbstractAsyncContextManager[Client]]
+
+EACH_REGISTRY = pytest.mark.parametrize("serve", [registry, debians_registry], ids=["sampan", "debian"])
 
 
 def program(name: str, configuration: Path) -> Run:
@@ -89,28 +96,32 @@ async def _scenario(run: Run, host: str) -> list[str]:
     ]
 
 
-def test_both_programs_say_and_do_the_same(tmp_path: Path) -> None:
+@EACH_REGISTRY
+def test_both_programs_say_and_do_the_same(serve: Serve, tmp_path: Path) -> None:
     async def both() -> None:
         said: dict[str, list[str]] = {}
         for name in PROGRAMS:
-            async with registry(tmp_path / name) as ask:
+            async with serve(tmp_path / name) as ask:
                 host = ask.base.removeprefix("http://")
                 await images(ask)
                 answers = await _scenario(program(name, tmp_path / f"{name}-configuration"), host)
                 said[name] = [answer.replace(host, "HOST") for answer in answers]
                 # The list is whole in its own repository: what was elsewhere has come along.
-                index = json.loads((await ask("GET", "/v2/app/manifests/list"))[2])
+                path = "/v2/app/manifests"
+                index = json.loads((await ask("GET", f"{path}/list", Accept=DOCKER_INDEX))[2])
                 for each in index["manifests"]:
-                    assert (await ask("GET", f"/v2/app/manifests/{each['digest']}"))[0] == 200
+                    kept = await ask("GET", f"{path}/{each['digest']}", Accept=each["mediaType"])
+                    assert kept[0] == 200
         for theirs, ours in zip(said["docker"], said["sampan"], strict=True):
             assert ours == theirs
 
     asyncio.run(both())
 
 
-def test_one_goes_on_with_the_others_list(tmp_path: Path) -> None:
+@EACH_REGISTRY
+def test_one_goes_on_with_the_others_list(serve: Serve, tmp_path: Path) -> None:
     async def run() -> None:
-        async with registry(tmp_path / "root") as ask:
+        async with serve(tmp_path / "root") as ask:
             host = ask.base.removeprefix("http://")
             await images(ask)
             docker, sampan = program("docker", tmp_path / "c"), program("sampan", tmp_path / "c")
