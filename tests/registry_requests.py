@@ -75,7 +75,7 @@ class Client:
 
 @asynccontextmanager
 async def registry(root: Path, **fields: Any) -> AsyncIterator[Client]:
-    config = ServerConfig(root=str(root), address="127.0.0.1:0", **{"delete": True, **fields})
+    config = ServerConfig(root=str(root), **{"address": "127.0.0.1:0", "delete": True, **fields})
     async with AsyncExitStack() as closing:
         listening = await start(config, closing)
         session = await closing.enter_async_context(aiohttp.ClientSession(auto_decompress=False))

@@ -102,7 +102,10 @@ class RegistryApp:
         duration = time.monotonic() - begun
         if self._answered is not None:
             self._answered(request.method, response.status, duration)
-        log.info("%s %s %s %d %.3fs", request.remote, request.method, request.path, response.status, duration)
+        if self._config.access_log:
+            log.info(
+                "%s %s %s %d %.3fs", request.remote, request.method, request.path, response.status, duration
+            )
         return response
 
     def _headers(self) -> dict[str, str]:
@@ -110,12 +113,14 @@ class RegistryApp:
         return standard | {key: ", ".join(values) for key, values in self._config.headers.items()}
 
     async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
-        path = request.path
+        path = self._path(request)
         if path in ("/", "/v1/_ping"):
             return web.json_response({}, headers={"X-Docker-Registry-Standalone": "true"})
         found = _PATH.fullmatch(path)
         name = self._name(request, found["name"]) if found is not None else ""
-        user = await self._access.check(request.headers.get("Authorization", ""), _needed(request, name))
+        user = await self._access.check(
+            request.headers.get("Authorization", ""), _needed(request.method, path, name)
+        )
         if path in ("/v2", "/v2/"):
             return web.json_response({})
         if path == "/v2/_catalog":
@@ -143,6 +148,15 @@ class RegistryApp:
         }
         return await self._route(request, handlers[kind], name, reference)
 
+    def _path(self, request: web.BaseRequest) -> str:
+        """A request's path without `http.prefix`. Raises `Refused` for one outside of it; load balancers may ask for `/`."""
+        prefix = self._config.prefix
+        if request.path == "/" or not prefix:
+            return request.path
+        if not request.path.startswith(f"{prefix}/"):
+            raise Refused("UNSUPPORTED", status=404)
+        return request.path[len(prefix) :]
+
     def _name(self, request: web.BaseRequest, asked: str) -> str:
         name = checked_name(asked)
         return name if self._upstream is None else self._upstream.name(name, request.query.get("ns", ""))
@@ -162,7 +176,7 @@ class RegistryApp:
             observer.happened(action, name, digest, size, tag, user)
 
     def _location(self, path: str) -> str:
-        return self._config.host.rstrip("/") + path
+        return self._config.host.rstrip("/") + self._config.prefix + path
 
     # -- blobs
 
@@ -249,7 +263,10 @@ class RegistryApp:
         if given := request.headers.get("Content-Range", ""):
             parsed = _CONTENT_RANGE.fullmatch(given.removeprefix("bytes ").partition("/")[0])
             if parsed is None or int(parsed[1]) != session.size or int(parsed[2]) < int(parsed[1]):
-                headers = {"Location": self._upload_path(session), "Range": _range(session.size)}
+                headers = {
+                    "Location": self._location(self._upload_path(session)),
+                    "Range": _range(session.size),
+                }
                 raise Refused("RANGE_INVALID", {"received": session.size}, headers=headers)
             limit = int(parsed[2]) - int(parsed[1]) + 1
         before = session.size
@@ -346,7 +363,8 @@ class RegistryApp:
         page = _page_of_referrers(found, request.query.get("last", ""))
         if page and page[-1] is not found[-1]:
             query = {"last": page[-1].digest, **({"artifactType": wanted} if wanted else {})}
-            headers["Link"] = f'</v2/{name}/referrers/{reference}?{urlencode(query)}>; rel="next"'
+            path = f"{self._config.prefix}/v2/{name}/referrers/{reference}"
+            headers["Link"] = f'<{path}?{urlencode(query)}>; rel="next"'
         index = Index(schema_version=2, media_type=OCI_INDEX, manifests=page)
         return web.Response(body=encode(index), headers=headers)
 
@@ -380,7 +398,9 @@ class RegistryApp:
         page = rest[:count]
         if not page:
             return page, {}
-        return page, {"Link": f'<{path}?last={quote(page[-1], safe="")}&n={count}>; rel="next"'}
+        return page, {
+            "Link": f'<{self._config.prefix}{path}?last={quote(page[-1], safe="")}&n={count}>; rel="next"'
+        }
 
     async def _search(self, request: web.BaseRequest) -> web.StreamResponse:
         """The v1 API's search, which `docker search HOST/term` asks: repositories whose name has the term in it."""
@@ -407,15 +427,13 @@ def _page_of_referrers(found: list[Descriptor], last: str) -> list[Descriptor]:
     return found[start:]
 
 
-def _needed(request: web.BaseRequest, name: str) -> list[Scope]:
+def _needed(method: str, path: str, name: str) -> list[Scope]:
     """The rights that a request to a repository (or to none) takes, as distribution has them."""
-    if request.path in ("/v2/_catalog", "/v1/search"):
+    if path in ("/v2/_catalog", "/v1/search"):
         return [Scope("registry", "catalog", "*")]
     if not name:
         return []
-    actions = {"GET": ("pull",), "HEAD": ("pull",), "DELETE": ("delete",)}.get(
-        request.method, ("pull", "push")
-    )
+    actions = {"GET": ("pull",), "HEAD": ("pull",), "DELETE": ("delete",)}.get(method, ("pull", "push"))
     return [Scope("repository", name, action) for action in actions]
 
 

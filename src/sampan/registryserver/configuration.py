@@ -15,17 +15,21 @@ import msgspec
 import yaml
 
 from sampan.errors import InvalidParameter
+from sampan.registryserver.keys import without_effect
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DRIVERS = ("filesystem", "s3", "s3aws")
 _BESIDE_DRIVERS = ("delete", "maintenance", "cache", "redirect", "tag")
-_WITHOUT_EFFECT = {
-    "redis": "nothing is cached outside the process",
-    "middleware": "there is no middleware",
-    "reporting": "nothing is reported to services",
-    "health": "health is the process itself and its storage",
-}
+_TLS_VERSIONS = ("", "tls1.0", "tls1.1", "tls1.2", "tls1.3")
+_CLIENT_AUTH = ("", "require-and-verify-client-cert", "verify-client-cert-if-given")
+
+
+class Urls(msgspec.Struct):
+    """`validation.manifests.urls`: regular expressions, one of which an address must match, and none of which it may."""
+
+    allow: list[str]
+    deny: list[str]
 
 
 class ServerConfig(msgspec.Struct, kw_only=True):
@@ -38,11 +42,17 @@ class ServerConfig(msgspec.Struct, kw_only=True):
     redirect: bool = True
     """Whether clients may be sent to the object storage for a blob."""
     address: str = ":5000"
+    network: str = "tcp"
+    """`tcp`, or `unix`: the address is the path of a socket."""
+    prefix: str = ""
+    """What comes before `/v2/` in each path; begins with a slash and ends without one."""
     host: str = ""
     """Address that Location headers begin with; empty: they are relative."""
     certificate: str = ""
     key: str = ""
     client_authorities: list[str] = []
+    client_auth: str = ""
+    minimum_tls: str = ""
     debug_address: str = ""
     token: dict[str, Any] = {}
     """`auth.token`, as written."""
@@ -56,6 +66,8 @@ class ServerConfig(msgspec.Struct, kw_only=True):
     headers: dict[str, list[str]] = {}
     log_level: str = "info"
     log_format: str = "text"
+    log_fields: dict[str, str] = {}
+    access_log: bool = True
     upstreams: list[dict[str, Any]] = []
     """Registries that are cached, each as distribution's `proxy`: remoteurl, username, password, ttl."""
     rights: list[dict[str, Any]] = []
@@ -63,6 +75,9 @@ class ServerConfig(msgspec.Struct, kw_only=True):
     endpoints: list[dict[str, Any]] = []
     """`notifications.endpoints`, as written."""
     metrics: bool = False
+    metrics_path: str = "/metrics"
+    urls: Urls | None = None
+    """Which addresses manifests may name for their layers; None: any."""
     index: str = ""
     """The file of the index (see `index`); empty: beside a local directory's content, in this machine's caches for a bucket."""
     from_engine: str = ""
@@ -151,23 +166,31 @@ def _configuration(document: dict[str, Any]) -> ServerConfig:
         s3=s3,
         redirect=not _section(storage, "redirect").get("disable"),
         address=str(http.get("addr") or ":5000"),
+        network=_one_of(http, "http.net", "net", ("tcp", "unix")) or "tcp",
+        prefix="/".join(["", *(part for part in str(http.get("prefix") or "").split("/") if part)]),
         host="" if http.get("relativeurls") else str(http.get("host") or ""),
         certificate=str(tls.get("certificate") or ""),
         key=str(tls.get("key") or ""),
         client_authorities=[str(each) for each in tls.get("clientcas") or []],
+        client_auth=_one_of(tls, "http.tls.clientauth", "clientauth", _CLIENT_AUTH),
+        minimum_tls=_one_of(tls, "http.tls.minimumtls", "minimumtls", _TLS_VERSIONS),
         debug_address=str(debug.get("addr") or ""),
         metrics=bool(_section(debug, "prometheus").get("enabled")),
+        metrics_path=str(_section(debug, "prometheus").get("path") or "/metrics"),
+        urls=_urls(_section(document, "validation")),
         token=_section(auth, "token"),
         htpasswd=str(htpasswd.get("path") or ""),
         realm=str(htpasswd.get("realm") or ""),
         delete=bool(_section(storage, "delete").get("enabled")),
         read_only=bool(_section(maintenance, "readonly").get("enabled")),
         catalog_max=int(_section(document, "catalog").get("maxentries") or 1000),
-        upload_age=seconds(purging.get("age") or "168h") if purging.get("enabled", True) else 0,
+        upload_age=seconds(purging.get("age") or "168h") if _purges(purging) else 0,
         upload_interval=seconds(purging.get("interval") or "24h"),
         headers={str(key): [str(each) for each in value] for key, value in _section(http, "headers").items()},
         log_level=str(log.get("level") or "info"),
         log_format=str(log.get("formatter") or "text"),
+        log_fields={str(key): str(value) for key, value in _section(log, "fields").items()},
+        access_log=not _section(log, "accesslog").get("disabled"),
         upstreams=_upstreams(proxy),
         rights=_entries(htpasswd, "rights"),
         endpoints=list(_section(document, "notifications").get("endpoints") or []),
@@ -178,10 +201,39 @@ def _configuration(document: dict[str, Any]) -> ServerConfig:
         raise InvalidParameter(
             "configuration: http.tls.letsencrypt is not supported: give certificate and key"
         )
-    config.warnings = [
-        f"{key} has no effect: {why}" for key, why in _WITHOUT_EFFECT.items() if document.get(key)
-    ]
+    config.warnings = without_effect(document)
+    if purging.get("dryrun"):
+        config.warnings.append("storage.maintenance.uploadpurging.dryrun: uploads that were given up stay")
     return config
+
+
+def _one_of(section: dict[str, Any], name: str, key: str, words: tuple[str, ...]) -> str:
+    word = str(section.get(key) or "")
+    if word and word not in words:
+        raise InvalidParameter(
+            f"configuration: {name}: {word!r} is not supported: there are {', '.join(filter(None, words))}"
+        )
+    return word
+
+
+def _purges(purging: dict[str, Any]) -> bool:
+    return bool(purging.get("enabled", True)) and not purging.get("dryrun")
+
+
+def _urls(validation: dict[str, Any]) -> Urls | None:
+    """None unless there are rules: distribution itself takes no addresses then, but images of Windows have some."""
+    rules = _section(_section(validation, "manifests"), "urls")
+    if validation.get("disabled") or not rules:
+        return None
+    urls = Urls(*([str(each) for each in rules.get(key) or []] for key in ("allow", "deny")))
+    for pattern in (*urls.allow, *urls.deny):
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise InvalidParameter(
+                f"configuration: validation.manifests.urls: {pattern!r}: {error}"
+            ) from None
+    return urls
 
 
 def _auth(document: dict[str, Any]) -> dict[str, Any]:

@@ -81,13 +81,14 @@ def _repositories(config: ServerConfig) -> Repositories:
     if config.from_engine:
         return EngineContent(Path(config.from_engine))
     if not config.s3:
-        return Repositories(Path(config.root), config.grace, index=ListIndex(_index_file(config)))
+        index = ListIndex(_index_file(config))
+        return Repositories(Path(config.root), config.grace, index=index, urls=config.urls)
     from sampan.registryserver.objectstorage import (
         ObjectStorage,
     )  # its library is only loaded where it is needed
 
     storage = ObjectStorage(config.s3, redirect=config.redirect)
-    return Repositories(Path(config.root), config.grace, storage, ListIndex(_index_file(config)))
+    return Repositories(Path(config.root), config.grace, storage, ListIndex(_index_file(config)), config.urls)
 
 
 def _index_file(config: ServerConfig) -> Path:
@@ -204,14 +205,27 @@ async def start(config: ServerConfig, closing: AsyncExitStack) -> Listening:
     runner = web.ServerRunner(PatientServer(app.handle, config.silence, 1 << 20), shutdown_timeout=5)
     await runner.setup()
     closing.push_async_callback(runner.cleanup)
-    host, port = _address(config.address)
-    await web.TCPSite(runner, host, port, ssl_context=_tls(config), backlog=1024).start()
+    port = await _listen(config, runner, closing)
     debug_port = 0
     if config.debug_address:
         debug_port = await _serve_debug(config, repositories, metrics, closing)
     _beside(closing, _purge(config, repositories), "purge uploads")
     _beside(closing, _collect(config, repositories), "collect garbage")
-    return Listening(int(runner.addresses[0][1]), debug_port)
+    return Listening(port, debug_port)
+
+
+async def _listen(config: ServerConfig, runner: web.ServerRunner, closing: AsyncExitStack) -> int:
+    """Open the registry's door; its port, 0 for a socket with a path."""
+    if config.network == "tcp":
+        host, port = _address(config.address)
+        await web.TCPSite(runner, host, port, ssl_context=_tls(config), backlog=1024).start()
+        return int(runner.addresses[0][1])
+    socket = Path(config.address)
+    if socket.is_socket():
+        socket.unlink()  # a killed registry's
+    await web.UnixSite(runner, socket, ssl_context=_tls(config), backlog=1024).start()
+    closing.callback(socket.unlink, missing_ok=True)
+    return 0
 
 
 def _beside(closing: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -229,7 +243,7 @@ async def _serve_debug(
         if request.path == "/debug/health":
             found = await asyncio.to_thread(repositories.storage.healthy, repositories.paths.blobs)
             return web.json_response({"storage": found} if found else {}, status=503 if found else 200)
-        if request.path == "/metrics" and config.metrics:
+        if request.path == config.metrics_path and config.metrics:
             return web.Response(text=metrics.text())
         return web.Response(status=404)
 
@@ -271,19 +285,27 @@ def _tls(config: ServerConfig) -> ssl.SSLContext | None:
     if not config.certificate:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    if config.minimum_tls == "tls1.3":  # what is older than 1.2 is not spoken at all
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
     try:
         context.load_cert_chain(config.certificate, config.key)
         for file in config.client_authorities:
             context.load_verify_locations(file)
-            context.verify_mode = ssl.CERT_REQUIRED
+            optional = config.client_auth == "verify-client-cert-if-given"
+            context.verify_mode = ssl.CERT_OPTIONAL if optional else ssl.CERT_REQUIRED
     except (OSError, ssl.SSLError) as error:
         raise InvalidParameter(f"cannot read the certificates of http.tls: {error}") from None
     return context
 
 
 class _Json(logging.Formatter):
+    def __init__(self, fields: dict[str, str]) -> None:
+        super().__init__()
+        self._fields = fields
+
     def format(self, record: logging.LogRecord) -> str:
         fields = {
+            **self._fields,
             "time": self.formatTime(record),
             "level": record.levelname.lower(),
             "msg": record.getMessage(),
@@ -295,9 +317,9 @@ class _Json(logging.Formatter):
 
 def _set_up_logging(config: ServerConfig) -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        _Json() if config.log_format == "json" else logging.Formatter("%(asctime)s %(levelname)s %(message)s")
-    )
+    beside = "".join(f" {key}={value}".replace("%", "%%") for key, value in config.log_fields.items())
+    text = logging.Formatter(f"%(asctime)s %(levelname)s %(message)s{beside}")
+    handler.setFormatter(_Json(config.log_fields) if config.log_format == "json" else text)
     log.addHandler(handler)
     log.propagate = False
     level = {"error": "ERROR", "warn": "WARNING", "info": "INFO", "debug": "DEBUG"}.get(

@@ -6,6 +6,8 @@ A link is written after what it names is durable, and a tag after the manifest, 
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +27,7 @@ from sampan.oci.image import (
     parse_manifest,
 )
 from sampan.registryserver.catalogue import Catalogue
+from sampan.registryserver.configuration import Urls
 from sampan.registryserver.failures import Refused
 from sampan.registryserver.index import ListIndex
 from sampan.registryserver.localstorage import LocalStorage
@@ -65,8 +68,11 @@ class Repositories:
         grace: float = 3600,
         storage: Storage | None = None,
         index: ListIndex | None = None,
+        urls: Urls | None = None,
     ) -> None:
-        """`grace` is the collector's: what is asked for is made fresh well before it ends. Without a `storage` it is local."""
+        """`grace` is the collector's: what is asked for is made fresh well before it ends. Without a `storage` it is local.
+        `urls` says which addresses manifests may name for their layers.
+        """
         self._fresh_for = min(600.0, grace / 4)
         self.paths = Paths(root)
         self.storage = storage or LocalStorage()
@@ -74,6 +80,7 @@ class Repositories:
         self.uploads = Uploads(self.paths, self.storage)
         self._catalogue = Catalogue(self.paths, self.storage, self.index)
         self._tag_lock = asyncio.Lock()
+        self._urls = urls
 
     # -- blobs
 
@@ -168,6 +175,7 @@ class Repositories:
                     raise Refused("MANIFEST_BLOB_UNKNOWN", {"digest": digest})
                 continue
             if part.urls:
+                self._check_urls(part.urls)
                 continue  # it lies elsewhere, on purpose
             try:
                 _, size = self._blob(name, digest)
@@ -175,6 +183,14 @@ class Repositories:
                 raise Refused("MANIFEST_BLOB_UNKNOWN", {"digest": digest}) from None
             if size != part.size:
                 raise Refused("SIZE_INVALID", {"digest": digest, "size": part.size, "stored": size})
+
+    def _check_urls(self, urls: Iterable[str]) -> None:
+        if self._urls is None:
+            return
+        for url in urls:
+            allowed = any(re.search(pattern, url) for pattern in self._urls.allow)
+            if not allowed or any(re.search(pattern, url) for pattern in self._urls.deny):
+                raise Refused("MANIFEST_INVALID", f"invalid URL on layer: {url}")
 
     def _store_manifest(self, name: str, digest: Digest, data: bytes, parsed: Parsed) -> None:
         self.storage.put_blob(self.paths.blob(digest), data)

@@ -8,10 +8,14 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from registry_requests import code_of, digest, registry
 from sampan.oci.image import DOCKER_MANIFEST, OCI_CONFIG, OCI_EMPTY, OCI_INDEX, OCI_LAYER, OCI_MANIFEST
+from sampan.registryserver.configuration import Urls
+
+FOREIGN = "application/vnd.oci.image.layer.nondistributable.v1.tar"
 
 
 async def test_versions_and_pings(tmp_path: Path) -> None:
@@ -241,6 +245,61 @@ async def test_read_only(tmp_path: Path) -> None:
         for method, path in (("POST", "blobs/uploads/"), ("PUT", "manifests/1"), ("DELETE", "manifests/1")):
             status, _, body = await ask(method, f"/v2/app/{path}", b"{}")
             assert (status, code_of(body)) == (405, "UNSUPPORTED")
+
+
+async def test_everything_is_below_a_prefix(tmp_path: Path) -> None:
+    async with registry(tmp_path, prefix="/a/b", catalog_max=1) as ask:
+        assert (await ask("GET", "/v2/"))[0] == 404
+        assert (await ask("GET", "/a/bc/v2/"))[0] == 404
+        assert (await ask("GET", "/a/b/v2/"))[0] == 200
+        for name in ("one", "two"):
+            begun = (await ask("POST", f"/a/b/v2/{name}/blobs/uploads/"))[1]["Location"]
+            refused = (await ask("PATCH", begun, b"x", Content_Range="5-5"))[1]
+            assert refused["Location"] == begun
+            blob = (await ask("PUT", f"{begun}?digest={digest(b'{}')}", b"{}"))[1]["Location"]
+            assert (await ask("GET", blob))[2] == b"{}"
+            config = {"mediaType": OCI_EMPTY, "digest": digest(b"{}"), "size": 2}
+            document = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": []}
+            path, body = f"/a/b/v2/{name}/manifests/1", json.dumps(document).encode()
+            stored = (await ask("PUT", path, body, Content_Type=OCI_MANIFEST))[1]["Location"]
+            assert (await ask("GET", stored))[2] == body
+        _, headers, body = await ask("GET", "/a/b/v2/_catalog")
+        assert json.loads(body) == {"repositories": ["one"]}
+        following = headers["Link"].partition(">")[0].removeprefix("<")
+        assert json.loads((await ask("GET", following))[2]) == {"repositories": ["two"]}
+
+
+async def test_a_socket_with_a_path(tmp_path: Path) -> None:
+    place = tmp_path / "registry.sock"
+    async with registry(tmp_path / "root", network="unix", address=str(place)):
+        connector = aiohttp.UnixConnector(str(place))
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            session.get("http://x/v2/") as answer,
+        ):
+            assert answer.status == 200
+    assert not place.exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "taken"),
+    [
+        ("https://good.example.com/layer", True),
+        ("https://bad.example.com/layer", False),
+        ("http://good.example.com/layer", False),
+    ],
+)
+async def test_addresses_that_manifests_may_name(tmp_path: Path, address: str, taken: bool) -> None:
+    urls = Urls(allow=[r"^https://[^/]+\.example\.com/"], deny=["^https://bad"])
+    async with registry(tmp_path, urls=urls) as ask:
+        config = {**await ask.blob(b"{}"), "mediaType": OCI_CONFIG}
+        layer = {"mediaType": FOREIGN, "digest": digest(b"elsewhere"), "size": 9, "urls": [address]}
+        document = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": [layer]}
+        answer = await ask(
+            "PUT", "/v2/app/manifests/1", json.dumps(document).encode(), Content_Type=OCI_MANIFEST
+        )
+        assert answer[0] == (201 if taken else 400)
+        assert taken or code_of(answer[2]) == "MANIFEST_INVALID"
 
 
 async def test_lists_in_pages(tmp_path: Path) -> None:
