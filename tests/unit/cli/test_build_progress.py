@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from sampan.cli.progress.choosing import Told
 from sampan.cli.progress.live import Live, _block, _fitting, _grouped, cells, laid_out
 from sampan.cli.progress.plain import Lines
 from sampan.cli.progress.rawjson import RawJson
@@ -182,3 +183,22 @@ def test_json_is_buildxs() -> None:
         {"digest": "sha256:a", "name": "a", "started": "2023-11-14T22:13:20.000000000Z"}
     ]
     assert told["logs"][0]["data"] == "eA=="
+
+
+def warned(short: str, level: int = 1) -> Any:
+    return {"kind": "warning", "vertex": "sha256:a", "short": short, "level": level, "detail": [], "url": ""}
+
+
+def test_warnings_and_hints_stand_at_the_end_each_once(capsys: pytest.CaptureFixture[str]) -> None:
+    told = Told("plain")
+    told.show([warned("wrong"), warned("better", level=0), warned("wrong"), warned("worse")])
+    told.finish(failed=False)
+    assert capsys.readouterr().err == "\n 2 warnings found:\n - wrong\n - worse\n\n 1 hint:\n - better\n"
+
+
+def test_advice_is_not_in_buildxs_json() -> None:
+    out = io.StringIO()
+    RawJson(out).show([warned("better", level=0)])
+    assert out.getvalue() == ""
+    RawJson(out).show([warned("wrong"), warned("better", level=0)])
+    assert len(json.loads(out.getvalue())["warnings"]) == 1

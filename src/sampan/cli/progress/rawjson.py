@@ -23,6 +23,8 @@ class RawJson:
         """Some events, as one line."""
         told: dict[str, list[dict[str, Any]]] = {}
         for event in events:
+            if event.get("level") == 0:
+                continue  # advice, which buildx does not know
             name, describe = _KINDS[event["kind"]]
             told.setdefault(name, []).append(describe(event))
         if told:
