@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sampan.exporters.results import PlatformResult, Results
     from sampan.ops.trees import Trees
 
-_SEPARATORS = str.maketrans("/\\:", "___")
+_SEPARATORS = str.maketrans("/\\:\0", "____")
 
 
 def directory_of(id: str) -> str:

@@ -15,7 +15,8 @@ from sampan.exporters.results import PlatformResult, Results
 from sampan.images.documents import config_platform
 from sampan.names import platform as platforms
 from sampan.names.platform import Platform
-from sampan.oci.image import ImageConfig, parse_config
+from sampan.oci import defaults
+from sampan.oci.image import ContainerConfig, ImageConfig, parse_config
 from sampan.oci.image import Platform as Described
 from sampan.solver.interface import EMPTY, Tree
 
@@ -120,12 +121,18 @@ async def _tree(ref: Ref | None) -> Tree:
 
 def _config(result: Result, listed: Listed) -> ImageConfig:
     data = result.about(CONFIG, listed.id)
-    system, architecture, variant, version = listed.platform
-    config = (
-        parse_config(data)
-        if data
-        else ImageConfig(architecture=architecture, os=system, variant=variant, os_version=version)
-    )
+    config = parse_config(data) if data else _usual_config(listed.platform)
     # What a frontend gives as configuration may be its base's, with that one's records.
     config.inline_cache = b64encode(result.about(INLINE, listed.id)).decode()
     return config
+
+
+def _usual_config(platform: Platform) -> ImageConfig:
+    """Of an image about which nothing was said."""
+    return ImageConfig(
+        architecture=platform.architecture,
+        os=platform.os,
+        variant=platform.variant,
+        os_version=platform.os_version,
+        config=ContainerConfig(env=[f"PATH={defaults.PATH}"], working_dir="/"),
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given as for_any
+from hypothesis import strategies as st
 
 from sampan.errors import InvalidParameter, NotSupported
 from sampan.exporters.annotations import parse
@@ -85,3 +87,12 @@ def test_media_types_have_a_twin(compression: str) -> None:
     theirs = converted_type(ours, oci=False)
     assert theirs == f"application/vnd.docker.image.rootfs.diff.tar{compression.replace('+', '.')}"
     assert converted_type(theirs, oci=True) == converted_type(ours, oci=True) == ours
+
+
+@for_any(st.dictionaries(st.from_regex(r"annotation.{0,40}"), st.text(max_size=5), max_size=3))
+def test_any_name_is_an_annotation_or_refused_or_none(attributes: dict[str, str]) -> None:
+    try:
+        found = parse(attributes)
+    except InvalidParameter:
+        return
+    assert set(found.index.values()) <= set(attributes.values())
