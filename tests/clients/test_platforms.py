@@ -145,6 +145,11 @@ def test_an_archive_with_an_index_is_read_by_others(
     assert index_of(tmp_path / "copied")[0]["digest"] == told["containerimage.digest"]
     loaded = run("docker", "load", "-i", "out.tar")
     assert "several:2" in loaded.stdout
+    chosen = ("--platform", "linux/arm64", "several:2")
+    assert json.loads(run("sampan", "image", "inspect", *chosen).stdout)[0]["Architecture"] == "arm64"
+    assert "TARGETARCH=arm64" in run("sampan", "history", *chosen).stdout
+    run("sampan", "rmi", "-f", *chosen)
+    assert "does not provide" in run("sampan", "image", "inspect", *chosen, fails=True).stderr
     assert told["containerimage.digest"].startswith(
         run("docker", "images", "-q", "--no-trunc", "several:2").stdout.strip()
     )

@@ -12,7 +12,7 @@ from sampan.api.registries import credentials_in
 from sampan.api.router import Router
 from sampan.engineapi.filters import Filters
 from sampan.engineapi.image import StreamMessage
-from sampan.errors import Conflict, InvalidParameter, NotSupported
+from sampan.errors import Conflict, InvalidParameter
 from sampan.images.attestations import attestations
 from sampan.images.importing import ImportRequest, fetched
 from sampan.images.listing import ListOptions, in_words_of
@@ -150,14 +150,12 @@ async def push_image(call: Call) -> web.StreamResponse:
 @router.delete("/images/{name:any}")
 async def remove_image(call: Call) -> web.StreamResponse:
     platforms_text = call.query.all("platforms") if call.version >= (1, 50) else []
-    if [_platform(text) for text in platforms_text]:
+    if wanted := [found for text in platforms_text if (found := _platform(text)) is not None]:
         if not call.query.boolean("force"):
             raise Conflict(
                 "Content will be removed from all images referencing this variant. Use —-force to force delete."
             )
-        raise NotSupported(
-            "removing single platforms of an image is not supported yet: remove the whole image"
-        )
+        return responses.json(await call.engine.images.remove_platforms(call.fields["name"], wanted))
     items = await call.engine.images.remove(
         call.fields["name"], force=call.query.boolean("force"), prune=not call.query.boolean("noprune")
     )

@@ -11,7 +11,7 @@ from sampan.cli.flags import Value
 from sampan.errors import InvalidParameter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 def _integer(text: str, low: int, high: int, function: str) -> int:
@@ -98,3 +98,16 @@ BYTES = Value("bytes", read_memory)
 DURATION = Value("duration", read_duration)
 DECIMAL = Value("decimal", read_cpus)
 FILTER = Value("filter", read_filter)
+
+
+def platform_objects(given: Sequence[str]) -> list[str] | None:
+    """`os/arch[/variant]` flags as the API takes them, JSON objects; None for no flag. Raises `InvalidParameter`."""
+    import json
+
+    from sampan.names.platform import parse
+
+    parsed = [parse(text) for text in given]
+    return [
+        json.dumps({"os": each.os, "architecture": each.architecture, "variant": each.variant})
+        for each in parsed
+    ] or None

@@ -81,6 +81,11 @@ class Documents:
         """Content was collected: what was complete may no longer be."""
         self._complete.clear()
 
+    def drop(self, digest: str) -> None:
+        """A document was removed."""
+        self._kept.pop(digest, None)
+        self._complete.discard(digest)
+
     async def manifests(self, target: Descriptor) -> list[ImageManifest]:
         """Every manifest of an image, in the index's order; those not here as well."""
         found: list[ImageManifest] = []

@@ -8,6 +8,7 @@ name goes and the image
   stays as a dangling one.
 - An id deletes the image with its name. Several names, or a stopped container, are a conflict that `force` overrides; a running
   container is one that it does not.
+- A platform of an index is removed with `force` only, and leaves the names.
 - With pruning, dangling ancestors that nothing uses go too.
 
 Content and snapshots are freed by collection afterwards.
@@ -15,7 +16,7 @@ Content and snapshots are freed by collection afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sampan.engineapi.image import DeleteItem
 from sampan.errors import Conflict
@@ -25,6 +26,7 @@ from sampan.images.parts import Parts
 from sampan.images.records import ImageRecord
 from sampan.images.resolution import is_id_prefix
 from sampan.names.digest import short
+from sampan.names.platform import Platform
 
 
 class _Removal:
@@ -120,6 +122,28 @@ async def remove(parts: Parts, text: str, *, force: bool = False, prune: bool = 
     await removal.delete(record.id)
     await removal.prune_ancestors(ancestors)
     return removal.items
+
+
+async def remove_platforms(parts: Parts, text: str, wanted: Sequence[Platform]) -> list[DeleteItem]:
+    """Remove what an image has for these platforms; its names and the others stay. An image that has nothing else goes wholly.
+
+    Raises `NotFound` for one that it does not have here, `Conflict` while a container of it runs; then nothing was changed.
+    """
+    record = await parts.resolver.record(text)
+    uses = await parts.uses()
+    chosen = [await parts.resolver.manifest(record, record.familiar(), platform) for platform in wanted]
+    digests = list(dict.fromkeys(each.descriptor.checked_digest for each in chosen))
+    for use in uses:
+        if use.running and use.manifest_digest in digests:
+            reason = f"image is being used by running container {short(use.container_id)}"
+            raise _conflict(record.familiar(), reason, forcible=False)
+    if record.id in digests:
+        return await remove(parts, text, force=True)
+    for digest in digests:
+        # What else it alone refers to is collected; the index still names it, as one that was never pulled.
+        await parts.content.delete(digest)
+        parts.documents.drop(digest)
+    return [DeleteItem(deleted=digest) for digest in digests]
 
 
 def _same_name(records: list[ImageRecord], chosen: ImageRecord) -> list[ImageRecord]:

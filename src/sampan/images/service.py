@@ -186,6 +186,12 @@ class ImageService:
         self.housekeeping.soon()
         return items
 
+    async def remove_platforms(self, reference: str, platforms: Sequence[Platform]) -> list[DeleteItem]:
+        """`docker rmi --force --platform`."""
+        items = await removal.remove_platforms(self.parts, reference, platforms)
+        self.housekeeping.soon()
+        return items
+
     async def prune(self, filters: Filters) -> PruneReport:
         """`docker image prune`. Raises `Conflict` while another one runs."""
         if self._pruning:

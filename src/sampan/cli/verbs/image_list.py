@@ -9,7 +9,7 @@ from sampan.cli import words
 from sampan.cli.command import flag, listing, option, verb
 from sampan.cli.formats import TABLE_FORMAT
 from sampan.cli.table import show
-from sampan.cli.values import FILTER, STRING, filters
+from sampan.cli.values import FILTER, STRING, filters, platform_objects
 from sampan.client.http import quote
 from sampan.errors import InvalidParameter, NotFound, SampanError
 from sampan.names.reference import parse_normalized
@@ -129,15 +129,14 @@ def _image_record(
 def rmi(
     session: Session, args: tuple[str, ...], force: bool, no_prune: bool, platform: tuple[str, ...]
 ) -> None:
-    if platform:
-        raise InvalidParameter("--platform is not supported: an image is removed with all its platforms")
+    query = {
+        "force": force or None,
+        "noprune": no_prune or None,
+        "platforms": platform_objects(platform),
+    }
     for name in args:
         try:
-            answer = session.call(
-                "DELETE",
-                f"/images/{quote(name, keep='/:@')}",
-                {"force": force or None, "noprune": no_prune or None},
-            )
+            answer = session.call("DELETE", f"/images/{quote(name, keep='/:@')}", query)
         except NotFound as error:
             failed = session.failed
             session.complain(error)
@@ -199,7 +198,9 @@ def history(
     quiet: bool,
 ) -> None:
     rows = session.call(
-        "GET", f"/images/{quote(args[0], keep='/:@')}/history", {"platform": platform or None}
+        "GET",
+        f"/images/{quote(args[0], keep='/:@')}/history",
+        {"platform": platform_objects((platform,) if platform else ())},
     )
     records = [_history_record(row, full=no_trunc, human=human) for row in rows]
     show("{{.ID}}" if quiet else format, _HISTORY, _HISTORY_HEADERS, "historyContext", records)

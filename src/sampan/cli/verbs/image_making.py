@@ -10,7 +10,7 @@ from sampan.cli import pulling
 from sampan.cli.command import flag, listing, option, verb
 from sampan.cli.streaming import blocks, write_all
 from sampan.cli.terminal import is_terminal
-from sampan.cli.values import STRING
+from sampan.cli.values import STRING, platform_objects
 from sampan.client.http import quote
 from sampan.errors import InvalidParameter
 from sampan.names.reference import parse_normalized
@@ -63,25 +63,13 @@ def load(session: Session, args: tuple[str, ...], input: str, platform: tuple[st
     if not input and is_terminal(0):
         raise InvalidParameter("requested load from stdin, but stdin is empty")
     with _open(input) if input else sys.stdin.buffer as file:
-        query = {"quiet": quiet or not sys.stdout.isatty(), "platform": _platforms(platform)}
+        query = {"quiet": quiet or not sys.stdout.isatty(), "platform": platform_objects(platform)}
         _load(session, file, query)
 
 
 def _load(session: Session, file: BinaryIO, query: dict[str, Any]) -> None:
     response = session.api.request("POST", "/images/load", query, blocks(file))
     pulling.show(response.json_stream(), quiet=False, out=sys.stdout)
-
-
-def _platforms(given: tuple[str, ...]) -> list[str] | None:
-    """`os/arch[/variant]` flags as the API takes them: JSON objects."""
-    import json
-
-    from sampan.names.platform import parse
-
-    parsed = [parse(text) for text in given]
-    return [
-        json.dumps({"os": p.os, "architecture": p.architecture, "variant": p.variant}) for p in parsed
-    ] or None
 
 
 @verb(
@@ -95,7 +83,7 @@ def _platforms(given: tuple[str, ...]) -> list[str] | None:
 @listing("--platform", kind=STRING, help="Save only the given platform(s)")
 def save(session: Session, args: tuple[str, ...], output: str, platform: tuple[str, ...]) -> None:
     _refuse_terminal(output, "save")
-    query = {"names": list(args), "platform": _platforms(platform)}
+    query = {"names": list(args), "platform": platform_objects(platform)}
     _write_out(session.api.request("GET", "/images/get", query).blocks(), output)
 
 

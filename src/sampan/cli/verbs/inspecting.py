@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sampan.cli.command import flag, option, verb
 from sampan.cli.errors import ExitStatus, describe
 from sampan.cli.gotemplate import Template, TemplateError
-from sampan.cli.values import STRING
+from sampan.cli.values import STRING, platform_objects
 from sampan.client.http import quote
 from sampan.errors import InvalidParameter, NotFound, SampanError
 
@@ -124,7 +124,8 @@ def container_inspect(session: Session, args: tuple[str, ...], format: str, size
 @option("-f", "--format", kind=STRING, default="", help=_FORMAT_HELP)
 @option("--platform", kind=STRING, default="", help="Inspect the given platform of a multi-platform image")
 def image_inspect(session: Session, args: tuple[str, ...], format: str, platform: str) -> None:
-    show(args, format, lambda name: _one(session, "image", name, {"platform": platform or None}))
+    query = {"platform": platform_objects((platform,) if platform else ())}
+    show(args, format, lambda name: _one(session, "image", name, query))
 
 
 @verb(

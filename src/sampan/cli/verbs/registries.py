@@ -18,7 +18,7 @@ from sampan.cli.credentials import (
 )
 from sampan.cli.table import Format
 from sampan.cli.terminal import is_terminal
-from sampan.cli.values import INT, STRING
+from sampan.cli.values import INT, STRING, platform_objects
 from sampan.client.http import quote
 from sampan.errors import InvalidParameter
 from sampan.names.reference import DEFAULT_DOMAIN, parse_normalized
@@ -131,7 +131,7 @@ def push(session: Session, args: tuple[str, ...], all_tags: bool, platform: str,
         reference = reference.with_default_tag()
         if not quiet:
             print(f"Using default tag: {reference.tag}")
-    query = {"tag": reference.tag or None, "platform": _platform(platform)}
+    query = {"tag": reference.tag or None, "platform": platform_objects((platform,) if platform else ())}
     name = quote(reference.familiar_name(), keep="/:")
     response = session.api.request(
         "POST", f"/images/{name}/push", query, headers=auth_header(reference.domain)
@@ -139,17 +139,6 @@ def push(session: Session, args: tuple[str, ...], all_tags: bool, platform: str,
     pulling.show(response.json_stream(), quiet=quiet, out=sys.stdout)
     if quiet:
         print(reference)
-
-
-def _platform(text: str) -> str | None:
-    if not text:
-        return None
-    import json
-
-    from sampan.names.platform import parse
-
-    wanted = parse(text)
-    return json.dumps({"os": wanted.os, "architecture": wanted.architecture, "variant": wanted.variant})
 
 
 @verb("[OPTIONS] TERM", "Search Docker Hub for images", arity=(1, 1))
