@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from running_engine import RunningEngine
@@ -97,3 +98,42 @@ def in_image(engine: RunningEngine, script: str, image: str = "built") -> list[s
     """The lines that a script prints in an image."""
     done = engine.docker("run", "--rm", "--net", "none", "-u", "0", "--entrypoint", "sh", image, "-c", script)
     return done.stdout.splitlines()
+
+
+class Building:
+    """A build that goes on, followed in a thread."""
+
+    def __init__(self, engine: RunningEngine, dockerfile: str, **query: Any) -> None:
+        self._client = engine.client()
+        self._told = threading.Condition()
+        self.events: list[dict[str, Any]] = []
+        self.over = False
+        asked = {"version": "2", "trace": "json", **query}
+        self._thread = threading.Thread(target=self._follow, args=(asked, context(dockerfile)), daemon=True)
+        self._thread.start()
+
+    def _follow(self, asked: dict[str, Any], archive: bytes) -> None:
+        try:
+            with self._client as client:
+                self._response = client.api.request("POST", "/build", asked, archive)
+                for message in self._response.json_stream():
+                    with self._told:
+                        if message.get("id") == "sampan.build.trace":
+                            self.events.append(message["aux"])
+                        self._told.notify_all()
+        except (OSError, ValueError, AttributeError):
+            pass  # it was left
+        finally:
+            with self._told:
+                self.over = True
+                self._told.notify_all()
+
+    def wait(self, condition: Callable[[dict[str, Any]], bool]) -> None:
+        """Until something was told."""
+        with self._told:
+            met = self._told.wait_for(lambda: self.over or any(map(condition, self.events)), 30)
+            assert met and any(map(condition, self.events)), self.events
+
+    def join(self) -> None:
+        self._thread.join(30)
+        assert self.over

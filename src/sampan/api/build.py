@@ -19,6 +19,7 @@ from sampan.api.router import Router
 from sampan.build.interface import BuildRequest
 from sampan.build.upkeep import PruneRequest
 from sampan.engineapi.container import HostConfig, Ulimit
+from sampan.engineapi.filters import Filters
 from sampan.engineapi.image import StreamMessage
 from sampan.errors import InvalidParameter, NotSupported, SampanError
 from sampan.images.importing import fetched
@@ -112,10 +113,10 @@ async def cancel(call: Call) -> web.StreamResponse:
 async def prune(call: Call) -> web.StreamResponse:
     """Results that no build uses, and directories; images go with `docker image prune`."""
     query = call.query
-    _check_prune(query)
+    filters = _prune_filters(query)
     request = PruneRequest(
         all=query.boolean("all"),
-        filters=query.filters(),
+        filters=filters,
         reserved=query.integer("reserved-space") or query.integer("keep-storage"),
         maximum=query.integer("max-used-space"),
         free=query.integer("min-free-space"),
@@ -125,7 +126,8 @@ async def prune(call: Call) -> web.StreamResponse:
     return json({"CachesDeleted": [each.id for each in gone] or None, "SpaceReclaimed": freed})
 
 
-def _check_prune(query: Query) -> None:
+def _prune_filters(query: Query) -> Filters:
+    """As BuildKit takes them from dockerd: one value each, and an id is a regular expression."""
     filters = query.filters()
     try:
         filters.validate(_PRUNE_FILTERS)
@@ -138,6 +140,13 @@ def _check_prune(query: Query) -> None:
             raise InvalidParameter(
                 f"{name} is in bytes and expects an integer, got {query.text(name)}: {error}"
             ) from None
+    if "until" in filters and "unused-for" in filters:
+        raise InvalidParameter('conflicting filters: "until" and "unused-for"')
+    if any(len(filters.get(name)) > 1 for name in filters):
+        raise InvalidParameter("filters expect only one value")
+    return Filters(
+        {name: [f"~{each}" if name == "id" else each for each in filters.get(name)] for name in filters}
+    )
 
 
 class _Messages:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import math
 import os
 import re
 import time
@@ -18,7 +19,7 @@ from typing import NamedTuple
 from sampan.engineapi.filters import Filters
 from sampan.errors import Conflict, InvalidParameter, SampanError
 from sampan.images.parts import Collection
-from sampan.names.times import parse_duration
+from sampan.names.times import parse_filter_time
 from sampan.ops.directories import Directories
 from sampan.snapshots.interface import Snapshotter
 from sampan.snapshots.usage import measure
@@ -98,13 +99,13 @@ class Upkeep:
 
     async def usage(self, filters: Filters = Filters()) -> list[Kept]:  # noqa: B008 - never changed
         """All that is kept and the filters leave, oldest first."""
-        filters.validate(_FILTERS)
+        check(filters)
         wanted = PruneRequest(all=True, filters=filters)
         return [kept for kept, _ in await self._kept() if _chosen(kept, wanted)]
 
     async def prune(self, request: PruneRequest) -> list[Kept]:
         """Let go of what is not used, longest unused first; what went. Raises `Conflict` while another one does."""
-        request.filters.validate(_FILTERS)
+        check(request.filters)
         if self._pruning:
             raise Conflict("a prune operation is already running")
         self._pruning = True
@@ -149,6 +150,8 @@ class Upkeep:
                 continue
             if isinstance(row, int):
                 results.append(row)
+            elif self._directories.is_used(row):
+                continue  # since we have looked
             else:
                 await self._directories.remove(row)
             gone.append(kept)
@@ -219,11 +222,22 @@ def _id(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:_ID_LENGTH]
 
 
+def check(filters: Filters) -> None:
+    """Raises `InvalidParameter` for filters that there are not, and for what is no regular expression or time."""
+    filters.validate(_FILTERS)
+    _latest(PruneRequest(filters=filters))
+    for name in ("id", "type", "description"):
+        for value in filters.get(name):
+            try:
+                re.compile(value.removeprefix("~") if value.startswith("~") else "")
+            except re.error as error:
+                raise InvalidParameter(f"invalid filter {name}~={value[1:]}: {error}") from None
+
+
 def _chosen(kept: Kept, request: PruneRequest) -> bool:
     if not request.all and (kept.kind in _HIDDEN or kept.shared):
         return False
-    age = request.unused_for_ns or _age(request.filters)
-    if age and kept.used_ns > time.time_ns() - age:
+    if kept.used_ns > _latest(request):
         return False
     filters = request.filters
     if "label" in filters:
@@ -250,10 +264,16 @@ def _matches(wanted: Sequence[str], value: str) -> bool:
     )
 
 
-def _age(filters: Filters) -> int:
-    values = [*filters.get("until"), *filters.get("unused-for")]
+def _latest(request: PruneRequest) -> float:
+    """When something may have been used at the latest to go."""
+    now = time.time_ns()
+    values = [*request.filters.get("until"), *request.filters.get("unused-for")]
     if not values:
-        return 0
+        return now - request.unused_for_ns if request.unused_for_ns else math.inf
     if len(values) > 1:
         raise InvalidParameter("filters expect only one value")
-    return parse_duration(values[0])
+    try:
+        return parse_filter_time(values[0], now)
+    except InvalidParameter as error:
+        expected = "expects a duration (e.g., '24h') or a timestamp"
+        raise InvalidParameter(f'"until" filter {expected}: {error}') from None

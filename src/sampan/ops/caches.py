@@ -37,9 +37,9 @@ class Caches:
         async with self._making.setdefault(name, asyncio.Lock()):
             if sharing == pb.PRIVATE:
                 id, path = await self._directories.take(KIND, name)
-                stack.callback(self._directories.give_back, id)
             else:
-                path = await self._directories.share(KIND, name)
+                id, path = await self._directories.share(KIND, name)
+            stack.callback(self._directories.give_back, id)
             await self._begin(path, base, mount)
         return path / "data"
 

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import sqlite3
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ class Directories:
     def __init__(self, database: Database, root: Path) -> None:
         self._database = database
         self.root = root
-        self._used: set[str] = set()
+        self._used: Counter[str] = Counter()
         self._versions: dict[Path, int] = {}
         self._newest = 0
 
@@ -50,7 +51,7 @@ class Directories:
         if found is not None:
             return found, self.root / found
         id = new_id()
-        self._used.add(id)
+        self._used[id] += 1
         await asyncio.to_thread(_make, self.root / id)
         now = time.time_ns()
         row = (id, kind, name, now, now)
@@ -67,7 +68,7 @@ class Directories:
         )
         id = next((str(row[0]) for row in rows if row[0] not in self._used), None)
         if id is not None:
-            self._used.add(id)
+            self._used[id] += 1
             connection.execute(
                 "update solver_directory set used_ns = ?, uses = uses + 1 where id = ?", (time.time_ns(), id)
             )
@@ -85,19 +86,21 @@ class Directories:
         self._versions[path] = before
         return before
 
-    async def share(self, kind: str, name: str) -> Path:
-        """The directory of that name, whoever else uses it."""
+    async def share(self, kind: str, name: str) -> tuple[str, Path]:
+        """The directory (id, path) of that name, whoever else uses it, until `give_back`."""
         found = await self._named(kind, name)
-        if found:
-            await self._note_use(found[0][0])
-            return self.root / str(found[0][0])
-        id, path = await self.take(kind, name)
-        self.give_back(id)
-        return path
+        if not found:
+            return await self.take(kind, name)
+        id = str(found[0][0])
+        self._used[id] += 1
+        await self._note_use(id)
+        return id, self.root / id
 
     def give_back(self, id: str) -> None:
-        """It is free for others."""
-        self._used.discard(id)
+        """One user less."""
+        self._used[id] -= 1
+        if not self._used[id]:
+            del self._used[id]
 
     def is_used(self, id: str) -> bool:
         """Whether a build has it now."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from graph_builder import build, in_image
+from graph_builder import Building, build, in_image
 from running_engine import RunningEngine
 
 pytestmark = pytest.mark.root
@@ -69,6 +69,67 @@ def test_limits_keep_what_was_used_last(make_engine: Callable[..., RunningEngine
     prune(engine, **{"max-used-space": 2_500_000, "all": "1"})
     left = [each["Description"] for each in kept(engine) if "RUN" in each["Description"]]
     assert any("/f2" in each for each in left) and not any("/f0" in each for each in left)
+
+
+def test_each_filter(make_engine: Callable[..., RunningEngine]) -> None:
+    """By docker's client where it has the flag, and by ours."""
+    engine = make_engine()
+    build(engine, DOCKERFILE)
+
+    def names() -> set[str]:
+        return {each["ID"] for each in kept(engine)}
+
+    def gone(*filters: str, flags: tuple[str, ...] = ("-a",), by: str = "docker") -> set[str]:
+        before = names()
+        words = [word for each in filters for word in ("--filter", each)]
+        getattr(engine, by)("builder", "prune", "-f", *flags, *words)
+        return before - names()
+
+    def of(**wanted: Any) -> set[str]:
+        return {each["ID"] for each in kept(engine) if all(each[key] == wanted[key] for key in wanted)}
+
+    assert gone("until=24h") == gone("until=2020-01-01T00:00:00Z") == gone("inuse=true") == set()
+    assert gone("type=exec.cachemount", "shared=true") == set()
+    one, *_ = of(Type="regular", Shared=False)
+    assert gone(f"id=^{one[:12]}") == {one}
+    mounts = of(Type="exec.cachemount")
+    assert mounts and gone("type=exec.cachemount", flags=()) == mounts
+    shared = of(Shared=True)
+    assert shared and gone("shared=true", flags=()) == set()
+    assert gone("shared=true", by="sampan") == shared
+    build(engine, DOCKERFILE)
+    private = of(Shared=False)
+    assert private and gone("private=true", "until=1ns", by="sampan") == private
+    for wrong, said in (("id=(", "invalid filter id~=("), ("until=x", "expects a duration")):
+        refused = engine.docker("builder", "prune", "-f", "--filter", wrong, check=False)
+        assert refused.returncode == 1 and said in refused.stderr
+
+
+@pytest.mark.parametrize("flag", ["--keep-storage", "--reserved-space", "--max-used-space"])
+def test_each_limit(make_engine: Callable[..., RunningEngine], flag: str) -> None:
+    """What was used longest ago goes, until the rest is within the limit."""
+    engine = make_engine()
+    for number in range(4):
+        step = f"RUN head -c 4000000 /dev/urandom > /f{number}"
+        build(
+            engine, f"FROM busybox AS a\n{step}\nFROM busybox\nRUN --mount=from=a,target=/a true # {number}\n"
+        )
+    engine.sampan("builder", "prune", "-af", flag, "10000000")
+    left = {each["Description"].rpartition("/f")[2] for each in kept(engine) if "/f" in each["Description"]}
+    assert {"3"} <= left and "0" not in left and "1" not in left
+
+
+def test_what_a_build_uses_stays(engine: RunningEngine) -> None:
+    asked = {"type": ["regular"], "inuse": ["true"]}
+    step = "RUN --mount=type=cache,target=/used echo begun && until [ -e /used/go ]; do sleep 0.05; done"
+    going = Building(engine, f"FROM busybox\nRUN echo below > /below\n{step}\n")
+    going.wait(lambda event: event["kind"] == "log" and event["data"] == "begun\n")
+    prune(engine, all="1")
+    assert any("below" in each["Description"] and each["InUse"] for each in kept(engine))
+    assert prune(engine, all="1", filters=json.dumps(asked))["CachesDeleted"] is None
+    place = next((engine.data_root / "solver" / "kept").iterdir())
+    (place / "data" / "go").touch()
+    going.join()
 
 
 def test_a_filter_that_is_none_is_refused(engine: RunningEngine) -> None:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from engine_audit import assert_settled
-from graph_builder import build, context, in_image
+from graph_builder import Building, build, in_image
 from running_engine import RunningEngine
 from small_disk import SmallDisk, small_disk
 
@@ -34,45 +32,6 @@ def cramped(disk: SmallDisk, tmp_path: Path, busybox: bytes) -> Iterator[Running
     running.data_root = disk.path / "data"
     with running.holding(busybox):
         yield running
-
-
-class Building:
-    """A build that goes on, followed in a thread."""
-
-    def __init__(self, engine: RunningEngine, dockerfile: str, **query: Any) -> None:
-        self._client = engine.client()
-        self._told = threading.Condition()
-        self.events: list[dict[str, Any]] = []
-        self.over = False
-        asked = {"version": "2", "trace": "json", **query}
-        self._thread = threading.Thread(target=self._follow, args=(asked, context(dockerfile)))
-        self._thread.start()
-
-    def _follow(self, asked: dict[str, Any], archive: bytes) -> None:
-        try:
-            with self._client as client:
-                self._response = client.api.request("POST", "/build", asked, archive)
-                for message in self._response.json_stream():
-                    with self._told:
-                        if message.get("id") == "sampan.build.trace":
-                            self.events.append(message["aux"])
-                        self._told.notify_all()
-        except (OSError, ValueError, AttributeError):
-            pass  # it was left
-        finally:
-            with self._told:
-                self.over = True
-                self._told.notify_all()
-
-    def wait(self, condition: Callable[[dict[str, Any]], bool]) -> None:
-        """Until something was told."""
-        with self._told:
-            met = self._told.wait_for(lambda: self.over or any(map(condition, self.events)), 30)
-            assert met and any(map(condition, self.events)), self.events
-
-    def join(self) -> None:
-        self._thread.join(30)
-        assert self.over
 
 
 def used(disk: SmallDisk) -> int:
@@ -130,3 +89,21 @@ def test_a_build_that_never_ends_leaves_nothing(cramped: RunningEngine, disk: Sm
         assert time.monotonic() < deadline, "something of it is still there"
         time.sleep(0.05)
     assert_settled(cramped)
+
+
+def test_room_is_made(cramped: RunningEngine, disk: SmallDisk) -> None:
+    """`--min-free-space`: what was used longest ago goes, until so much is free."""
+    for number in range(4):
+        step = f"RUN head -c 4000000 /dev/urandom > /f{number}"
+        build(
+            cramped,
+            f"FROM busybox AS a\n{step}\nFROM busybox\nRUN --mount=from=a,target=/a true # {number}\n",
+        )
+    status = os.statvfs(disk.path)
+    free = status.f_bavail * status.f_frsize
+    cramped.sampan("builder", "prune", "-af", "--min-free-space", str(free + 6_000_000))
+    status = os.statvfs(disk.path)
+    assert status.f_bavail * status.f_frsize >= free + 6_000_000
+    with cramped.client() as client:
+        left = [each["Description"] for each in client.api.request("GET", "/system/df").json()["BuildCache"]]
+    assert any("/f3" in each for each in left) and not any("/f0" in each or "/f1" in each for each in left)
