@@ -19,6 +19,7 @@ from sampan.names.reference import Reference, is_identifier, parse_normalized
 
 IMAGE = "docker-image://"
 GIT = "git://"
+LAYOUT = "oci-layout://"
 LOCAL = "local://"
 WEB = ("http://", "https://")
 _MASK = "xxxxx"
@@ -31,6 +32,8 @@ class ImageSource(NamedTuple):
     reference: str
     platform: Platform | None
     digest: str
+    is_clients: bool = False
+    """Of a layout at the client, and of no registry."""
 
 
 @dataclass
@@ -68,7 +71,8 @@ class Capture:
     def add_image(self, image: ImageSource) -> None:
         """Once for each name and platform."""
         for known in self.images:
-            if known.reference == image.reference and known.platform in (image.platform, None):
+            same = (known.reference, known.is_clients) == (image.reference, image.is_clients)
+            if same and known.platform in (image.platform, None):
                 return
         self.images.append(image)
 
@@ -100,6 +104,9 @@ def _add_source(capture: Capture, op: pb.Op, note: Mapping[str, str]) -> None:
         name = identifier.removeprefix(IMAGE)
         digest = note.get("digest", "") or name.partition("@")[2]
         capture.add_image(ImageSource(name, _platform(op), digest))
+    elif identifier.startswith(LAYOUT):
+        name = identifier.removeprefix(LAYOUT)
+        capture.add_image(ImageSource(name, _platform(op), name.partition("@")[2], True))
     elif identifier.startswith(LOCAL):
         capture.locals.add(identifier.removeprefix(LOCAL))
     elif identifier.startswith(GIT):

@@ -146,7 +146,10 @@ def _add_used(request: Json, capture: Capture) -> None:
 
 def _materials(capture: Capture) -> list[Json]:
     images = [
-        _material(image_purl(each.reference, each.platform), each.digest) for each in capture.told_images
+        _material(
+            image_purl(each.reference, each.platform, "oci" if each.is_clients else "docker"), each.digest
+        )
+        for each in capture.told_images
     ]
     repositories = [
         {"uri": url, "digest": _of_commit(commit)} for url, commit in sorted(capture.repositories.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from sampan.buildkit.status import status_response
 from sampan.errors import Cancelled, NotSupported
 from sampan.grpc.server import Caller
 from sampan.grpc.tunnel import TunnelTransport
+from sampan.names.times import format_rfc3339_nano
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -164,7 +166,8 @@ class Control:
     async def listen_build_history(
         self, request: pb.BuildHistoryRequest, caller: Caller
     ) -> AsyncGenerator[pb.BuildHistoryEvent, None]:
-        """Builds that were, and those that come."""
+        """Builds that were, and those that come; with the time here, by which clients know how long a build has run."""
+        caller.leading["buildkit-current-timestamp"] = format_rfc3339_nano(time.time_ns())
         async with aclosing(self._history.listen(request)) as events:
             async for event in events:
                 yield event

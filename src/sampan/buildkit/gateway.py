@@ -17,7 +17,7 @@ from sampan.buildkit.jobs import Jobs, Ref, Result
 from sampan.buildkit.processes import Conversation
 from sampan.buildkit.protos import fsutil_pb2
 from sampan.buildkit.protos import gateway_pb2 as pb
-from sampan.errors import InvalidParameter
+from sampan.errors import InvalidParameter, NotSupported
 from sampan.grpc.server import metadata_of
 from sampan.solver.progress import WarningEvent
 
@@ -253,6 +253,8 @@ def _ref(bridge: Bridge, ref: Ref | None) -> pb.Ref:
 
 
 def _from_message(bridge: Bridge, message: pb.Result) -> Result:
+    if message.attestations:
+        raise NotSupported("attestations that a frontend makes are not in this version of Sampan's builder")
     metadata = dict(message.metadata)
     match message.WhichOneof("result"):
         case "ref":

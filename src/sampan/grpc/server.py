@@ -8,7 +8,7 @@ import logging
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message_factory import GetMessageClass
@@ -38,6 +38,8 @@ class Caller:
 
     metadata: Mapping[str, str]
     """The last value of each key."""
+    leading: dict[str, str] = field(default_factory=dict)
+    """What is to go before the first of several answers."""
 
 
 class Service:
@@ -144,14 +146,24 @@ def _answering(
 ) -> Callable[[Stream[Any, Any]], Awaitable[None]]:
     async def serve(stream: Stream[Any, Any]) -> None:
         request = await _request(stream)
+        caller = _caller(stream)
         try:
-            async with aclosing(function(request, _caller(stream))) as answers:
+            async with aclosing(function(request, caller)) as answers:
                 async for message in answers:
+                    await _send_leading(stream, caller)
                     await stream.send_message(message)
+            await _send_leading(stream, caller)
         except Exception as error:
             raise _told(error, stream) from error
 
     return serve
+
+
+async def _send_leading(stream: Stream[Any, Any], caller: Caller) -> None:
+    """At the first call."""
+    if caller.leading:
+        await stream.send_initial_metadata(metadata=dict(caller.leading))
+        caller.leading.clear()
 
 
 def _conversing(function: Callable[..., Awaitable[None]]) -> Callable[[Stream[Any, Any]], Awaitable[None]]:

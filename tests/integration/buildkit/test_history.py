@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,11 @@ import pytest
 
 from buildkit_client import CONTROL, Builder, building, graph, run
 from running_engine import RunningEngine
-from sampan.buildkit.protos import content_pb2, control_pb2
+from sampan.buildkit.protos import content_pb2, control_pb2, gateway_pb2
 from sampan.errors import InvalidParameter, NotFound, NotSupported, SampanError
 from sampan.grpc import status_pb2
 from sampan.names.digest import digest_of
+from sampan.names.times import parse_rfc3339
 
 pytestmark = pytest.mark.root
 
@@ -82,6 +84,44 @@ def test_builds_that_were_are_remembered(make_engine: Callable[..., RunningEngin
     running.kill()
     running.start()
     run(after())
+
+
+def test_a_running_build_is_known_with_the_time_by_which_it_runs(
+    engine: RunningEngine, tmp_path: Path
+) -> None:
+    async def work() -> None:
+        async with building(engine, tmp_path) as builder:
+            solving = asyncio.create_task(builder.solve(Definition=graph("echo begun; sleep 600")))
+            while "begun" not in builder.output:
+                await asyncio.sleep(0.02)
+            for ref in (builder.ref, "nobodys"):
+                async with builder.client.stream(CONTROL["ListenBuildHistory"]) as stream:
+                    request = control_pb2.BuildHistoryRequest(Ref=ref, EarlyExit=True)
+                    await stream.send_message(request, end=True)
+                    await stream.recv_initial_metadata()
+                    assert stream.initial_metadata is not None
+                    told = stream.initial_metadata["buildkit-current-timestamp"]
+                    assert parse_rfc3339(str(told)) > 0
+                    listed = [event.record.Ref async for event in stream]
+                    assert listed == [ref] * (ref == builder.ref)
+        with pytest.raises(SampanError):
+            await solving
+
+    run(work())
+
+
+def test_what_a_frontend_attests_is_refused(engine: RunningEngine, tmp_path: Path) -> None:
+    async def work() -> None:
+        async with building(engine, tmp_path) as builder:
+            solving = asyncio.create_task(builder.solve())
+            given = gateway_pb2.Result()
+            given.attestations[""].attestation.add(path="sbom.json")
+            with pytest.raises(NotSupported, match="attestations that a frontend makes"):
+                await builder.ask("Return", gateway_pb2.ReturnRequest(result=given))
+        with pytest.raises(SampanError):
+            await solving
+
+    run(work())
 
 
 def test_how_an_image_was_made_is_kept_longer_than_the_image(engine: RunningEngine, tmp_path: Path) -> None:

@@ -67,6 +67,11 @@ def test_an_image_is_told_by_its_tag_where_it_has_one() -> None:
     assert [each.reference for each in capture.told_images] == [named, f"docker.io/library/b@{DIGEST}"]
 
 
+def test_an_image_of_a_layout_at_the_client_is_of_no_registry() -> None:
+    (found,) = of(source(f"oci-layout://store/name@{DIGEST}")).images
+    assert (found.reference, found.digest, found.is_clients) == (f"store/name@{DIGEST}", DIGEST, True)
+
+
 def test_captures_are_added_up() -> None:
     one, other = Capture(secrets={"a": True}), Capture(secrets={"a": False}, network=True, incomplete=True)
     other.locals.add("context")

@@ -163,6 +163,13 @@ def test_who_wants_all_materials_is_told_which_are_not_known() -> None:
     predicate(Capture(), FACTS, wish)
 
 
+def test_an_image_of_no_registry_is_told_so() -> None:
+    image = ImageSource(f"store@sha256:{DIGEST}", None, f"sha256:{DIGEST}", True)
+    made = predicate(Capture(images=[image]), FACTS, MAX)
+    (told,) = made["buildDefinition"]["resolvedDependencies"]
+    assert told == {"uri": f"pkg:oci/store?digest=sha256:{DIGEST}", "digest": {"sha256": DIGEST}}
+
+
 @pytest.mark.parametrize(
     ("reference", "purl"),
     [
