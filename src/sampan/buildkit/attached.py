@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import posixpath
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -65,8 +66,8 @@ class Attached:
             statement = await each.make()
             statements.append((statement.predicate_type, document(statement, subjects)))
         made = about(target, statements, artifact=self._artifact)
-        for blob in made.blobs:
-            await content.put(blob, lease=lease)
+        # At the same time: each waits for the disk.
+        await asyncio.gather(*(content.put(blob, lease=lease) for blob in dict.fromkeys(made.blobs)))
         needed = [content_resource(digest_of(blob)) for blob in made.blobs]
         await content.put(made.manifest, lease=lease, references=needed)
         return made.descriptor
