@@ -154,13 +154,6 @@ def test_a_copy_into_the_store_is_asked_about_as_a_pull(
     assert f"Running image {name} is rejected by policy" in refused
     add_line(file, refused)
     sampan(*copy, **host)
-    engine.docker("rmi", "copied:1")
-    private, public = key_pair(tmp_path, "key", *EC)
-    data = base64.b64encode(Path(public).read_bytes()).decode()
-    policy(tmp_path, {name.rpartition("/")[0]: [{"type": "sigstoreSigned", "keyData": data}]})
-    assert "A signature was required" in sampan(*copy, ok=False, **host)
-    sampan("image", "sign", "--key", private, name)
-    sampan(*copy, **host)
     # Nobody passes an archive off as what a trusted name means.
     other = tmp_path / "other.tar"
     sampan("image", "bootstrap", "busybox", "-o", str(other))
@@ -168,6 +161,23 @@ def test_a_copy_into_the_store_is_asked_about_as_a_pull(
     said = run(*load, f"http://engine/images/load?origin=docker://{name}")
     assert f"is not what {name} is at its registry" in said
     assert engine.docker("images", "-q", "busybox") == ""
+
+
+def test_signatures_of_what_is_copied_into_the_store(
+    sampan: Callable[..., str],
+    name: str,
+    tmp_path: Path,
+    make_image_engine: Callable[..., ImageEngine],
+) -> None:
+    private, public = key_pair(tmp_path, "key", *EC)
+    data = base64.b64encode(Path(public).read_bytes()).decode()
+    file = policy(tmp_path, {name.rpartition("/")[0]: [{"type": "sigstoreSigned", "keyData": data}]})
+    engine = make_image_engine(RegistrySettings(signature_policy=file))
+    host = {"DOCKER_HOST": f"unix://{engine.socket}"}
+    copy = ("image", "copy", f"docker://{name}", "store:copied:1")
+    assert "A signature was required" in sampan(*copy, ok=False, **host)
+    sampan("image", "sign", "--key", private, name)
+    sampan(*copy, **host)
 
 
 @pytest.fixture
