@@ -191,8 +191,8 @@ def _item(stat: fsutil_pb2.Stat, number: int) -> Item:
         size=stat.size,
         mtime=stat.modTime,
         link=stat.linkname,
-        device=os.makedev(stat.devmajor, stat.devminor),
-        xattrs=dict(stat.xattrs),
+        device=os.makedev(stat.devmajor, stat.devminor) if stat.devmajor or stat.devminor else 0,
+        xattrs=dict(stat.xattrs) if stat.xattrs else {},
         number=number,
     )
 

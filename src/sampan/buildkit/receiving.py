@@ -9,6 +9,7 @@ not send is removed.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -27,6 +28,9 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _IS_ROOT = os.geteuid() == 0  # others own whatever they receive
 _CACHED = 64
 _NAME_MAX, _PATH_MAX = 255, 4096
+_WIDEST = 4  # bytes of a character
+_NO_PATH = re.compile(r"\0|(?:^|/)\.{0,2}(?:/|\Z)")
+"""A part that is empty or means a directory, at the beginning, in the middle or at the end."""
 _OVERLAY_MARKS = ("trusted.overlay.", "user.overlay.")
 
 
@@ -248,10 +252,13 @@ class Receiver:
 def _split(path: str) -> tuple[str, str]:
     """Parent and name of a path that can be trusted to be one. Raises `InvalidParameter`."""
     parent, _, name = path.rpartition("/")
-    parts = path.split("/")
-    if any(part in ("", ".", "..") for part in parts) or "\0" in path:
+    if _NO_PATH.search(path) or not path:
         raise InvalidParameter(f"{shown(path)} is no path of a file beneath the directory")
-    if len(os.fsencode(path)) >= _PATH_MAX or any(len(os.fsencode(part)) > _NAME_MAX for part in parts):
+    if len(path) * _WIDEST <= _NAME_MAX:
+        return parent, name
+    if len(os.fsencode(path)) >= _PATH_MAX or any(
+        len(os.fsencode(part)) > _NAME_MAX for part in path.split("/")
+    ):
         raise InvalidParameter(f"{shown(path)}: file name too long")
     return parent, name
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from functools import lru_cache
 
 _TYPES = {
     1 << 31: stat.S_IFDIR,
@@ -18,6 +19,7 @@ _TYPE_BITS = 1 << 31 | 1 << 27 | 1 << 26 | 1 << 25 | 1 << 24 | 1 << 21 | 1 << 19
 _SPECIAL = {1 << 23: stat.S_ISUID, 1 << 22: stat.S_ISGID, 1 << 20: stat.S_ISVTX}
 
 
+@lru_cache(maxsize=1024)
 def to_kernel(mode: int) -> int:
     """`st_mode` of a Go mode. Raises `ValueError` for a type that no Unix has."""
     kind = _TYPES.get(mode & _TYPE_BITS)
