@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from sampan.errors import InvalidParameter, NotSupported
+from sampan.names.booleans import word_for
 from sampan.names.reference import parse_normalized
 
 PREFIX = "attest:"
 _ARGUMENT = "build-arg:BUILDKIT_ATTEST_"
 _SCANNER = "docker/buildkit-syft-scanner:stable-1"
-_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
-_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 
 
 class ProvenanceWish(NamedTuple):
@@ -94,12 +93,12 @@ def _provenance(given: Mapping[str, str]) -> ProvenanceWish:
     mode = given.get("mode", "max")
     if mode not in ("min", "max", "full"):
         raise InvalidParameter(f'invalid mode "{mode}"')
-    if given.get("capture-usage", "") in _TRUE:
+    if word_for(given.get("capture-usage", "")):
         raise NotSupported("usage of resources (capture-usage) is not in this version of Sampan's provenance")
     return ProvenanceWish(
         version=version,
         full=mode != "min",
-        inline_only=given.get("inline-only", "") in _TRUE,
+        inline_only=bool(word_for(given.get("inline-only", ""))),
         reproducible=_flag(given, "reproducible"),
         builder_id=given.get("builder-id", ""),
         filename=given.get("filename", ProvenanceWish().filename),
@@ -108,10 +107,11 @@ def _provenance(given: Mapping[str, str]) -> ProvenanceWish:
 
 
 def _flag(given: Mapping[str, str], name: str) -> bool:
-    value = given.get(name, "false")
-    if value not in _TRUE | _FALSE:
-        raise InvalidParameter(f'failed to parse {name} flag "{value}": invalid syntax')
-    return value in _TRUE
+    text = given.get(name, "false")
+    value = word_for(text)
+    if value is None:
+        raise InvalidParameter(f'failed to parse {name} flag "{text}": invalid syntax')
+    return value
 
 
 def _sbom(given: Mapping[str, str]) -> SbomWish:

@@ -14,6 +14,7 @@ from sampan.buildkit.protos import control_pb2 as pb
 from sampan.errors import InvalidParameter, NotSupported, SampanError
 from sampan.exporters.cache import CacheDocument, Mode, inline
 from sampan.exporters.forms import layer_form
+from sampan.names.booleans import parse_bool
 from sampan.names.reference import parse_normalized
 from sampan.ops.importing import ImportedCache, open_cache
 from sampan.registry.copying import Destination, RegistryDestination, RegistrySource, Source
@@ -164,10 +165,4 @@ def _title(kind: str, place: str) -> str:
 
 def _truth(attributes: Mapping[str, str], name: str, default: bool) -> bool:
     text = attributes.get(name, "")
-    if not text:
-        return default
-    if text.lower() in ("1", "t", "true"):
-        return True
-    if text.lower() in ("0", "f", "false"):
-        return False
-    raise InvalidParameter(f"invalid value {text!r} for {name}")
+    return parse_bool(name, text) if text else default

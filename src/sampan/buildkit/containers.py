@@ -22,6 +22,7 @@ from sampan.llb import ops_pb2 as pb
 from sampan.names.names import new_id
 from sampan.oci import defaults
 from sampan.ops.mounts import MountSet, check_mounts
+from sampan.ops.reading import open_part
 from sampan.ops.run import HOSTNAME, confinement, secret_variables
 
 if TYPE_CHECKING:
@@ -148,11 +149,11 @@ class FrontendContainer:
         job, growth = self._bridge.job, self._set.writable.get(mount.dest)
         if self._program is None or growth is None:
             async with trees.opened(job.solving.trees, self._inputs[mount.input]) as root:
-                part = await asyncio.to_thread(trees.open_part, root, mount.selector)
+                part = await asyncio.to_thread(open_part, root, mount.selector)
         else:
             source = {"rootfs": await job.solving.trees.snapshots.mounts(growth.key)}
             async with trees.opened_source(source) as root:
-                part = await asyncio.to_thread(trees.open_part, root, mount.selector)
+                part = await asyncio.to_thread(open_part, root, mount.selector)
         return await _looked(part, look)
 
     async def _start_init(self, init: gateway_pb2.InitMessage, env: Sequence[str]) -> Running:

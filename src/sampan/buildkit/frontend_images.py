@@ -24,6 +24,7 @@ from sampan.errors import InvalidParameter, NotSupported, SystemFailure
 from sampan.grpc.tunnel import TunnelTransport
 from sampan.llb.state import definition, image
 from sampan.names import platform as platforms
+from sampan.names.booleans import word_for
 from sampan.names.names import new_id
 from sampan.names.platform import Platform
 from sampan.names.reference import parse_normalized
@@ -173,7 +174,7 @@ def _environment(
 
 def _host_config(job: Job, labels: Mapping[str, str]) -> HostConfig:
     host: HostConfig = job.build.settings.get("host_config", HostConfig)()
-    if labels.get(_NO_NETWORK, "").lower() in ("1", "t", "true"):
+    if word_for(labels.get(_NO_NETWORK, "")):
         host.network_mode = "none"
     return host
 

@@ -31,6 +31,7 @@ from sampan.frontend.lower import lower
 from sampan.frontend.subrequests import Question, answer
 from sampan.llb.state import Text, definition, loaded
 from sampan.names import platform as platforms
+from sampan.names.booleans import word_for
 from sampan.names.platform import Platform
 from sampan.names.reference import is_identifier, parse_normalized
 from sampan.names.units import parse_size
@@ -112,7 +113,7 @@ class _Dockerfile:
 
     async def _own(self, data: bytes, ignored: list[str]) -> Result:
         wanted = [platforms.parse(each) for each in self._options.get("platform", "").split(",") if each]
-        several = len(wanted) > 1 or self._options.get("multi-platform") in ("1", "true")
+        several = len(wanted) > 1 or bool(word_for(self._options.get("multi-platform", "")))
         refs: dict[str, Ref | None] = {}
         metadata: dict[str, bytes] = {}
         entries = []

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sampan.buildkit.protos import fsutil_pb2
 from sampan.dockerfile.ignore import expression_of
 from sampan.engineapi import gomode
-from sampan.errors import InvalidParameter, NotFound
-from sampan.linux.path import open_in_root, reopen
+from sampan.errors import NotFound
+from sampan.ops import reading
 from sampan.ops.choosing import open_source
+from sampan.ops.reading import open_part
 
 if TYPE_CHECKING:
     from sampan.ops.trees import Trees
@@ -93,18 +94,7 @@ async def packed(
 
 def read_file(root: int, path: str, offset: int = 0, length: int = 0) -> bytes:
     """A file's content, or a part of it. Blocks. Raises `NotFound`, `InvalidParameter`."""
-    fd = open_part(root, path, os.O_PATH)
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise InvalidParameter(f"read {path}: not a regular file")
-        with open(reopen(fd, os.O_RDONLY), "rb") as file:
-            file.seek(max(0, offset))
-            data = file.read(min(length, _LARGEST) if length > 0 else _LARGEST + 1)
-    finally:
-        os.close(fd)
-    if len(data) > _LARGEST:
-        raise InvalidParameter(f"read {path}: larger than {_LARGEST >> 20} MiB")
-    return data
+    return reading.read_file(root, path, _LARGEST, offset, length)
 
 
 def read_directory(root: int, path: str, pattern: str = "") -> list[fsutil_pb2.Stat]:
@@ -129,14 +119,6 @@ def describe(root: int, path: str) -> fsutil_pb2.Stat:
         raise NotFound(f"lstat {path}: no such file or directory") from None
     finally:
         os.close(fd)
-
-
-def open_part(root: int, path: str, flags: int = os.O_PATH) -> int:
-    """What a path names beneath a root, which no link leads out of. Blocks. Raises `NotFound`."""
-    try:
-        return open_in_root(root, path.lstrip("/") or "/", flags)
-    except OSError as error:
-        raise NotFound(f"open {path}: {(error.strerror or '').lower()}") from None
 
 
 def _described(directory: int, name: str, path: str = "") -> fsutil_pb2.Stat:

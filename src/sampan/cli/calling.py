@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sampan.cli.errors import ExitStatus
 from sampan.errors import InvalidParameter
+from sampan.names.booleans import word_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-_TRUE, _FALSE = ("1", "t", "true"), ("0", "f", "false")
 
 
 class Call(NamedTuple):
@@ -37,11 +36,12 @@ def read_call(text: str) -> Call | None:
             ignored = value
         else:
             raise InvalidParameter(f"invalid value {field!r} for --call: expected format or ignorestatus")
-    if ignored.lower() not in _TRUE + _FALSE:
+    ignores = word_for(ignored)
+    if ignores is None:
         raise InvalidParameter(f"invalid ignorestatus value {ignored!r} for --call")
     if name in ("", "build"):
         return None
-    return Call("lint" if name == "check" else name, form == "json", ignored.lower() in _TRUE)
+    return Call("lint" if name == "check" else name, form == "json", ignores)
 
 
 def show_answer(call: Call, answer: Mapping[str, str]) -> None:

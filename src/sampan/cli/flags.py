@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sampan.names.booleans import word_for
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-_TRUE = frozenset(("1", "t", "T", "true", "TRUE", "True"))
-_FALSE = frozenset(("0", "f", "F", "false", "FALSE", "False"))
 
 
 class FlagError(Exception):
@@ -67,11 +66,10 @@ class Flag:
 
 
 def _boolean(text: str) -> bool:
-    if text in _TRUE:
-        return True
-    if text in _FALSE:
-        return False
-    raise ValueError(f'strconv.ParseBool: parsing "{text}": invalid syntax')
+    value = word_for(text)
+    if value is None:
+        raise ValueError(f'strconv.ParseBool: parsing "{text}": invalid syntax')
+    return value
 
 
 def parse(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sampan.engineapi.container import LogConfig
 from sampan.errors import InvalidParameter, SystemFailure
 from sampan.logs.remote.drivers import REMOTE
+from sampan.names.booleans import word_for
 from sampan.names.units import parse_memory
 
 if TYPE_CHECKING:
@@ -26,10 +27,7 @@ _BUILT_IN = frozenset(
 """Accepted with every driver: dockerd's own, not the drivers'."""
 _COMMON = frozenset({"labels", "labels-regex", "env", "env-regex", "tag"})
 _FILE_OPTIONS = frozenset({"max-file", "max-size", "compress"})
-_TRUE = frozenset({"1", "t", "true"})
-_FALSE = frozenset({"0", "f", "false"})
 _FIELD = re.compile(r"{{\s*\.(\w+)\s*}}")
-_GO_SPELLINGS = frozenset({"T", "TRUE", "True", "F", "FALSE", "False"})
 
 
 def merge_log_config(given: LogConfig, default_driver: str, default_options: Mapping[str, str]) -> LogConfig:
@@ -95,9 +93,10 @@ def _count(text: str) -> int:
 
 
 def _boolean(text: str) -> bool:
-    if text.lower() not in _TRUE | _FALSE or (text != text.lower() and text not in _GO_SPELLINGS):
+    value = word_for(text)
+    if value is None:
         raise InvalidParameter(f'strconv.ParseBool: parsing "{text}": invalid syntax')
-    return text.lower() in _TRUE
+    return value
 
 
 def log_path(record: ContainerRecord, directory: Path) -> Path:

@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from sampan.errors import InvalidParameter, NotSupported
+from sampan.names.booleans import word_for
 
 _SELINUX = "/sys/fs/selinux/enforce"
-_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
 
 class SecurityOptions(NamedTuple):
@@ -67,8 +66,7 @@ def check_labels(labels: Iterable[str]) -> None:
 
 
 def _boolean(value: str, option: str) -> bool:
-    if value in _TRUE:
-        return True
-    if value in _FALSE:
-        return False
-    raise InvalidParameter(f'invalid --security-opt 2: "{option}"')
+    said = word_for(value)
+    if said is None:
+        raise InvalidParameter(f'invalid --security-opt 2: "{option}"')
+    return said

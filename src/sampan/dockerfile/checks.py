@@ -16,13 +16,12 @@ from sampan.dockerfile.rules import Rule
 from sampan.dockerfile.source import DockerfileError, Place, source_of
 from sampan.dockerfile.stages import Dockerfile, understood
 from sampan.dockerfile.words import split_words
+from sampan.names.booleans import word_for
 
 CHECK_ARGUMENT = "BUILDKIT_DOCKERFILE_CHECK"
 """A build argument that counts instead of a file's `# check=`."""
 ALL = "all"
 _RESERVED = ("context", "scratch")
-_TRUE = ("1", "t", "T", "TRUE", "true", "True")
-_FALSE = ("0", "f", "F", "FALSE", "false", "False")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +72,13 @@ def read_options(text: str) -> CheckOptions:
                 options = replace(options, experimental=_names(value))
             case "error":
                 value = value.strip()
-                if value not in _TRUE + _FALSE:
+                fails = word_for(value)
+                if fails is None:
                     raise DockerfileError(
                         f'failed to parse check option "{part}":'
                         f' strconv.ParseBool: parsing "{value}": invalid syntax'
                     )
-                options = replace(options, fails=value in _TRUE)
+                options = replace(options, fails=fails)
             case other:
                 raise DockerfileError(f'invalid check option "{other}"')
     return options

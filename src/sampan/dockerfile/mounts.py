@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from sampan.dockerfile.nearest import suggestion
 from sampan.dockerfile.source import DockerfileError
+from sampan.names.booleans import word_for
 
 BIND, CACHE, TMPFS, SECRET, SSH = TYPES = ("bind", "cache", "tmpfs", "secret", "ssh")
 SHARED, PRIVATE, LOCKED = SHARINGS = ("shared", "private", "locked")
@@ -124,11 +125,10 @@ def _checked(mount: Mount, text: str) -> Mount:
 
 
 def _boolean(key: str, value: str) -> bool:
-    if value.lower() in ("1", "t", "true"):
-        return True
-    if value.lower() in ("0", "f", "false"):
-        return False
-    raise DockerfileError(f"invalid value for {key}: {value}")
+    said = word_for(value)
+    if said is None:
+        raise DockerfileError(f"invalid value for {key}: {value}")
+    return said
 
 
 def _number(key: str, value: str, base: int) -> int:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from sampan.errors import InvalidParameter, NotSupported
 from sampan.exporters.annotations import Annotations, parse
+from sampan.names.booleans import parse_bool
 from sampan.oci.image import (
     DOCKER_FOREIGN_LAYER,
     DOCKER_LAYER,
@@ -109,11 +110,7 @@ def flag(attributes: Mapping[str, str], name: str, default: bool) -> bool:
     text = attributes.get(name)
     if text is None:
         return default
-    if text.lower() in ("", "1", "t", "true"):
-        return True
-    if text.lower() in ("0", "f", "false"):
-        return False
-    raise InvalidParameter(f"non-bool value specified for {name}: {text!r}")
+    return parse_bool(name, text) if text else True
 
 
 def _level(attributes: Mapping[str, str], compression: Compression) -> int | None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from sampan.errors import Forbidden, InvalidParameter
 from sampan.firewall.rules import BridgeRules
+from sampan.names.booleans import word_for
 from sampan.netlink.links import IPVLAN_FLAGS, IPVLAN_MODES, MACVLAN_MODES
 from sampan.networks.bridge import BridgePlan, check_name
 from sampan.networks.ipam import Interface
@@ -30,17 +31,16 @@ PREFIX = "com.docker.network.container_iface_prefix"
 
 DRIVERS = ("bridge", "host", "ipvlan", "macvlan", "null")
 _GATEWAY_MODES = ("nat", "nat-unprotected", "routed", "isolated")
-_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
 
 def boolean(options: Mapping[str, str], name: str, default: bool) -> bool:
     """A boolean option as Go's ParseBool reads it. Raises `InvalidParameter`."""
     text = options.get(name)
-    if text is None or text in _TRUE:
-        return default if text is None else True
-    if text in _FALSE:
-        return False
+    if text is None:
+        return default
+    value = word_for(text)
+    if value is not None:
+        return value
     raise InvalidParameter(
         f'failed to parse {name} value: {text} (strconv.ParseBool: parsing "{text}": invalid syntax)'
     )

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-import stat
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 
-from sampan.errors import InvalidParameter, NotFound
-from sampan.linux.path import open_in_root, reopen
+from sampan.errors import InvalidParameter
 from sampan.llb import ops_pb2 as pb
 from sampan.llb.graph import load
 from sampan.ops.choosing import open_source
+from sampan.ops.reading import read_file
 from sampan.solver.interface import Identity, InputKey, Selector, Task, Tree, digest_of_text
 
 if TYPE_CHECKING:
@@ -124,18 +123,6 @@ async def _loaded(definition: pb.Definition) -> Graph:
 def _read(source: dict[str, object], path: str) -> bytes:
     root = open_source(source)
     try:
-        fd = open_in_root(root, path.lstrip("/"), os.O_PATH | os.O_CLOEXEC)
-    except OSError as error:
-        raise NotFound(f"open {path}: {(error.strerror or '').lower()}") from None
+        return read_file(root, path, _LARGEST)
     finally:
         os.close(root)
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise InvalidParameter(f"{path} is not a regular file")
-        if found.st_size > _LARGEST:
-            raise InvalidParameter(f"{path} exceeds maximum allowed size of {_LARGEST} bytes")
-        with open(reopen(fd, os.O_RDONLY), "rb") as file:
-            return file.read(_LARGEST + 1)
-    finally:
-        os.close(fd)

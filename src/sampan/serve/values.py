@@ -11,12 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from sampan.errors import InvalidParameter
+from sampan.names.booleans import word_for
 from sampan.names.units import bytes_size, parse_memory
 
-_TRUTH = {
-    **dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True),
-    **dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False),
-}
 _DOMAIN = re.compile(
     r"(?:[a-zA-Z0-9_](?:[a-zA-Z0-9_-]*[a-zA-Z0-9_])?)(?:\.[a-zA-Z0-9_](?:[a-zA-Z0-9_-]*[a-zA-Z0-9_])?)*\.?"
 )
@@ -24,9 +21,10 @@ _DOMAIN = re.compile(
 
 def read_bool(text: str) -> bool:
     """Go's ParseBool."""
-    if text not in _TRUTH:
+    value = word_for(text)
+    if value is None:
         raise ValueError(f'strconv.ParseBool: parsing "{text}": invalid syntax')
-    return _TRUTH[text]
+    return value
 
 
 def read_int(text: str) -> int:
