@@ -110,10 +110,12 @@ def sampan() -> Iterator[Sampan]:
     root = Path(tempfile.mkdtemp(prefix="bench-"))
     command = [sys.executable, "-I", "-m", "sampan.serve", "--data-root", str(root / "data")]
     command += ["--exec-root", str(root / "run"), "-H", f"unix://{root}/engine.sock"]
-    with (root / "log").open("wb") as log, _process([*NAMESPACE, *command], log) as engine:
-        _await(root / "engine.sock", engine, root / "log")
-        yield Sampan("sampan", f"{root}/engine.sock", engine.pid)
-    shutil.rmtree(root, ignore_errors=True)
+    try:
+        with (root / "log").open("wb") as log, _process([*NAMESPACE, *command], log) as engine:
+            _await(root / "engine.sock", engine, root / "log")
+            yield Sampan("sampan", f"{root}/engine.sock", engine.pid)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -128,13 +130,15 @@ def docker(peer: str) -> Iterator[Docker]:
 def floor(stub: str = "benchmarks.stub") -> Iterator[Contestant]:
     """An engine that answers at once and does nothing: what is left is the client's own time. `stub` is its module."""
     root = Path(tempfile.mkdtemp(prefix="bench-"))
-    with (
-        (root / "log").open("wb") as log,
-        _process([sys.executable, "-m", stub, f"{root}/stub.sock"], log) as process,
-    ):
-        _await(root / "stub.sock", process, root / "log")
-        yield Contestant("floor", f"{root}/stub.sock", process.pid)
-    shutil.rmtree(root, ignore_errors=True)
+    try:
+        with (
+            (root / "log").open("wb") as log,
+            _process([sys.executable, "-m", stub, f"{root}/stub.sock"], log) as process,
+        ):
+            _await(root / "stub.sock", process, root / "log")
+            yield Contestant("floor", f"{root}/stub.sock", process.pid)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
 
 
 @contextlib.contextmanager
