@@ -95,23 +95,30 @@ class Builder:
         return b"".join(each.msg for each in self.told.logs).decode()
 
 
-@contextlib.asynccontextmanager
-async def building(
+def building(
     engine: RunningEngine, directory: Path, keeps: Mapping[str, bytes] | None = None
-) -> AsyncIterator[Builder]:
+) -> contextlib.AbstractAsyncContextManager[Builder]:
     """A client with a directory and secrets."""
+    return building_at(engine.socket, Files(directory), keeps or {}, "test")
+
+
+@contextlib.asynccontextmanager
+async def building_at(
+    socket_path: Path, files: Files, keeps: Mapping[str, bytes], shared_key: str
+) -> AsyncIterator[Builder]:
+    """A client of whatever listens there. What it sends is brought up to date with what came before with that key."""
     connected = socket.socket(socket.AF_UNIX)
     connected.setblocking(False)
     loop = asyncio.get_running_loop()
-    await loop.sock_connect(connected, str(engine.socket))
+    await loop.sock_connect(connected, str(socket_path))
     transport, _ = await loop.create_unix_connection(asyncio.Protocol, sock=connected)
     client = GrpcClient(transport)
     transport.set_protocol(client.protocol)
-    server = GrpcServer([Service(FILES, Files(directory)), Service(SECRETS, Secrets(keeps or {}))])
+    server = GrpcServer([Service(FILES, files), Service(SECRETS, Secrets(keeps))])
     session = secrets.token_hex(8)
     headers = [
         ("x-docker-expose-session-uuid", session),
-        ("x-docker-expose-session-sharedkey", "test"),
+        ("x-docker-expose-session-sharedkey", shared_key),
         ("x-docker-expose-session-grpc-method", "/moby.filesync.v1.FileSync/DiffCopy"),
         ("x-docker-expose-session-grpc-method", "/moby.buildkit.secrets.v1.Secrets/GetSecret"),
     ]

@@ -41,6 +41,7 @@ _PLAIN: list[tuple[re.Pattern[str], str]] = [
     # How runc called mount(2), down to a descriptor's number; what failed stands before and after it.
     (re.compile(r"mount src=\S+, dst=\S+, dstFd=\S+, flags=[A-Z_|]+(?:, data=[^:]*)?: "), ""),
     (re.compile(r"/mnt/engine/(?:data|run)"), "<root>"),
+    (re.compile(r"<root>/buildkit/[\w-]+/cachemounts/buildkit\d+"), ""),
     (re.compile(r"/mnt/work"), "<work>"),
     # Sampan's own processes: where the interpreter is, and which descriptor it was given, differ from machine to machine.
     (

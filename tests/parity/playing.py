@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from parity.building import build
 from parity.normal import Normaliser, squeeze
-from parity.scenario import Scenario, Step
+from parity.scenario import BUILDERS, Scenario, Step
 from parity.unixhttp import ask
 
 STEP_SECONDS = 60
@@ -33,6 +34,8 @@ def play(scenario: Scenario, socket_path: str) -> list[dict[str, Any]]:
 
 
 def _step(step: Step, socket_path: str, since: str, normalise: Normaliser) -> dict[str, Any]:
+    if step.kind in BUILDERS:
+        return build(step.kind, step.text, socket_path, WORK, normalise)
     if step.kind == "$":
         return _command(step.text, socket_path, since, normalise)
     return _request(step, socket_path, normalise)

@@ -12,6 +12,8 @@ A line `## title` starts a scenario. `$ …` is a shell command in which `docker
 `> METHOD /path [json]` is an HTTP request; indented lines beneath it name the parts of the answer that are
 compared (jq-like paths; none: the whole body). `# …` is a comment. A line `@ peers: NAME…` restricts a
 scenario to peers that have the subject.
+
+The Dockerfiles of `corpus` are scenarios too, of one step: a build.
 """
 
 from __future__ import annotations
@@ -21,7 +23,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from parity.corpus import case, cases
+
 DIRECTORY = Path(__file__).parent / "scenarios"
+
+CORPUS = Path(__file__).parent / "dockerfiles"
+BUILDERS = {"buildkit": ("dockerd",), "classic": ("dockerd", "docker.io")}
+"""What builds a Dockerfile, and the peers that have it in a form that still matters."""
 
 _TIMED = re.compile(
     r"\bsleep 0?\.?\d{1,2}\b(?!\d)|ptydo|hijack|timeout|[^&>]&(?![&\w])|stats|health|restart always"
@@ -33,7 +41,7 @@ class Step(NamedTuple):
     """One command or request."""
 
     kind: str
-    """`$` or `>`."""
+    """`$`, `>`, or a builder: `buildkit`, `classic`."""
     text: str
     parts: tuple[str, ...]
 
@@ -54,7 +62,7 @@ class Scenario(NamedTuple):
     @property
     def steady(self) -> bool:
         """Nothing in it waits for a time to pass or runs beside something else: a busy machine changes nothing."""
-        return not any(_TIMED.search(step.text) for step in self.steps)
+        return not any(_TIMED.search(step.text) for step in self.steps if step.kind in "$>")
 
 
 def load(directory: Path = DIRECTORY) -> list[Scenario]:
@@ -62,11 +70,21 @@ def load(directory: Path = DIRECTORY) -> list[Scenario]:
     found: list[Scenario] = []
     for path in sorted(directory.glob("*.txt")):
         found.extend(_parse(path.stem, path.read_text().splitlines()))
+    for path in sorted(CORPUS.glob("*.txt")):
+        found.extend(_builds(path))
     keys = [scenario.key for scenario in found]
     for key in keys:
         if keys.count(key) > 1:
             raise ValueError(f"two scenarios are called {key!r}")
     return found
+
+
+def _builds(path: Path) -> Iterator[Scenario]:
+    """A Dockerfile is built by both builders, unless its options are BuildKit's only."""
+    for title, text in cases(path.read_text()):
+        for builder, peers in BUILDERS.items():
+            if builder == "buildkit" or case(text).is_plain:
+                yield Scenario(f"{builder}-{path.stem}", title, peers, (Step(builder, text, ()),))
 
 
 def _parse(file: str, lines: list[str]) -> Iterator[Scenario]:

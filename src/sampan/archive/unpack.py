@@ -56,6 +56,11 @@ class Unpacker(EntryWriter):
         self._no_overwrite = no_overwrite
         self._owner = owner
 
+    def _entry(self, entry: Entry, reader: TarReader) -> None:
+        """The directory that is unpacked into stays as it is, whatever the archive says of `.`: Docker has it so."""
+        if self._place_of(entry):
+            super()._entry(entry, reader)
+
     def _place_of(self, entry: Entry) -> str:
         """Absolute names are beneath the target too: what `tar -P` writes."""
         return clean_name(entry.name.lstrip("/"))

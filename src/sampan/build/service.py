@@ -20,7 +20,7 @@ from sampan.build.upkeep import Kept, PruneRequest
 from sampan.containers.service import ContainerService
 from sampan.dockerfile.expand import expand
 from sampan.dockerfile.instructions import Label
-from sampan.dockerfile.source import DockerfileError
+from sampan.dockerfile.source import DockerfileError, TextError
 from sampan.dockerfile.stages import Dockerfile, Stage, read
 from sampan.errors import InvalidParameter, NotFound
 from sampan.frontend.builtin import foreign_syntax
@@ -159,7 +159,9 @@ class _Build:
         try:
             file = read(await self._tools.context.read(request.dockerfile), request.dockerfile)
         except DockerfileError as error:
-            raise error if error.place else InvalidParameter(f"failed to parse Dockerfile: {error}") from None
+            if error.place and not isinstance(error, TextError):
+                raise
+            raise InvalidParameter(f"failed to parse Dockerfile: {error}") from None
         await self._tools.context.forget_ignored(request.dockerfile)
         target = file.stage(request.target)
         self._warn_of_gaps(file)

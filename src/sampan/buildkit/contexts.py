@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import posixpath
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -75,7 +74,7 @@ class ContextFiles:
     async def dockerfile(self) -> tuple[bytes, str | None]:
         """The Dockerfile, and the ignore file of its own."""
         ignore = f"{self.name}.dockerignore"
-        title = f"[internal] load build definition from {posixpath.basename(self.name)}"
+        title = f"[internal] load build definition from {self.name}"
         state = self.elsewhere
         if state is None or "dockerfilekey" in self._options:
             key = self._options.get("dockerfilekey", DOCKERFILE)
@@ -84,6 +83,8 @@ class ContextFiles:
         data, patterns = await self._read(state, self.name, ignore)
         if data is None:
             raise InvalidParameter(f"failed to read dockerfile: open {self.name}: no such file or directory")
+        if not data:
+            raise InvalidParameter("the Dockerfile cannot be empty")
         return data, None if patterns is None else patterns.decode(errors="surrogateescape")
 
     async def ignored(self, own: str | None) -> list[str]:

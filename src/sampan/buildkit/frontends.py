@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import json
-import posixpath
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -145,7 +144,7 @@ class _Dockerfile:
     async def _built(
         self, data: bytes, ignored: list[str], platform: Platform, several: bool, *, checked: bool
     ) -> tuple[Ref | None, bytes]:
-        text = Text(posixpath.basename(self._files.name), data)
+        text = Text(self._files.name, data)
         lowered, file = await self._lowered(text, self._lowering(ignored, platform, several), checked)
         if checked:
             for event in telling.advice(file, lowered.unused, text, self._files.brought_by):

@@ -52,9 +52,8 @@ def configure(
         case Label(pairs=pairs):
             added = {value(name): value(text) for name, text in pairs}
             config.labels = {**(config.labels or {}), **added}
-        case Expose(ports=ports):
-            words = [word for port in ports for word in expand_words(port, lookup, escape=escape)]
-            exposed = [port for word in words for port in _ports(word)]
+        case Expose():
+            exposed = ports_of(instruction, lookup, escape=escape)
             config.exposed_ports = {**(config.exposed_ports or {}), **{port: {} for port in exposed}}
         case Volume(paths=paths):
             config.volumes = {**(config.volumes or {}), **{_volume(value(path)): {} for path in paths}}
@@ -122,40 +121,47 @@ def _signal(text: str) -> str:
     return text
 
 
+def ports_of(instruction: Expose, lookup: Lookup, *, escape: str = "\\") -> list[str]:
+    """The ports that EXPOSE names, in its order: `80` → `80/tcp`, `8000-8001/udp` → both. What is written as for publishing
+    (`address:80:90`) is the container's port. Raises `DockerfileError`."""
+    words = [word for port in instruction.ports for word in expand_words(port, lookup, escape=escape)]
+    return [port for word in words for port in _ports(word)]
+
+
 def _ports(word: str) -> list[str]:
-    """The ports that one word of EXPOSE names: `80` → `80/tcp`, `8000-8001/udp` → both. An address and a host's port before them,
-    as `docker run -p` takes, count for nothing.
-    """
-    published, _, exposed = word.rpartition(":")
-    ports, _, protocol = exposed.partition("/")
-    protocol = (protocol or "tcp").lower()
-    if protocol not in ("tcp", "udp", "sctp"):
-        raise DockerfileError(f"invalid proto: {protocol}")
-    address, _, host = published.rpartition(":")
-    _check_address(address)
-    if host and _range(host) is None:
-        raise DockerfileError(f"invalid hostPort: {host}")
-    numbers = _range(ports)
-    if numbers is None:
-        raise DockerfileError(f"invalid containerPort: {ports}")
-    if not numbers:
-        raise DockerfileError(f"invalid range specified for port: {ports}")
-    return [f"{number}/{protocol}" for number in numbers]
+    rest, _, container = word.rpartition(":")
+    address, _, published = rest.rpartition(":")
+    ports, _, protocol = container.partition("/")
+    protocol = protocol or "tcp"
+    if not ports:
+        raise DockerfileError(f'invalid port: "{word}": no port specified')
+    if protocol.lower() not in ("tcp", "udp", "sctp"):
+        raise DockerfileError(f'invalid port: "{word}": invalid proto: {protocol}')
+    if address and not _is_address(address.removeprefix("[").removesuffix("]")):
+        raise DockerfileError(f"invalid IP address: {address}")
+    first, last = _range(ports, "containerPort")
+    if published:
+        lowest, highest = _range(published, "hostPort")
+        if highest - lowest != last - first != 0:
+            raise DockerfileError(
+                f"invalid ranges specified for container and host Ports: {ports} and {published}"
+            )
+    return [f"{number}/{protocol.lower()}" for number in range(first, last + 1)]
 
 
-def _range(text: str) -> range | None:
-    """Ports from the first to the last; None for what is none."""
-    first, dash, last = text.partition("-")
-    numbers = [first, last if dash else first]
-    if not all(number.isascii() and number.isdigit() and int(number) <= 65535 for number in numbers):
-        return None
-    return range(int(numbers[0]), int(numbers[1]) + 1)
-
-
-def _check_address(text: str) -> None:
-    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+def _is_address(text: str) -> bool:
     try:
-        if text:
-            ipaddress.ip_address(bare)
+        ipaddress.ip_address(text)
     except ValueError:
-        raise DockerfileError(f"invalid IP address: {bare}") from None
+        return False
+    return True
+
+
+def _range(text: str, what: str) -> tuple[int, int]:
+    first, _, last = text.partition("-")
+    numbers = [first, last or first]
+    if not all(each.isascii() and each.isdigit() and int(each) <= 65535 for each in numbers):
+        raise DockerfileError(f"invalid {what}: {text}")
+    if int(numbers[1]) < int(numbers[0]):
+        raise DockerfileError(f"invalid {what}: {text}")
+    return int(numbers[0]), int(numbers[1])

@@ -30,9 +30,6 @@ def read_directives(source: Source) -> Directives:
     found: dict[str, str] = {}
     count = 0
     for number, line in enumerate(source.lines, 1):
-        if number == 1 and line.startswith("#!"):  # a Dockerfile may be a script
-            count = 1
-            continue
         line = line.strip()
         pair = directive(line[1:].lstrip()) if line.startswith("#") else None
         if pair is None:

@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -33,7 +34,10 @@ def expand(text: str, lookup: Lookup, *, escape: str = "\\") -> str:
     """`text` with its variables replaced, its quotes removed and its escapes resolved. Raises `DockerfileError`."""
     if not any(mark in text for mark in ("$", '"', "'", escape)):
         return text
-    return _Expander(text, lookup, escape).whole()
+    try:
+        return _Expander(text, lookup, escape).whole()
+    except DockerfileError as error:
+        raise DockerfileError(f"failed to process {json.dumps(text, ensure_ascii=False)}: {error}") from None
 
 
 def expand_words(text: str, lookup: Lookup, *, escape: str = "\\") -> list[str]:
@@ -46,6 +50,17 @@ def expand_words(text: str, lookup: Lookup, *, escape: str = "\\") -> list[str]:
 def expand_raw_quotes(text: str, lookup: Lookup, *, escape: str = "\\") -> str:
     """`text` with its variables replaced; quotes and escapes stay (for text that is split afterwards)."""
     return _Expander(text, lookup, escape, keep_quotes=True, keep_escapes=True).whole()
+
+
+def expand_document(text: str, lookup: Lookup) -> str:
+    """A heredoc's text with its variables replaced and its backslashes resolved, whatever the file's escape is; quotes are its own.
+    Raises `DockerfileError`."""
+    return _Expander(text, lookup, "\\", plain_quotes=True).whole()
+
+
+def shown(text: str, lookup: Lookup, *, escape: str = "\\") -> str:
+    """`text` for people: what is unset stays as it is written, quotes too. Raises `DockerfileError`."""
+    return _Expander(text, lookup, escape, keep_quotes=True, keep_unset=True).whole()
 
 
 def names_in(text: str, *, escape: str = "\\") -> set[str]:
@@ -104,6 +119,8 @@ class _Expander:
         *,
         keep_quotes: bool = False,
         keep_escapes: bool = False,
+        keep_unset: bool = False,
+        plain_quotes: bool = False,
         depth: int = 0,
     ) -> None:
         if depth > _MAX_DEPTH:
@@ -114,6 +131,8 @@ class _Expander:
         self._escape = escape
         self._keep_quotes = keep_quotes
         self._keep_escapes = keep_escapes
+        self._keep_unset = keep_unset
+        self._plain_quotes = plain_quotes
         self._depth = depth
         self.words = _Words()
 
@@ -127,7 +146,10 @@ class _Expander:
             character = self._text[self._at]
             if character in stops:
                 return "".join(result)
-            if character == "'":
+            if self._plain_quotes and character in "'\"":
+                self._at += 1
+                piece = character
+            elif character == "'":
                 piece = self._single_quotes()
                 self.words.quoted(piece)
             elif character == '"':
@@ -145,7 +167,7 @@ class _Expander:
                 self.words.plain(piece)
             result.append(piece)
         if stops:
-            raise DockerfileError(f"syntax error: missing '{stops[0]}' in {self._text!r}")
+            raise DockerfileError(f"syntax error: missing '{stops[0]}' in ${{}}")
         return "".join(result)
 
     def _escaped(self) -> str:
@@ -190,14 +212,21 @@ class _Expander:
 
     def _variable(self) -> str:
         """At a `$`."""
+        start = self._at
         self._at += 1
         if self._text[self._at : self._at + 1] == "{":
             self._at += 1
-            return self._braced()
-        name = self._name()
-        if not name:
-            return "$"
-        return self._lookup(name) or ""
+            name = self._name()
+            self._at = start + 2
+            value = self._braced()
+        else:
+            name = self._name()
+            if not name:
+                return "$"
+            value = self._lookup(name) or ""
+        if self._keep_unset and self._lookup(name) is None:
+            return self._text[start : self._at]
+        return value
 
     def _name(self) -> str:
         match = _NAME.match(self._text, self._at)
@@ -244,7 +273,7 @@ class _Expander:
             operator = self._text[self._at : self._at + 1]
             self._at += 1
             if operator not in ("+", "-", "?") or not operator:
-                raise DockerfileError(f"unsupported modifier ({operator}) in substitution")
+                raise DockerfileError(f"unsupported modifier (:{operator}) in substitution")
         word = self._nested("}")
         is_set = value is not None and not (also_empty and value == "")
         if operator == "+":
@@ -253,7 +282,7 @@ class _Expander:
             return value or ""
         if operator == "?":
             state = "empty" if value is not None else "unset"
-            raise DockerfileError(f"{name}: {word or f'not allowed to be {state}'}")
+            raise DockerfileError(f"{name}: {word or f'is not allowed to be {state}'}")
         return word
 
     def _trimmed(self, value: str | None, operator: str) -> str:

@@ -71,7 +71,7 @@ def _retries(flags: Flags) -> int:
     if not text:
         return 0
     if not (text.isascii() and text.lstrip("-").isdecimal()):
-        raise DockerfileError(f"--retries: {text!r} is no number")
+        raise DockerfileError(f"strconv.ParseInt: parsing {text!r}: invalid syntax".replace("'", '"'))
     number = int(text)
     if number < 0:
         raise DockerfileError(f"--retries cannot be negative ({number})")

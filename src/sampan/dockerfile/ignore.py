@@ -85,7 +85,7 @@ def _rule(pattern: str) -> _Rule:
     try:
         return _Rule(re.compile(expression_of(pattern), re.DOTALL), back, parent)
     except re.error:
-        raise DockerfileError(f"error in pattern {pattern!r}: syntax error in pattern") from None
+        raise DockerfileError("syntax error in pattern") from None
 
 
 def _is_literal(pattern: str) -> bool:
@@ -117,7 +117,7 @@ def expression_of(pattern: str) -> str:
             at = end
         elif letter == "\\":
             if at >= len(pattern):
-                raise DockerfileError(f"error in pattern {pattern!r}: syntax error in pattern")
+                raise DockerfileError("syntax error in pattern")
             result.append(re.escape(pattern[at]))
             at += 1
         else:
@@ -144,5 +144,5 @@ def _class(pattern: str, at: int) -> tuple[int, str]:
             members += re.escape(pattern[at])
         at += 1
     if at >= len(pattern) or not members:
-        raise DockerfileError(f"error in pattern {pattern!r}: syntax error in pattern")
+        raise DockerfileError("syntax error in pattern")
     return at + 1, f"(?!/)[{'^' * negated}{members}]"

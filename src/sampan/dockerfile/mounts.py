@@ -34,59 +34,79 @@ class Mount:
 
 _SAME = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly", "rw": "readwrite"}
 _SWITCHES = ("readonly", "readwrite", "required")
-_TAKEN = {
-    BIND: {"type", "from", "source", "target", "readonly", "readwrite"},
-    CACHE: {
+_KEYS = (
+    *(
         "type",
         "from",
         "source",
         "target",
+        "readonly",
         "id",
         "sharing",
-        "readonly",
-        "readwrite",
+        "required",
+        "size",
         "mode",
         "uid",
         "gid",
-    },
-    TMPFS: {"type", "target", "size"},
-    SECRET: {"type", "id", "source", "target", "required", "mode", "uid", "gid", "env"},
-    SSH: {"type", "id", "target", "required", "mode", "uid", "gid"},
-}
+    ),
+    *(*_SAME, "readwrite", "env"),
+)
+_OF_SOME = {"required": (SECRET, SSH), "size": (TMPFS,)}
+"""Keys that are unknown to the other kinds."""
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
 def read_mount(text: str) -> Mount:
     """`type=cache,target=/root/.cache,id=pip` as a `Mount`, variables already replaced. Raises `DockerfileError`."""
+    mount = Mount()
+    said: set[str] = set()
+    for field in _fields(text):
+        key, value = _option(field)
+        if key not in _KEYS:
+            raise DockerfileError(f"unexpected key '{key}' in '{field}'{suggestion(key, _KEYS)}")
+        key = _SAME.get(key, key)
+        if mount.kind not in _OF_SOME.get(key, TYPES):
+            raise DockerfileError(f"unexpected key '{key}' for mount type '{mount.kind}'")
+        said.add(key)
+        mount = _with(mount, key, value)
+    if not said & {"readonly", "readwrite"}:
+        mount = replace(mount, readonly=mount.kind not in (CACHE, TMPFS))
+    return _checked(mount)
+
+
+def origin_of(text: str) -> str:
+    """What a mount's `from=` names, "" for nothing. Raises `DockerfileError` for a variable: stages are told apart first."""
+    found = ""
+    for field in _fields(text):
+        key, _, value = field.partition("=")
+        if key.lower() == "from":
+            if "$" in value[:-1]:
+                raise DockerfileError("'from' doesn't support variable expansion, define alias stage instead")
+            found = value
+    return found
+
+
+def _fields(text: str) -> list[str]:
     try:
-        fields = next(csv.reader([text], strict=True), [])
+        return next(csv.reader([text], strict=True), [])
     except csv.Error as error:
         raise DockerfileError(f"failed to parse csv mounts: {error}") from None
-    options = [_option(field) for field in fields]
-    kind = next((value for key, value in options if key == "type"), BIND).lower()
-    if kind not in TYPES:
-        raise DockerfileError(f"unsupported mount type {kind!r}{suggestion(kind, TYPES)}")
-    mount = Mount(kind=kind, readonly=kind == BIND)
-    for key, value in options:
-        if key not in _TAKEN[kind]:
-            known = sorted(_TAKEN[kind])
-            raise DockerfileError(f"unexpected key '{key}' for mount type '{kind}'{suggestion(key, known)}")
-        if key != "type":
-            mount = _with(mount, key, value)
-    return _checked(mount, text)
 
 
 def _option(field: str) -> tuple[str, str]:
     key, equals, value = field.partition("=")
-    key = key.strip().lower()
-    key = _SAME.get(key, key)
-    if not equals and key not in _SWITCHES:
+    key = key.lower()
+    if not equals and _SAME.get(key, key) not in _SWITCHES:
         raise DockerfileError(f"invalid field '{field}' must be a key=value pair")
     return key, value if equals else "true"
 
 
 def _with(mount: Mount, key: str, value: str) -> Mount:
     match key:
+        case "type":
+            if value.lower() not in TYPES:
+                raise DockerfileError(f'unsupported mount type "{value}"{suggestion(value, TYPES)}')
+            return replace(mount, kind=value.lower())
         case "from":
             return replace(mount, from_=value)
         case "readonly" | "readwrite":
@@ -103,7 +123,7 @@ def _with(mount: Mount, key: str, value: str) -> Mount:
             return replace(mount, gid=_number("gid", value, 10))
         case "sharing":
             if value.lower() not in SHARINGS:
-                raise DockerfileError(f"unsupported sharing value {value!r}{suggestion(value, SHARINGS)}")
+                raise DockerfileError(f'unsupported sharing value "{value}"{suggestion(value, SHARINGS)}')
             return replace(mount, sharing=value.lower())
         case "source":
             return replace(mount, source=value)
@@ -114,11 +134,22 @@ def _with(mount: Mount, key: str, value: str) -> Mount:
     return replace(mount, env=value)
 
 
-def _checked(mount: Mount, text: str) -> Mount:
-    if mount.kind in (BIND, CACHE, TMPFS) and not mount.target:
-        raise DockerfileError(f"invalid mount, target is required in '{text}'")
-    if mount.kind == SECRET and not (mount.id or mount.source or mount.target):
-        raise DockerfileError("invalid secret mount. must have one of target, source or id")
+def _checked(mount: Mount) -> Mount:
+    if mount.kind in (BIND, TMPFS):
+        for name in ("mode", "uid", "gid"):
+            if getattr(mount, name) is not None:
+                raise DockerfileError(f'{name} not allowed for "{mount.kind}" type mounts')
+    if mount.kind == SECRET:
+        if mount.from_:
+            raise DockerfileError("secret mount should not have a from")
+        if mount.sharing:
+            raise DockerfileError("secret mount should not define sharing")
+        if not (mount.id or mount.source or mount.target):
+            raise DockerfileError("invalid secret mount. one of source, target required")
+        if mount.source and mount.id:
+            raise DockerfileError("both source and id can't be set")
+    if mount.sharing and mount.kind != CACHE:
+        raise DockerfileError(f"invalid cache sharing set for {mount.kind} mount")
     if mount.kind == CACHE and mount.from_ == "" and mount.source not in ("", "/") and not mount.id:
         return replace(mount, id=mount.target)
     return mount
@@ -133,13 +164,13 @@ def _boolean(key: str, value: str) -> bool:
 
 def _number(key: str, value: str, base: int) -> int:
     if not value.isascii() or not value.isdecimal():
-        raise DockerfileError(f"invalid value {value!r} for {key}")
+        raise DockerfileError(f"invalid value {value} for {key}")
     try:
         number = int(value, base)
     except ValueError:
-        raise DockerfileError(f"invalid value {value!r} for {key}") from None
+        raise DockerfileError(f"invalid value {value} for {key}") from None
     if number >= 1 << 32:
-        raise DockerfileError(f"invalid value {value!r} for {key}: out of range")
+        raise DockerfileError(f"invalid value {value} for {key}")
     return number
 
 

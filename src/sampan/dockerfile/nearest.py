@@ -20,11 +20,14 @@ def distance(left: str, right: str) -> int:
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """` (did you mean X?)` when one of `known` is at most two letters away, else ``""``."""
-    lowered = word.lower()
-    near = sorted((distance(lowered, each.lower()), each) for each in known)
-    if near and 0 < near[0][0] <= min(2, len(word) - 1):
-        return f" (did you mean {near[0][1]}?)"
-    return ""
+    nearest, best = 3, ""
+    for each in known:
+        away = distance(word.lower(), each.lower())
+        if 0 < away < nearest:
+            nearest, best = away, each
+    if not best:
+        return ""
+    return f" (did you mean {best.lower() if word.islower() else best}?)"
 
 
 def closest(word: str, known: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from sampan.dockerfile.directives import Directives, read_directives
 from sampan.dockerfile.expand import expand
-from sampan.dockerfile.source import DockerfileError, Place, Source
+from sampan.dockerfile.source import DockerfileError, Place, Source, TextError
 from sampan.dockerfile.words import split_words
 
 _HEREDOC = re.compile(r"(\d*)<<(-?)([^<]*)$")
@@ -90,7 +90,8 @@ def parse(source: Source) -> Parsed:
             parsed.statements.append(statement)
         comments = []
     if not parsed.statements:
-        raise DockerfileError("file with no instructions")
+        last = len("\n".join(source.lines).rstrip().split("\n"))
+        raise TextError("file with no instructions", source, Place(last, last))
     return parsed
 
 

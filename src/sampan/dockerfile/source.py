@@ -63,11 +63,10 @@ class Source(NamedTuple):
 
 
 class DockerfileError(InvalidParameter):
-    """A mistake in a Dockerfile: `str()` is one line that names the place; `excerpt` shows it."""
+    """A mistake in a Dockerfile: `str()` is one line; `excerpt` shows the place."""
 
     def __init__(self, message: str, source: Source | None = None, place: Place | None = None) -> None:
-        where = f"dockerfile parse error on line {place.first}: " if place else ""
-        super().__init__(where + message)
+        super().__init__(message)
         self.message = message
         self.source = source
         self.place = place
@@ -79,7 +78,21 @@ class DockerfileError(InvalidParameter):
 
     def at(self, source: Source, place: Place) -> DockerfileError:
         """The same mistake with its place, unless it has one."""
-        return self if self.place else DockerfileError(self.message, source, place)
+        return self if self.place else type(self)(self.message, source, place)
+
+    def in_instruction(self, source: Source, place: Place) -> DockerfileError:
+        """The same, found when instructions were told apart: BuildKit names the line then, also where it shows no excerpt."""
+        if self.place:
+            return self
+        return DockerfileError(f"dockerfile parse error on line {place.first}: {self.message}", source, place)
+
+
+class TextError(DockerfileError):
+    """A mistake that is found before instructions are told apart: BuildKit does not name its line."""
+
+    def in_instruction(self, source: Source, place: Place) -> DockerfileError:
+        """As `at`."""
+        return self.at(source, place)
 
 
 def source_of(data: str | bytes, name: str = "Dockerfile") -> Source:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from sampan.dockerfile.directives import Directives
 from sampan.dockerfile.instructions import Arg, Copy, From, Instruction, Run
-from sampan.dockerfile.mounts import read_mount
+from sampan.dockerfile.mounts import origin_of
 from sampan.dockerfile.nearest import suggestion
 from sampan.dockerfile.parse import Parsed, Statement, parse
 from sampan.dockerfile.source import DockerfileError, Place, Source, source_of
@@ -39,10 +39,10 @@ class Dockerfile:
     gaps: tuple[tuple[str, Place], ...]
 
     def stage(self, target: str = "") -> Stage:
-        """The stage of a name or number; the last without one. Raises `DockerfileError` when there is none such."""
+        """The stage of a name, which is no number; the last without one. Raises `DockerfileError` when there is none such."""
         if not target:
             return self.stages[-1]
-        found = self._before(target, len(self.stages))
+        found = None if target.isdecimal() else self._before(target, len(self.stages))
         if found is None:
             names = [stage.name for stage in self.stages if stage.name]
             raise DockerfileError(f'target stage "{target}" could not be found{suggestion(target, names)}')
@@ -87,11 +87,7 @@ def _referred(stage: Stage) -> list[str]:
         if isinstance(instruction, Copy) and instruction.from_:
             names.append(instruction.from_)
         elif isinstance(instruction, Run):
-            names += [
-                mount.from_
-                for mount in map(read_mount, (text for text in instruction.mounts if "$" not in text))
-                if mount.from_
-            ]
+            names += [name for name in map(origin_of, instruction.mounts) if name]
     return names
 
 
@@ -112,9 +108,9 @@ def understood(parsed: Parsed, notice: Callable[[Statement], None] | None = None
         try:
             instruction = _instruction(statement, escape)
             if not stages and not isinstance(instruction, From | Arg):
-                raise DockerfileError("no build stage in current context")
+                raise DockerfileError("no build stage in current context", source, statement.place)
         except DockerfileError as error:
-            raise error.at(source, statement.place) from None
+            raise error.in_instruction(source, statement.place) from None
         if isinstance(instruction, From):
             _finish(stages, body)
             stages.append(Stage(len(stages), instruction, ()))
@@ -131,10 +127,6 @@ def understood(parsed: Parsed, notice: Callable[[Statement], None] | None = None
 
 def _instruction(statement: Statement, escape: str) -> Instruction:
     instruction = typed(statement, escape)
-    if isinstance(instruction, Run):
-        for text in instruction.mounts:
-            if "$" not in text:
-                read_mount(text)
     return replace(instruction, comments=statement.comments) if statement.comments else instruction
 
 

@@ -29,6 +29,7 @@ from sampan.dockerfile.instructions import (
     Volume,
     Workdir,
 )
+from sampan.dockerfile.mounts import origin_of
 from sampan.dockerfile.nearest import suggestion
 from sampan.dockerfile.parse import Statement, heredoc_of, split_statement
 from sampan.dockerfile.source import DockerfileError
@@ -62,9 +63,8 @@ def typed(statement: Statement, escape: str) -> Instruction:
     """The instruction that a statement is. Raises `DockerfileError` without a place: the caller knows it."""
     reader = _READERS.get(statement.keyword)
     if reader is None:
-        raise DockerfileError(
-            f"unknown instruction: {statement.keyword}{suggestion(statement.keyword, _READERS)}"
-        )
+        written = (statement.original.split() or [statement.keyword])[0]
+        raise DockerfileError(f"unknown instruction: {written}{suggestion(written, _READERS)}")
     return reader(statement, escape)
 
 
@@ -77,7 +77,7 @@ def _command(statement: Statement) -> Command:
     array = json_array(statement.text)
     if array is not None:
         return Command(tuple(array), shell=False)
-    return Command((statement.text,) if statement.text else (), shell=True)
+    return Command((statement.text,), shell=True)
 
 
 def _list(statement: Statement, escape: str) -> tuple[str, ...]:
@@ -137,35 +137,35 @@ def _label(statement: Statement, escape: str) -> Label:
 def _run(statement: Statement, escape: str) -> Run:
     flags = read_flags(statement.flags, _RUN_FLAGS)
     command = _command(statement)
-    if not command.words:
-        raise DockerfileError("RUN requires at least one argument")
+    for text in flags.all("mount"):
+        origin_of(text)
     return Run(
         statement.place,
         statement.original,
         command,
         statement.heredocs,
         flags.all("mount"),
-        _among(flags, "network", _NETWORKS),
-        _among(flags, "security", _SECURITIES),
+        _among(flags, "network", _NETWORKS, 'invalid network mode "{}"'),
+        _among(flags, "security", _SECURITIES, 'security "{}" is not valid'),
         flags.all("device"),
     )
 
 
-def _among(flags: Flags, name: str, known: tuple[str, ...]) -> str:
+def _among(flags: Flags, name: str, known: tuple[str, ...], refusal: str) -> str:
     """A flag's value, one of `known`; the first is the default. A variable is not judged here."""
     value = flags.value(name) or known[0]
     if value not in known and "$" not in value:
-        raise DockerfileError(f'{name} mode "{value}" is unknown{suggestion(value, known)}')
+        raise DockerfileError(refusal.format(value) + suggestion(value, known))
     return value
 
 
 def _copied(statement: Statement, escape: str, flags: Flags) -> Copy:
     """What `COPY` and `ADD` have in common; a flag that one of them lacks was refused when the flags were read."""
-    words = _some(statement, _list(statement, escape))
+    words = _list(statement, escape)
     if len(words) < 2:
         raise DockerfileError(
             f"{statement.keyword} requires at least two arguments, but only one was provided."
-            " Destination could not be determined."
+            " Destination could not be determined"
         )
     if heredoc_of(words[-1], escape) is not None and statement.heredocs:
         raise DockerfileError(f"{statement.keyword} cannot accept a heredoc as a destination")
@@ -201,13 +201,11 @@ def _add(statement: Statement, escape: str) -> Add:
 
 def _cmd(statement: Statement, escape: str) -> Cmd:
     _no_flags(statement)
-    _some(statement, (statement.text,) if statement.text else ())
     return Cmd(statement.place, statement.original, _command(statement))
 
 
 def _entrypoint(statement: Statement, escape: str) -> Entrypoint:
     _no_flags(statement)
-    _some(statement, (statement.text,) if statement.text else ())
     return Entrypoint(statement.place, statement.original, _command(statement))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from sampan.dockerfile.source import DockerfileError
+from sampan.dockerfile.source import DockerfileError, TextError
 
 
 def split_words(text: str, escape: str) -> list[str]:
@@ -48,7 +48,7 @@ def json_array(text: str) -> list[str] | None:
     except (ValueError, RecursionError):
         return None
     if any(not isinstance(each, str) for each in array):
-        raise DockerfileError("When using JSON array syntax, arrays must be comprised of strings only.")
+        raise TextError("when using JSON array syntax, arrays must be comprised of strings only")
     return [str(each) for each in array]
 
 
@@ -63,16 +63,16 @@ def pairs(keyword: str, text: str, escape: str) -> list[tuple[str, str]]:
     if "=" not in words[0]:
         parts = text.strip().split(None, 1)
         if len(parts) < 2:
-            raise DockerfileError(f"{keyword} must have two arguments")
+            raise TextError(f"{keyword} must have two arguments")
         return [(parts[0], parts[1])]
     found = []
     for word in words:
         name, equals, value = word.partition("=")
         if not equals:
-            raise DockerfileError(
+            raise TextError(
                 f"Syntax error - can't find = in {_quoted(word)}. Must be of the form: name=value"
             )
-        if not name.strip("'\""):
+        if not name:
             raise DockerfileError(f"{keyword} names can not be blank")
         found.append((name, value))
     return found

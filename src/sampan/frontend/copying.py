@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Sequence
+from dataclasses import replace
 
-from sampan.dockerfile.expand import expand
+from sampan.dockerfile.expand import expand_document
 from sampan.dockerfile.instructions import Add
 from sampan.dockerfile.instructions import Copy as CopyInstruction
 from sampan.dockerfile.modes import parse_mode
 from sampan.dockerfile.parse import Heredoc, heredoc_of
 from sampan.dockerfile.source import DockerfileError
+from sampan.errors import InvalidParameter
 from sampan.frontend.remote import GitReference, file_name, git_reference, is_url
 from sampan.frontend.stage import StageState, owner_of
 from sampan.linux.path import absolute
@@ -33,7 +35,8 @@ def copy(stage: StageState, instruction: CopyInstruction, origin: State | None) 
     meta = stage.meta(instruction)
     if instruction.link and not instruction.chmod:
         # A layer of its own, whatever it lies on: the base may change under it.
-        stage.state = merge([stage.state, change(None, actions, meta, stage.llb_platform())], meta)
+        linked = replace(meta, name=meta.name.replace("] ", "] LINK ", 1))
+        stage.state = merge([stage.state, change(None, actions, meta, stage.llb_platform())], linked)
     else:
         stage.state = change(stage.state, actions, meta)
     stage.remember(work.told(sources), layer=True)
@@ -67,7 +70,7 @@ class _Copying:
     def inline(self, heredoc: Heredoc) -> Action:
         text = heredoc.text
         if heredoc.expands:
-            text = _expanded(self._stage, text)
+            text = expand_document(text, self._stage.lookup)
         made = change(
             None,
             [MakeFile("/" + heredoc.name, text.encode(errors="surrogateescape"))],
@@ -119,7 +122,7 @@ class _Copying:
         name = file_name(url)
         attributes = {"http.filename": name}
         if checksum := self._stage.expand(add.checksum):
-            attributes["http.checksum"] = parse_digest(checksum)
+            attributes["http.checksum"] = _digest(checksum)
         fetched = source(url, attributes, Meta(name=self._stage.titled(f"ADD {url}")))
         return self._copy(fetched, "/" + name, unpack=bool(add.unpack))
 
@@ -180,18 +183,19 @@ def _mode(text: str) -> int | str | None:
                 f"invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"
             )
         return int(text, 8)
-    parse_mode(text)
+    try:
+        parse_mode(text)
+    except InvalidParameter:
+        raise DockerfileError("invalid syntax") from None
     return text
+
+
+def _digest(text: str) -> str:
+    try:
+        return parse_digest(text)
+    except InvalidParameter as error:
+        raise DockerfileError(str(error)) from None
 
 
 def _is_pattern(path: str) -> bool:
     return any(letter in path for letter in "*?[\\")
-
-
-def _expanded(stage: StageState, text: str) -> str:
-    """Variables only: quotes in a file are the file's."""
-    lookup, escape = stage.lookup, stage.file.directives.escape
-    return "".join(
-        expand('"' + line.replace('"', escape + '"') + '"', lookup, escape=escape)
-        for line in text.splitlines(keepends=True)
-    )

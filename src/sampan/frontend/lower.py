@@ -17,6 +17,7 @@ from sampan.frontend.checks import StageChecks
 from sampan.frontend.contexts import SCRATCH, NamedContexts, begin_with_image, client_files
 from sampan.frontend.copying import copy
 from sampan.frontend.interface import Base, Lowered, Options, Resolver
+from sampan.frontend.origins import check_origins
 from sampan.frontend.running import run_instruction
 from sampan.frontend.stage import StageState, llb_platform
 from sampan.frontend.variables import PROXIES, Variables, outer_values, platform_arguments
@@ -129,6 +130,7 @@ class _Lowering:
         for watcher in self._watchers:
             watcher.origins(self._outer)
         stage = self._file.stage(self._options.target)
+        check_origins(self._file)
         if self._watchers:
             await self._find_images(self._file.needed(stage))
         done = await self._stage(stage)
@@ -175,8 +177,14 @@ class _Lowering:
         return name.isdecimal() or self._file.named(name, stage) is None
 
     def _platform(self, stage: Stage) -> Platform:
-        platform = self._outer_expand(stage.origin.platform)
-        return platforms.parse(platform) if platform else self._options.platform
+        text = stage.origin.platform
+        value = self._outer_expand(text)
+        if text and not value:
+            raise DockerfileError(f"empty platform value from expression {text}")
+        try:
+            return platforms.parse(value) if value else self._options.platform
+        except InvalidParameter as error:
+            raise DockerfileError(f"failed to parse platform {text}: {error}") from None
 
     async def _stage(self, stage: Stage) -> StageState:
         if stage.index not in self._stages:
@@ -193,9 +201,10 @@ class _Lowering:
                 self._options,
                 variables,
                 self._platform(stage),
-                named=len(self._file.stages) > 1,
+                named=len(self._file.stages) > 1 or _has_other_origins(stage),
             )
             await self._begin(state, self._outer_expand(origin.base))
+            state.complete_environment()
             await self._triggers(state)
         except InvalidParameter as error:
             raise self._placed(error, origin.place) from None
@@ -213,7 +222,7 @@ class _Lowering:
 
     async def _begin(self, state: StageState, base: str) -> None:
         if not base:
-            raise DockerfileError("base name should not be blank")
+            raise DockerfileError(f"base name ({state.stage.origin.base}) should not be blank")
         given = self._contexts.find(base, state.platform)
         before = None if base.isdecimal() else self._file.named(base, state.stage)
         if given is not None:
@@ -224,7 +233,6 @@ class _Lowering:
             done = await self._stage(before)
             if not state.stage.origin.platform:
                 state.platform = done.platform
-            state.meta_of_base(base)
             state.variables.inherit(done.variables)
             state.arguments.update(done.arguments)
             state.begin_with(done.state, done.image)
@@ -234,11 +242,13 @@ class _Lowering:
             await begin_with_image(state, base, self._resolver, self._options)
 
     async def _triggers(self, state: StageState) -> None:
-        for trigger in state.triggers():
+        triggers = state.triggers()
+        state.expect(len(triggers))
+        for trigger in triggers:
             for statement in parse(source_of(trigger, "ONBUILD")).statements:
                 instruction = replace(typed(statement, "\\"), place=state.stage.origin.place)
-                state.expect(instruction)
                 await self._perform(state, instruction)
+            state.performed_trigger()
 
     async def _perform(self, state: StageState, instruction: Instruction) -> None:
         for watcher in self._watchers:
@@ -273,6 +283,10 @@ class _Lowering:
         before = self._file.named(name, state.stage)
         if before is not None:
             return (await self._stage(before)).state
+        if any(each.name == name.lower() for each in self._file.stages):
+            raise DockerfileError(
+                f'cannot copy from stage "{name}", it needs to be defined before current stage "{state.title}"'
+            )
         if name == SCRATCH:
             return None
         if name.isdecimal():
@@ -288,3 +302,13 @@ class _Lowering:
 
     def _outer_expand(self, text: str) -> str:
         return expand(text, self._outer.get, escape=self._file.directives.escape)
+
+
+def _has_other_origins(stage: Stage) -> bool:
+    """Whether it takes from what is no stage: BuildKit counts those too, and the context that a mount is of."""
+    for instruction in stage.instructions:
+        if isinstance(instruction, Run) and instruction.mounts:
+            return True
+        if isinstance(instruction, Copy) and instruction.from_:
+            return True
+    return False

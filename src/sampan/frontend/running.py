@@ -5,12 +5,13 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Awaitable, Callable, Sequence
 
+from sampan.dockerfile.expand import shown
 from sampan.dockerfile.instructions import Run
 from sampan.dockerfile.mounts import BIND, CACHE, SECRET, SSH, TMPFS, Mount, read_mount
 from sampan.dockerfile.parse import heredoc_of
 from sampan.dockerfile.source import DockerfileError
 from sampan.frontend.copying import INTERNAL
-from sampan.frontend.stage import StageState
+from sampan.frontend.stage import StageState, in_capitals
 from sampan.linux.path import absolute
 from sampan.llb import ops_pb2 as pb
 from sampan.llb.execop import (
@@ -44,6 +45,7 @@ async def run_instruction(stage: StageState, instruction: Run, origin: Origin) -
     for text in instruction.mounts:
         mount = read_mount(stage.expand(text))
         mounts += await _mounted(stage, mount, origin, secrets)
+    title = _title(stage, instruction, secrets)
     if options.shm_size:
         mounts.append(Tmpfs("/dev/shm", options.shm_size))
     command = Command(
@@ -62,7 +64,7 @@ async def run_instruction(stage: StageState, instruction: Run, origin: Origin) -
         platform=stage.llb_platform(),
     )
     try:
-        stage.state = run(stage.state, command, mounts, stage.meta(instruction)).root
+        stage.state = run(stage.state, command, mounts, stage.meta(instruction, title)).root
     except ValueError as error:
         raise DockerfileError(str(error)) from None
     stage.remember(f"RUN {_told(stage, args)} # buildkit", layer=True)
@@ -88,7 +90,21 @@ def _command(stage: StageState, instruction: Run) -> tuple[list[str], list[ExecM
         program = posixpath.join(_PIPES, heredoc.name)
         return [*stage.shell, program], [Bind(script, _PIPES.rstrip("/"))]
     parts = "".join(f"\n{each.content}{each.name}" for each in instruction.heredocs)
-    return [*stage.shell, line + parts + "\n"], []
+    return [*stage.shell, line + parts], []
+
+
+def _title(stage: StageState, instruction: Run, secrets: Sequence[SecretVariable]) -> str:
+    """The step's title: with the values of variables that are known here, as the shell will see them, and none of a secret."""
+    text = instruction.original
+    if len(instruction.heredocs) == 1 and heredoc_of(instruction.command.words[0].strip()) is not None:
+        lines = instruction.heredocs[0].content.strip().splitlines() or [""]
+        text += f" ({lines[0]}{'...' if len(lines) > 1 else ''})"
+    values = {**stage.variables.lookup(stage.config.env), **{each.name: "****" for each in secrets}}
+    try:
+        text = shown(text, values.get, escape=stage.file.directives.escape)
+    except DockerfileError:
+        pass  # what is a mistake to the builder may be the shell's way to say something
+    return in_capitals(text)
 
 
 async def _mounted(
@@ -100,7 +116,7 @@ async def _mounted(
         return [_ssh(mount)]
     target = posixpath.normpath(posixpath.join("/", stage.config.working_dir, mount.target))
     if target == "/":
-        raise DockerfileError(f'invalid mount target "{mount.target}"')
+        raise DockerfileError('invalid mount target "/"')
     if mount.kind == TMPFS:
         return [Tmpfs(target, mount.size)]
     source = absolute(mount.source)
@@ -146,7 +162,9 @@ def _environment(stage: StageState, mounts: Sequence[ExecMount]) -> list[str]:
     agent = next((each.target for each in mounts if isinstance(each, Ssh)), "")
     if agent and not any(each.startswith("SSH_AUTH_SOCK=") for each in env):
         env.append(f"SSH_AUTH_SOCK={agent}")
-    return [*env, *stage.variables.identity(stage.config.env)]
+    declared = stage.variables.identity(stage.config.env)
+    covered = {each.partition("=")[0] for each in declared}
+    return [*(each for each in env if each.partition("=")[0] not in covered), *declared]
 
 
 def _network(given: str, default: str) -> Network:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from sampan.dockerfile.configure import DEFAULT_SHELL, configure, joined
+from sampan.dockerfile.configure import DEFAULT_SHELL, configure, joined, ports_of
 from sampan.dockerfile.expand import Lookup, expand
 from sampan.dockerfile.instructions import (
     Arg,
@@ -17,6 +17,7 @@ from sampan.dockerfile.instructions import (
     Entrypoint,
     Env,
     Expose,
+    Healthcheck,
     Instruction,
     Label,
     Maintainer,
@@ -35,6 +36,8 @@ from sampan.llb import ops_pb2 as pb
 from sampan.llb.fileop import MakeDirectory, Owner
 from sampan.llb.state import Meta, State, change
 from sampan.names.platform import Platform
+from sampan.names.times import format_duration
+from sampan.oci import defaults
 from sampan.oci.image import ContainerConfig, History, ImageConfig
 
 if TYPE_CHECKING:
@@ -69,10 +72,12 @@ class StageState:
         self.ignore_cache = options.no_cache or stage.name in options.no_cache_stages
         self.arguments: dict[str, str | None] = {}
         """Declared in this stage, as history shows them."""
-        self._title = stage.name or (f"stage-{stage.index}" if named else "")
+        self._title = (stage.name or f"stage-{stage.index}") if named else ""
         self._step = 0
-        self._total = 1 + sum(isinstance(each, COUNTED) for each in stage.instructions)
+        self._total = sum(isinstance(each, COUNTED) for each in stage.instructions)
         self._cmd_given = False
+        self._triggered = 0
+        """How many of the instructions that are still to come are the base's."""
 
     # -- words
 
@@ -82,6 +87,11 @@ class StageState:
         if self.image.config is None:
             self.image.config = ContainerConfig()
         return self.image.config
+
+    @property
+    def title(self) -> str:
+        """What the stage is called in mistakes."""
+        return self.stage.name or f"stage-{self.stage.index}"
 
     @property
     def lookup(self) -> Lookup:
@@ -107,11 +117,19 @@ class StageState:
         """What goes with the operation of a step: its number and text, and its place."""
         self._step += 1
         return Meta(
-            name=self.titled(text or instruction.original),
+            name=self.titled(text or self.told_of(instruction)),
             ignore_cache=self.ignore_cache,
             places=(_lines(instruction.place),),
             description={"com.docker.dockerfile.v1.command": instruction.original.partition(" ")[0].upper()},
         )
+
+    def told_of(self, instruction: Instruction) -> str:
+        """An instruction as the step's title has it: with the values of its variables."""
+        try:
+            text = self.expand(instruction.original)
+        except DockerfileError:
+            text = instruction.original
+        return in_capitals(text)
 
     def titled(self, text: str) -> str:
         """`[build 2/5] RUN make`."""
@@ -121,7 +139,8 @@ class StageState:
         if self._title:
             words.append(self._title)
         width = len(str(self._total))
-        return f"[{' '.join([*words, f'{self._step:>{width}}/{self._total}'])}] {text}"
+        trigger = "ONBUILD " if self._triggered else ""
+        return f"[{' '.join([*words, f'{self._step:>{width}}/{self._total}'])}] {trigger}{text}"
 
     def remember(self, text: str, *, layer: bool = False) -> None:
         """A line of history. Files changed: `layer`."""
@@ -135,7 +154,7 @@ class StageState:
 
     def begin_empty(self) -> None:
         """`FROM scratch`."""
-        self._step += 1
+        self.config.working_dir = "/"
 
     def begin_with(self, state: State | None, image: ImageConfig) -> None:
         """`FROM` an image or another stage, whose configuration is this stage's own from now on."""
@@ -147,6 +166,7 @@ class StageState:
     def meta_of_base(self, reference: str) -> Meta:
         """Of the operation that brings the base."""
         self._step += 1
+        self._total += 1
         place = self.stage.origin.place
         return Meta(name=self.titled(f"FROM {reference}"), places=(_lines(place),))
 
@@ -156,9 +176,19 @@ class StageState:
         self.config.on_build = None
         return found
 
-    def expect(self, instruction: Instruction) -> None:
-        """A trigger is one more step."""
-        self._total += isinstance(instruction, COUNTED)
+    def expect(self, triggers: int) -> None:
+        """Each trigger counts as one more step."""
+        self._total += triggers
+        self._triggered = triggers
+
+    def performed_trigger(self) -> None:
+        """One of those is done."""
+        self._triggered -= 1
+
+    def complete_environment(self) -> None:
+        """`PATH` is always set in what is built."""
+        if not any(each.startswith("PATH=") for each in self.config.env or ()):
+            self.config.env = [*(self.config.env or ()), f"PATH={defaults.PATH}"]
 
     # -- instructions that need nobody else
 
@@ -171,24 +201,29 @@ class StageState:
             case Workdir():
                 self._workdir(instruction)
                 return
-        before = set(self.config.exposed_ports or ()), set(self.config.volumes or ())
-        configure(self.config, instruction, self.lookup, escape=self.file.directives.escape)
+        lookup, escape = self.lookup, self.file.directives.escape
+        configure(self.config, instruction, lookup, escape=escape)
         match instruction:
             case Cmd():
                 self._cmd_given = True
+                self.config.cmd = self.config.cmd or None
+                self.config.args_escaped = True  # as BuildKit marks what a Dockerfile gave a CMD
             case Entrypoint() if not self._cmd_given:
                 self.config.cmd = None  # the base's command was an argument of the base's entrypoint
             case Maintainer(name=name):
                 self.image.author = self.expand(name)
             case Onbuild():
                 return
-        self.remember(self._told(instruction, *before))
+        if isinstance(instruction, Env):
+            self.variables.lose(expand(name, lookup, escape=escape) for name, _ in instruction.pairs)
+        self.remember(self._told(instruction, lookup))
 
     def _arg(self, instruction: Arg) -> None:
         told = []
         for name, default in instruction.arguments:
             name = self.expand(name)
             value = self.variables.declare(name, None if default is None else self.expand(default))
+            self.variables.win(name)
             self.arguments[name] = value
             told.append(name if value is None else f"{name}={value}")
         self.remember(f"ARG {' '.join(told)}")
@@ -196,31 +231,36 @@ class StageState:
     def _workdir(self, instruction: Workdir) -> None:
         directory = joined(self.config.working_dir, self.expand(instruction.path))
         self.config.working_dir = directory
-        meta = self.meta(instruction)
         if directory != "/":
+            meta = self.meta(instruction)
             owner = owner_of(self.config.user) if self.config.user else None
             action = MakeDirectory(directory, owner=owner)
             self.state = change(self.state, [action], meta, self.llb_platform())
         self.remember(f"WORKDIR {directory}", layer=directory != "/")
 
-    def _told(self, instruction: Instruction, ports: set[str], volumes: set[str]) -> str:
-        """An instruction as BuildKit's history has it."""
-        config = self.config
+    def _told(self, instruction: Instruction, lookup: Lookup) -> str:
+        """An instruction as BuildKit's history has it. `lookup`: what variables meant before it."""
+        config, escape = self.config, self.file.directives.escape
+
+        def value(text: str) -> str:
+            return expand(text, lookup, escape=escape)
+
         match instruction:
             case Env(pairs=pairs):
-                return "ENV " + " ".join(f"{self.expand(name)}={self.expand(value)}" for name, value in pairs)
+                return "ENV " + " ".join(f"{value(name)}={value(text)}" for name, text in pairs)
             case Label(pairs=pairs):
-                return "LABEL " + " ".join(
-                    f"{self.expand(name)}={self.expand(value)}" for name, value in pairs
-                )
+                return "LABEL " + " ".join(f"{value(name)}={value(text)}" for name, text in pairs)
             case Cmd():
                 return f"CMD {_quoted(config.cmd)}"
             case Entrypoint():
                 return f"ENTRYPOINT {_quoted(config.entrypoint)}"
             case Expose():
-                return f"EXPOSE [{' '.join(sorted(set(config.exposed_ports or ()) - ports))}]"
-            case Volume():
-                return f"VOLUME [{' '.join(sorted(set(config.volumes or ()) - volumes))}]"
+                ports = ports_of(instruction, lookup, escape=escape)
+                return f"EXPOSE [{' '.join(ports)}]"
+            case Volume(paths=paths):
+                return f"VOLUME [{' '.join(map(value, paths))}]"
+            case Healthcheck():
+                return f"HEALTHCHECK {_go_health(instruction)}"
             case User():
                 return f"USER {config.user}"
             case Stopsignal():
@@ -230,6 +270,25 @@ class StageState:
             case Maintainer():
                 return f"MAINTAINER {self.image.author}"
         return instruction.original
+
+
+def _go_health(instruction: Healthcheck) -> str:
+    """As Go prints the structure."""
+    durations = {
+        "Interval": instruction.interval,
+        "Timeout": instruction.timeout,
+        "StartPeriod": instruction.start_period,
+        "StartInterval": instruction.start_interval,
+    }
+    words = [f"Test:[{' '.join(instruction.test)}]"]
+    words += [f"{name}:{format_duration(value)}" for name, value in durations.items()]
+    return "{" + " ".join([*words, f"Retries:{instruction.retries}"]) + "}"
+
+
+def in_capitals(text: str) -> str:
+    """An instruction with its keyword in capitals."""
+    keyword, space, rest = text.partition(" ")
+    return keyword.upper() + space + rest
 
 
 Perform = Callable[[StageState, Instruction], Awaitable[None]]

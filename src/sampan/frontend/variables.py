@@ -1,6 +1,7 @@
 """The variables of a stage: its environment, and the build arguments that it has declared.
 
-An argument counts from its `ARG` on, within its stage; the environment's variable of the same name wins. Some arguments need no
+An argument counts from its `ARG` on, within its stage; the environment's variable of the same name wins, or with BuildKit the
+later one. Some arguments need no
 `ARG` and are never part of a step's identity: proxies, which differ from place to place.
 """
 
@@ -46,6 +47,8 @@ class Variables:
         self._given = given
         self._known = known
         self._declared: dict[str, str | None] = {}
+        self._covering: set[str] = set()
+        """Declared ones that win over the environment."""
         self.consumed: set[str] = set()
 
     def declare(self, name: str, default: str | None) -> str | None:
@@ -60,6 +63,15 @@ class Variables:
             self._declared[name] = value
         return value
 
+    def win(self, name: str) -> None:
+        """What is declared wins over the environment from here on, if it has a value: BuildKit's way, not the classic one's."""
+        if self._declared.get(name) is not None:
+            self._covering.add(name)
+
+    def lose(self, names: Iterable[str]) -> None:
+        """`ENV` sets these: it wins again."""
+        self._covering.difference_update(names)
+
     def value(self, name: str) -> str | None:
         """Of a declared argument."""
         return self._declared.get(name)
@@ -72,11 +84,13 @@ class Variables:
     def inherit(self, other: Variables) -> None:
         """What a stage declares counts in those that stand on it."""
         self._declared.update(other._declared)
+        self._covering.update(other._covering)
 
     def lookup(self, env: list[str] | None) -> Mapping[str, str]:
         """What `$name` means with this environment."""
         declared = {name: value for name, value in self._declared.items() if value is not None}
-        return {**declared, **environment(env)}
+        covering = {name: value for name, value in declared.items() if name in self._covering}
+        return {**declared, **environment(env), **covering}
 
     def for_run(self, env: list[str] | None) -> list[str]:
         """The `name=value`s that a `RUN` gets beside its environment, sorted: declared ones first, then proxies."""
@@ -84,7 +98,7 @@ class Variables:
 
     def identity(self, env: list[str] | None) -> list[str]:
         """Those of them that make a step another step."""
-        taken = environment(env)
+        taken = environment(env).keys() - self._covering
         return sorted(
             f"{name}={value}"
             for name, value in self._declared.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Protocol, TypeVar
 
 from google.protobuf.message import DecodeError
@@ -82,16 +83,20 @@ def ancestry(vertex: Vertex) -> Iterator[Vertex]:
     return inputs_first(vertex, lambda each: [edge.vertex for edge in each.inputs])
 
 
-def inputs_first(last: Named, inputs_of: Callable[[Named], Sequence[Named]]) -> Iterator[Named]:
+def inputs_first(
+    last: Named,
+    inputs_of: Callable[[Named], Sequence[Named]],
+    key: Callable[[Named], object] = attrgetter("digest"),
+) -> Iterator[Named]:
     """What stands on others, inputs first and itself last, each once. No recursion: graphs are deep, and a client's."""
-    seen: set[str] = set()
+    seen: set[object] = set()
     stack = [(last, False)]
     while stack:
         each, entered = stack.pop()
         if entered:
             yield each
-        elif each.digest not in seen:
-            seen.add(each.digest)
+        elif key(each) not in seen:
+            seen.add(key(each))
             stack.append((each, True))
             stack.extend((needed, False) for needed in reversed(inputs_of(each)))
 

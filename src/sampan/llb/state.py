@@ -150,6 +150,9 @@ def definition(state: State | None, text: Text | None = None) -> pb.Definition:
     for node in _nodes(state.node):
         made.ops.append(node.data)
         _describe(made, node)
+    # Of equal operations the last one names both, as BuildKit does it.
+    for node in inputs_first(state.node, lambda each: [given.node for given in each.inputs], key=id):
+        _describe(made, node)
     final = pb.Op(inputs=[pb.Input(digest=state.node.digest, index=state.index)])
     made.ops.append(final.SerializeToString(deterministic=True))
     if text is not None:

@@ -76,7 +76,8 @@ def matching(root: int, pattern: str) -> Iterator[str]:
 
     def below(prefix: str, depth: int) -> Iterator[str]:
         if depth == len(parts):
-            yield prefix
+            if _WILD.search(parts[-1]) or _exists(root, prefix):
+                yield prefix
             return
         if not _WILD.search(parts[depth]):
             yield from below(posixpath.join(prefix, parts[depth]), depth + 1)
@@ -95,6 +96,14 @@ def matching(root: int, pattern: str) -> Iterator[str]:
                 yield from below(posixpath.join(prefix, name), depth + 1)
 
     yield from below("", 0)
+
+
+def _exists(root: int, path: str) -> bool:
+    try:
+        os.close(paths.open_in_root(root, path or "/", os.O_PATH | os.O_NOFOLLOW))
+    except OSError:
+        return False
+    return True
 
 
 def open_source(source: dict[str, Any]) -> int:

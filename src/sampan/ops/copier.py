@@ -21,6 +21,8 @@ from sampan.linux import path as paths
 from sampan.linux.trees import remove_path
 from sampan.ops.choosing import Found
 
+_MAX_LINKS = 40
+"""As the kernel has it."""
 _SOURCE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -52,15 +54,16 @@ class Copier:
         """Copy a source, called `name`, to `destination`; into it, where that is a directory or ends with a slash."""
         target = paths.absolute(destination)
         if destination.endswith(("/", "/.")):
-            self.make_directories(target)
+            self._make_directories(target)
         else:
-            self.make_directories(posixpath.dirname(target))
+            self._make_directories(posixpath.dirname(target))
+        target = self._followed(target)
         existing = self._kind_of(target)
         into = existing == "directory" and not (found.is_directory and self._manner.contents_only)
         if into and name:
             target = posixpath.join(target, name)
         if found.is_directory and self._manner.contents_only and not existing:
-            self.make_directories(target)
+            self._make_directories(target)
         directory = paths.open_in_root(self._root, posixpath.dirname(target), os.O_PATH | os.O_DIRECTORY)
         try:
             if found.is_directory and (target == "/" or (existing == "directory" and not into)):
@@ -75,14 +78,40 @@ class Copier:
         finally:
             os.close(directory)
 
-    def make_directories(self, path: str) -> None:
-        """A directory and those above it, as far as they are missing, with the owner and mode that copies get."""
-        mode = self._manner.mode if isinstance(self._manner.mode, int) else 0o755
+    def _make_directories(self, path: str) -> None:
+        """As `make_directories`, with the mode that copies get; its special bits are not a directory's above them."""
+        mode = self._manner.mode
+        self.make_directories(path, mode & 0o777 if isinstance(mode, int) else 0o755)
+
+    def make_directories(self, path: str, mode: int) -> None:
+        """A directory and those above it, as far as they are missing, with the owner that copies get."""
         try:
             made = paths.make_directories(self._root, path, mode, self._manner.owner or (0, 0))
         except NotADirectoryError:
-            raise InvalidParameter(f"cannot copy to non-directory: {path}") from None
+            raise InvalidParameter(f"mkdir {self._in_the_way(path)}: not a directory") from None
         os.close(made)
+
+    def _in_the_way(self, path: str) -> str:
+        """The first part of a path that is there and no directory."""
+        parts = path.strip("/").split("/")
+        above = ["/" + "/".join(parts[:count]) for count in range(1, len(parts) + 1)]
+        return next((each for each in above if self._kind_of(each) == "other"), path)
+
+    def _followed(self, path: str) -> str:
+        """Where a link at the end of a path leads: what is there is replaced, not the link."""
+        for _ in range(_MAX_LINKS):
+            try:
+                fd = paths.open_in_root(self._root, path, os.O_PATH | os.O_NOFOLLOW)
+            except OSError:
+                return path
+            try:
+                leads_to = os.readlink("", dir_fd=fd)
+            except OSError:
+                return path
+            finally:
+                os.close(fd)
+            path = posixpath.join(posixpath.dirname(path), leads_to)
+        return path
 
     def _kind_of(self, path: str) -> str:
         """`directory`, `other`, or "" for nothing; links followed."""
@@ -149,13 +178,14 @@ class Copier:
                     self._finish(fd, status, carried_xattrs(f"/proc/self/fd/{source}"))
             return made[0]
 
+        wanted = not inside or self._wanted(inside)
         try:
-            if not inside or self._wanted(inside):
+            if wanted:
                 target()
             elif self._manner.include is None and self._skips(inside):
                 return
             self._members(source, target, path, inside)
-            if made:
+            if made and wanted:
                 os.utime(made[0], ns=self._times(status))
         finally:
             for fd in made:

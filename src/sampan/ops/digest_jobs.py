@@ -11,6 +11,7 @@ from typing import Any
 
 from sampan.archive.read_entry import carried_xattrs
 from sampan.dockerfile.ignore import Ignore
+from sampan.dockerfile.source import DockerfileError
 from sampan.errors import NotFound
 from sampan.linux import path as paths
 from sampan.ops.choosing import open_source
@@ -29,7 +30,7 @@ def digest_job(
     for selectors in args["requests"]:
         try:
             answers.append({"digest": _digest(root, selectors)})
-        except NotFound as error:
+        except (NotFound, DockerfileError) as error:
             answers.append({"missing": str(error)})
     return answers
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import posixpath
 import shutil
 import time
@@ -131,7 +132,7 @@ class FetchOperation:
                         await asyncio.to_thread(file.write, chunk)
                 modified = _modified(response.headers.get("Last-Modified", ""))
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise SystemFailure(f'Get "{self._url}": {error or "timeout"}') from error
+            raise SystemFailure(f'failed to load cache key: Get "{self._url}": {_reason(error)}') from error
         digest = f"{algorithm}:{hasher.hexdigest()}"
         if self._checksum and digest != self._checksum:
             raise InvalidParameter(f"digest mismatch for {self._url}: {digest} (expected: {self._checksum})")
@@ -194,3 +195,10 @@ def _modified(text: str) -> int:
         return int(parsedate_to_datetime(text).timestamp()) * 1_000_000_000
     except ValueError:
         return 0
+
+
+def _reason(error: Exception) -> str:
+    """Why nothing came, in the words of Go's client."""
+    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno:
+        return f"dial tcp {error.host}:{error.port}: connect: {os.strerror(error.os_error.errno).lower()}"
+    return str(error) or "timeout"

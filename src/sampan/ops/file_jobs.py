@@ -92,7 +92,7 @@ class _Changer:
             os.close(
                 paths.open_in_root(self._root, posixpath.dirname(paths.absolute(destination)), os.O_PATH)
             )
-        for found in chosen(source, action):
+        for found in _sources(source, action):
             if action["unpack"] and self._unpack(found, copier, destination, owner):
                 continue
             copier.copy(found, posixpath.basename(found.path), destination)
@@ -102,7 +102,7 @@ class _Changer:
         if not is_archive(found):
             return False
         target = paths.absolute(destination)
-        copier.make_directories(target)
+        copier.make_directories(target, 0o755)
         fd = os.open(f"/proc/self/fd/{found.fd}", os.O_RDONLY | os.O_CLOEXEC)
         tree = Tree(self._root, target, "in_root")
         try:
@@ -124,7 +124,8 @@ class _Changer:
             missing = not self._exists(path)
             fd = paths.make_directories(self._root, path, mode, owner)
         except NotADirectoryError:
-            raise InvalidParameter(f"mkdir {path}: not a directory") from None
+            call = "mkdir" if self._exists(path) else "lstat"
+            raise InvalidParameter(f"{call} {path}: not a directory") from None
         try:
             if missing and action["time_ns"] is not None:
                 os.utime(f"/proc/self/fd/{fd}", ns=(action["time_ns"], action["time_ns"]))
@@ -193,8 +194,8 @@ class _Changer:
     # -- owners
 
     def _owner(self, owner: dict[str, Any] | None) -> tuple[int, int] | None:
-        """`{"user": …, "group": …}`, each a number, or a name and the number of the tree that knows it. Unknown names are
-        root's.
+        """`{"user": …, "group": …}`, each a number, or a name and the number of the tree that knows it. An unknown user is root,
+        an unknown group the user's own.
         """
         if owner is None:
             return None
@@ -203,12 +204,21 @@ class _Changer:
         if isinstance(user, int):
             uid = gid = user
         elif user is not None:
-            uid, gid = _named(self._source(user["input"]), "etc/passwd", user["name"], (2, 3))
+            uid, gid = _named(self._source(user["input"]), "etc/passwd", user["name"], (2, 3), (0, 0))
         if isinstance(group, int):
             gid = group
         elif group is not None:
-            gid = _named(self._source(group["input"]), "etc/group", group["name"], (2,))[0]
+            gid = _named(self._source(group["input"]), "etc/group", group["name"], (2,), (gid,))[0]
         return uid, gid
+
+
+def _sources(root: int, action: dict[str, Any]) -> list[Found]:
+    try:
+        return chosen(root, action)
+    except NotFound:
+        if has_wildcards(action["src"]):
+            raise
+        raise NotFound(f"lstat {paths.absolute(action['src'])}: no such file or directory") from None
 
 
 def chosen(root: int, selector: dict[str, Any]) -> list[Found]:
@@ -223,7 +233,9 @@ def chosen(root: int, selector: dict[str, Any]) -> list[Found]:
     return found
 
 
-def _named(root: int, path: str, name: str, columns: tuple[int, ...]) -> tuple[int, ...]:
+def _named(
+    root: int, path: str, name: str, columns: tuple[int, ...], otherwise: tuple[int, ...]
+) -> tuple[int, ...]:
     for fields in read_lines(root, path):
         if (
             fields[0] == name
@@ -231,7 +243,7 @@ def _named(root: int, path: str, name: str, columns: tuple[int, ...]) -> tuple[i
             and all(fields[each].isdecimal() for each in columns)
         ):
             return tuple(int(fields[each]) for each in columns)
-    return tuple(0 for _ in columns)
+    return otherwise
 
 
 def _shown(action: dict[str, Any]) -> str:

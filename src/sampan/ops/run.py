@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 from collections.abc import Iterable, Sequence
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from sampan.containers.attach import frames
 from sampan.containers.programs import ProgramRequest, Programs
 from sampan.engineapi.container import DeviceRequest, HostConfig, Ulimit
-from sampan.errors import InvalidParameter, NotFound
+from sampan.errors import InvalidParameter, NotFound, SampanError
 from sampan.linux.path import absolute
 from sampan.llb import ops_pb2 as pb
 from sampan.llb.graph import Vertex
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from sampan.runtime.interface import AttachStream
     from sampan.solver.build import Build
 
+_NOT_STARTED = "unable to start container process: "
+_NO_IDENTITY = ("unable to find user ", "unable to find group ")
 HOSTNAME = "buildkitsandbox"
 _SHARED_KINDS = (pb.BIND, pb.CACHE)
 
@@ -99,7 +102,10 @@ class RunOperation:
             )
             root, others = await mounts.made(self._op.mounts)
             request = await self._request(id, task, root, others)
-            code = await self._run(request, task.report)
+            try:
+                code = await self._run(request, task.report)
+            except SampanError as error:
+                code = _failed_start(error, request.args, task.report)
             if code not in (list(self._op.meta.validExitCodes) or [0]):
                 began = [inputs[each.input] if each.input >= 0 else EMPTY for each in self._op.mounts]
                 left = [
@@ -204,6 +210,23 @@ def confinement(
     host.readonly_rootfs = any(each.dest == "/" and each.readonly for each in mounts)
     host.extra_hosts = [*(host.extra_hosts or ()), *(f"{each.Host}:{each.IP}" for each in hosts)] or None
     return host
+
+
+def _failed_start(error: SampanError, args: Sequence[str], report: Reporter) -> int:
+    """The status of a program that could not be started, and why in its output, as BuildKit tells it. Raises the error of one that
+    was not tried to start."""
+    text = str(error)
+    if text.startswith(_NO_IDENTITY):
+        shown = json.dumps(" ".join(args), ensure_ascii=False)
+        raise InvalidParameter(f"process {shown} did not complete successfully: {text}") from None
+    if text.startswith("exec "):  # the kernel refused: it is too late then to say more than a status
+        report.log(2, f"{text}\n".encode())
+        return 255
+    _, found, reason = text.partition(_NOT_STARTED)
+    if not found:
+        raise error
+    report.log(2, f"runc run failed: {_NOT_STARTED}{reason.removesuffix(': unknown')}\n".encode())
+    return 1
 
 
 async def _left(mount: pb.Mount, mounts: MountSet, before: Tree) -> Tree:

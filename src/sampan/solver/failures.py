@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from sampan.errors import InvalidParameter
@@ -67,7 +68,8 @@ class ProgramFailed(InvalidParameter):
     def __init__(
         self, args: list[str], code: int, began: Sequence[Tree] = (), left: Sequence[Tree] = ()
     ) -> None:
-        super().__init__(f'process "{" ".join(args)}" did not complete successfully: exit code: {code}')
+        shown = json.dumps(" ".join(args), ensure_ascii=False)
+        super().__init__(f"process {shown} did not complete successfully: exit code: {code}")
         self.code = code
         self.began = began
         self.left = left

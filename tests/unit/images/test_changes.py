@@ -77,7 +77,6 @@ def test_one_change_may_hold_several_lines() -> None:
     [
         ("RUN make", "RUN is not a valid change command"),
         ("FROB x", "FROB is not a valid change command"),
-        ("CMD", "CMD requires at least one argument"),
         ("ENV A", "ENV must have two arguments"),
         ("USER", "USER requires exactly one argument"),
         ("EXPOSE 99999", "invalid containerPort: 99999"),
