@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import posixpath
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -188,10 +189,15 @@ def go_stat(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _place(path: str) -> dict[str, str]:
-    """A path for a job, and as it was given. Raises `InvalidParameter` for an empty one; a relative one begins at the root."""
+    """A path for a job, and as it was given. Raises `InvalidParameter` for an empty one; a relative one begins at the root.
+
+    `..` on the way goes back by name, whatever is there, as dockerd has it; as the last word (like `.` and nothing) it says more
+    than a place.
+    """
     if not path:
         raise InvalidParameter("bad parameter: path cannot be empty")
-    return {"path": path if path.startswith("/") else "/" + path, "given": path}
+    way, _, last = ("/" + path.lstrip("/")).rpartition("/")
+    return {"path": posixpath.join(posixpath.normpath(way or "/"), last), "given": path}
 
 
 async def _drain(reader: int, job: asyncio.Task[Any]) -> AsyncIterator[bytes]:

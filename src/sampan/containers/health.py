@@ -42,6 +42,17 @@ def probe_arguments(config: HealthConfig | None, shell: list[str] | None) -> lis
     return config.test[1:] if config.test[0] == "CMD" else None
 
 
+def pause(config: HealthConfig, starting_for: int | None) -> int:
+    """Nanoseconds until the next probe. `starting_for`: how long the container has been starting; None when it is no more.
+
+    A start period that ends before the next usual probe changes nothing: its interval may be longer than all that is left of it.
+    """
+    interval = config.interval or DEFAULT_INTERVAL
+    if starting_for is None or config.start_period - starting_for <= interval:
+        return interval
+    return config.start_interval or DEFAULT_START_INTERVAL
+
+
 def evaluate(health: HealthRecord, result: ProbeResult, config: HealthConfig, started_at: int) -> str:
     """Take a result into account; the status before it."""
     before = health.status
@@ -101,9 +112,7 @@ class HealthChecks:
     def _pause(self, container: Container, config: HealthConfig) -> int:
         health = container.state.health
         starting = health is not None and health.status == "starting"
-        if starting and self._services.clock() - container.state.started_at < config.start_period:
-            return config.start_interval or DEFAULT_START_INTERVAL
-        return config.interval or DEFAULT_INTERVAL
+        return pause(config, self._services.clock() - container.state.started_at if starting else None)
 
     async def _probe(self, container: Container, arguments: list[str], config: HealthConfig) -> None:
         shim, health = container.shim, container.state.health

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -72,7 +73,8 @@ class Inspection:
             "HostConfig": wire(record.host_config),
             **self._storage(record.id, record.driver, version),
             "Mounts": [
-                wire_mount(mount_point(mount)) for mount in record.mounts if not _is_tmpfs_flag(mount)
+                wire_mount(each)
+                for each in mount_points(each for each in record.mounts if not _is_tmpfs_flag(each))
             ],
             "Config": wire(record.config),
             "NetworkSettings": self._network(container, version),
@@ -189,6 +191,11 @@ def health_document(health: HealthRecord) -> dict[str, Any]:
 def time_of(ns: int) -> str:
     """RFC 3339 with nanoseconds; Go's zero time for 0."""
     return format_rfc3339_nano(ns) if ns else NEVER
+
+
+def mount_points(records: Iterable[MountRecord]) -> list[MountPoint]:
+    """Mounts as inspect and list show them, by destination."""
+    return [mount_point(record) for record in sorted(records, key=lambda each: each.destination)]
 
 
 def mount_point(record: MountRecord) -> MountPoint:

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sampan.containers.container import Container
-from sampan.containers.inspection import endpoint_document, mount_point
+from sampan.containers.inspection import endpoint_document, mount_points
 from sampan.containers.links import parse_link
 from sampan.containers.record import RunState
 from sampan.containers.validate import parse_port
@@ -211,7 +211,7 @@ class Listing:
             "NetworkSettings": {
                 "Networks": {name: _listed_endpoint(value, version) for name, value in endpoints.items()}
             },
-            "Mounts": [wire_mount(mount_point(mount)) for mount in record.mounts],
+            "Mounts": [wire_mount(each) for each in mount_points(record.mounts)],
         }
         if version >= (1, 46) and record.host_config.annotations:
             summary["HostConfig"]["Annotations"] = record.host_config.annotations

@@ -258,12 +258,12 @@ def merge_tmpfs_options(options: list[str]) -> list[str]:
     return list(merged.values())
 
 
-def parse_volumes_from(text: str) -> tuple[str, bool | None, str]:
-    """(container, read-only or None for as it was, mode) of `--volumes-from id[:mode]`."""
+def parse_volumes_from(text: str) -> tuple[str, bool | None]:
+    """(container, read-only or None for as it was) of `--volumes-from id[:mode]`."""
     if not text:
         raise InvalidParameter("volumes-from specification cannot be an empty string")
     container, _, mode = text.partition(":")
     if not mode:
-        return container, None, ""
+        return container, None
     words = _mode_words(mode)
-    return container, True if "ro" in words else False if "rw" in words else None, mode
+    return container, True if "ro" in words else False if "rw" in words else None

@@ -106,7 +106,7 @@ class Mounting:
             record.propagation = "rslave"
 
     def _volumes_from(self, text: str) -> dict[str, MountRecord]:
-        reference, read_only, mode = parse_volumes_from(text)
+        reference, read_only = parse_volumes_from(text)
         try:
             donor = self._services.registry.get(reference)
         except NotFound as error:
@@ -116,9 +116,9 @@ class Mounting:
         for record in donor.record.mounts:
             if record.type not in ("bind", "volume"):
                 continue
-            copy = msgspec.structs.replace(record, anonymous=False)
+            copy = msgspec.structs.replace(record, anonymous=False, mode="")
             if read_only is not None:
-                copy.read_only, copy.mode = read_only, mode
+                copy.read_only = read_only
             taken[copy.destination] = copy
         return taken
 

@@ -1,7 +1,8 @@
 """Docker's `filters` query parameter.
 
 A JSON object of name → values, where the values come as a list (`{"label": ["a", "b"]}`) or, from older and many present clients,
-as a map of value → bool (`{"label": {"a": true}}`). Values of one name are alternatives, names are conditions that must all hold.
+as a map of value → bool (`{"label": {"a": true}}`), where dockerd looks at the values alone. Values of one name are
+alternatives, names are conditions that must all hold.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Filters:
         values: dict[str, list[str]] = {}
         for name, items in document.items():
             if isinstance(items, dict):
-                items = [value for value, wanted in items.items() if wanted]
+                items = list(items)
             if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
                 raise InvalidParameter("invalid filter")
             values[name] = items

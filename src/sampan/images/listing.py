@@ -87,14 +87,19 @@ def in_words_of(summary: ImageSummary, version: tuple[int, int]) -> None:
 
 async def _unique_bytes(parts: Parts, sizer: Sizer, images: list[_Listed]) -> int:
     """Bytes that a set of images takes together: every blob and every snapshot once."""
-    blobs: dict[str, int] = {}
-    snapshots: set[str] = set()
+    pieces: dict[str, int] = {}
     for image in images:
-        blobs.update(
-            {each.digest: each.size for each in await parts.documents.present(image.records[0].target)}
-        )
-        snapshots.update(_snapshots(image))
-    return sum(blobs.values()) + sum([await sizer.of_snapshot(name) for name in snapshots])
+        pieces.update(await _pieces(parts, sizer, image))
+    return sum(pieces.values())
+
+
+async def _pieces(parts: Parts, sizer: Sizer, image: _Listed) -> dict[str, int]:
+    """Blobs and snapshots of an image, with their bytes: a digest names a blob or a snapshot, so both are told apart."""
+    present = await parts.documents.present(image.records[0].target)
+    return {
+        **{f"blob {each.digest}": each.size for each in present},
+        **{f"snapshot {name}": await sizer.of_snapshot(name) for name in _snapshots(image)},
+    }
 
 
 async def _summaries(parts: Parts, listed: list[_Listed], options: ListOptions) -> list[ImageSummary]:
@@ -102,7 +107,7 @@ async def _summaries(parts: Parts, listed: list[_Listed], options: ListOptions) 
     uses = await parts.uses() if options.containers or options.manifests else []
     summaries = [await _summary(parts, image, options, uses, sizer) for image in listed]
     if options.shared_size:
-        shares = await shared_sizes(sizer, [_snapshots(image) for image in listed])
+        shares = shared_sizes([await _pieces(parts, sizer, image) for image in listed])
         for summary, share in zip(summaries, shares, strict=True):
             summary.shared_size = share
     return sorted(summaries, key=lambda summary: (-summary.created, summary.id))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from sampan.errors import NotFound
@@ -65,8 +65,7 @@ def chain_of(manifest: ImageManifest) -> list[str]:
     return list(chain_ids(manifest.config.rootfs.diff_ids)) if manifest.config else []
 
 
-async def shared_sizes(sizer: Sizer, images: Iterable[set[str]]) -> list[int]:
-    """For each image, given as its set of snapshots: the bytes of those that another image has too."""
-    sets = list(images)
-    owners = Counter(name for names in sets for name in names)
-    return [sum([await sizer.of_snapshot(name) for name in names if owners[name] > 1]) for names in sets]
+def shared_sizes(images: Sequence[Mapping[str, int]]) -> list[int]:
+    """For each image, given as its blobs and snapshots with their bytes: the bytes of those that another image has too."""
+    owners = Counter(piece for pieces in images for piece in pieces)
+    return [sum(size for piece, size in pieces.items() if owners[piece] > 1) for pieces in images]

@@ -51,7 +51,7 @@ def _passes(state: NetworkState, wanted: Filters) -> bool:
 
 
 def prunable(states: Iterable[NetworkState], wanted: Filters) -> list[NetworkState]:
-    """User-defined networks without running containers that pass every filter."""
+    """User-defined networks without running containers that pass every filter. A configuration for others is never unused."""
     wanted.validate(_PRUNING)
     now = time.time_ns()
     bounds = [parse_filter_time(text, now) for text in wanted.get("until")]
@@ -60,7 +60,7 @@ def prunable(states: Iterable[NetworkState], wanted: Filters) -> list[NetworkSta
     found = []
     for state in states:
         record = state.record
-        if record.name in PREDEFINED or state.endpoints:
+        if record.name in PREDEFINED or record.config_only or state.endpoints:
             continue
         if bounds and record.created_ns > bounds[0]:
             continue

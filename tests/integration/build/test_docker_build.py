@@ -347,7 +347,7 @@ def test_a_client_that_leaves_ends_its_build(engine: RunningEngine, tmp_path: Pa
     assert client.stdin is not None and client.stdout is not None
     client.stdin.write("FROM busybox\nRUN echo begun; sleep 1000\n")
     client.stdin.close()
-    while "begun" not in client.stdout.readline():
+    while client.stdout.readline() != "begun\n":  # not the line that tells of the step
         pass
     container = engine.docker("ps", "-q", "--no-trunc").stdout.strip()
     watching = subprocess.Popen(

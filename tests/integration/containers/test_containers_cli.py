@@ -182,6 +182,8 @@ def test_copy_diff_export_and_commit(engine: RunningEngine) -> None:
     archive = engine.docker("cp", "files:/new", "-").stdout.encode()
     with tarfile.open(fileobj=io.BytesIO(archive)) as members:
         assert members.getnames() == ["new"]
+    # back by name, though what is gone back from is a file
+    assert engine.docker("cp", "files:/new/../new", "-").stdout.encode() == archive
     image = engine.docker("commit", "files", "committed").stdout.strip()
     assert image.startswith("sha256:")
     assert engine.docker(*RUN, "committed", "cat", "/new").stdout == "x\n"

@@ -72,6 +72,7 @@ def test_mistakes(service) -> None:  # type: ignore[no-untyped-def]
             assert [n.name for n in networks.search(Filters({"type": ["custom"]}))] == ["one"]
             assert [n.name for n in networks.search(Filters({"dangling": ["true"]}))] == ["one"]
             assert [n.name for n in networks.search(Filters({"driver": ["null"]}))] == ["none"]
+            await networks.create(NetworkCreateRequest(name="settings", config_only=True))  # never pruned
             assert await networks.prune(Filters()) == ["one"]
 
     asyncio.run(scenario())

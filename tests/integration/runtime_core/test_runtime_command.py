@@ -45,7 +45,8 @@ def test_life_cycle_states_and_messages_are_runcs(bundle: Bundle) -> None:
 
 def test_state_document(bundle: Bundle) -> None:
     bundle.spec["annotations"] = {"a": "b"}
-    name, created = bundle.create("--pid-file", str(bundle.path / "pid"))
+    # a relative one is the caller's, not the bundle's
+    name, created = bundle.create("--pid-file", os.path.relpath(bundle.path / "pid"))
     assert created.code == 0, created.err
     document = json.loads(bundle.command("state", name).out)
     reference, _ = bundle.create(runtime=RUNC)

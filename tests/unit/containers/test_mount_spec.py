@@ -101,8 +101,8 @@ def test_tmpfs_options_are_checked_and_the_last_word_wins() -> None:
 
 
 def test_volumes_from() -> None:
-    assert parse_volumes_from("web:ro") == ("web", True, "ro")
-    assert parse_volumes_from("web") == ("web", None, "")
+    assert parse_volumes_from("web:ro") == ("web", True)
+    assert parse_volumes_from("web") == ("web", None)
     with pytest.raises(InvalidParameter, match="empty string"):
         parse_volumes_from("")
     with pytest.raises(InvalidParameter, match="invalid mode: odd"):

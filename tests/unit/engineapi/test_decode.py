@@ -68,8 +68,9 @@ def test_no_bytes_raise_anything_else(data: bytes) -> None:
         pass
 
 
-@pytest.mark.parametrize("text", ['{"label": ["a", "b"]}', '{"label": {"a": true, "b": true, "c": false}}'])
+@pytest.mark.parametrize("text", ['{"label": ["a", "b"]}', '{"label": {"a": true, "b": false}}'])
 def test_filters_come_as_lists_and_as_maps(text: str) -> None:
+    """dockerd asks which values there are, not what is said of them."""
     assert Filters.parse(text).get("label") == ["a", "b"]
 
 

@@ -262,6 +262,9 @@ def _create(context: Context, options: Parsed, *, detached: bool) -> tuple[state
     from sampan.runtime.command import terminal
 
     bundle = os.path.abspath(options.text("bundle") or ".")
+    pid_file = options.text("pid-file") and os.path.abspath(
+        options.text("pid-file")
+    )  # the caller's, not the bundle's
     try:
         os.chdir(bundle)
     except OSError as error:
@@ -302,7 +305,7 @@ def _create(context: Context, options: Parsed, *, detached: bool) -> tuple[state
             terminal.send_master(options.text("console-socket"), master)
             os.close(master)
             master = None
-        write_pid_file(options.text("pid-file"), stub.pid)
+        write_pid_file(pid_file, stub.pid)
     except BaseException:
         if container.record["pid"] and container.is_alive():
             _signal_init(container, signal.SIGKILL)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 SPARE_SECONDS = 5.0
 """A prepared process that no exec took is ended after this."""
 PROBE_OUTPUT = 4096
+"""Bytes of a probe's output that are kept; three dots say that there was more."""
 
 _PROBE_STDIO: Stdio = {"tty": False, "open_stdin": False, "stdin_once": False}
 
@@ -150,7 +151,7 @@ class Execs:
         streams = Streams(_PROBE_STDIO)
         pump = Pump(self._loop, streams, None)
         output = bytearray()
-        pump.tap = lambda data: output.extend(data[: PROBE_OUTPUT - len(output)])
+        pump.tap = lambda data: output.extend(data[: PROBE_OUTPUT + 1 - len(output)])
         timed_out = False
 
         def started(supervised: Supervised) -> None:
@@ -168,6 +169,8 @@ class Execs:
                 self._probes.discard(supervised)
                 assert supervised.status is not None
                 code = -1 if timed_out else supervised.status.code
+                if len(output) > PROBE_OUTPUT:
+                    output[PROBE_OUTPUT:] = b"..."
                 request.reply(
                     {"code": code, "output": bytes(output).decode("latin-1"), "timed_out": timed_out}
                 )
