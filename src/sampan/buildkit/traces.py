@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Iterable
 from typing import Any
+
+import msgspec
 
 from sampan.buildkit.protos import control_pb2 as pb
 from sampan.names.times import format_rfc3339_nano
@@ -36,7 +37,7 @@ def trace(record: pb.BuildHistoryRecord, events: Iterable[Event]) -> bytes:
         about = {"vertex": step.digest, "cached": "true" if step.cached else "false"}
         ended = step.completed or ended_ns
         spans.append(_span(step.name, _context(id), whole, step.started, ended, about, step.error))
-    return "".join(f"{json.dumps(span, indent=2)}\n" for span in spans).encode()
+    return b"".join(msgspec.json.format(msgspec.json.encode(span), indent=2) + b"\n" for span in spans)
 
 
 def _steps(events: Iterable[Event]) -> list[VertexEvent]:
