@@ -9,6 +9,7 @@ from sampan.containers.merge import lay_over
 from sampan.engineapi.container import ContainerConfig, wire
 from sampan.errors import Conflict, SampanError
 from sampan.images.interface import CommitRequest
+from sampan.names.reference import familiar
 
 if TYPE_CHECKING:
     from sampan.containers.lifecycle import Lifecycle
@@ -53,7 +54,7 @@ class Commit:
                 container.id, await self._request(container, options)
             )
             reference = f"{options.repository}:{options.tag}" if options.tag else options.repository
-            told = {"comment": options.comment, "imageID": image_id, "imageRef": reference}
+            told = {"comment": options.comment, "imageID": image_id, "imageRef": familiar(reference)}
             self._services.publish(container, "commit", told)
         finally:
             if pause and state.status == "paused":

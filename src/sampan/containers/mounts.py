@@ -158,7 +158,7 @@ class Mounting:
             container=container.id,
         )
         record.name, record.driver, record.source = volume.name, volume.driver, volume.mountpoint
-        if not record.anonymous and record.driver == "local" and not record.mode:
+        if (record.from_spec or not record.anonymous) and record.driver == "local" and not record.mode:
             record.mode = "z"
         if not record.no_copy and not record.subpath:
             await self._fill(container, record)

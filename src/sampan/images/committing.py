@@ -114,7 +114,7 @@ async def create_from(parts: Parts, image: NewImage, lease: Lease) -> ImageRecor
     labels = {LABEL_PARENT: image.parent} if image.parent else {}
     replaced = await parts.records.put(image.name or dangling_name(target.digest), target, labels)
     if replaced.previous is not None:
-        await parts.publish_for("untag", replaced.previous, replaced.previous.familiar())
+        parts.publish("untag", replaced.previous.id, replaced.previous.familiar())
     record = await parts.records.get(image.name or dangling_name(target.digest))
     assert record is not None  # written above; its removal would be another caller's, after this
     return record

@@ -60,7 +60,7 @@ class Parts(NamedTuple):
     uses: Callable[[], Awaitable[list[ContainerUse]]]
 
     def publish(self, action: str, image_id: str, name: str, labels: Mapping[str, str] | None = None) -> None:
-        """An image event, with Docker's attributes: the image's labels and its name."""
+        """An image event, with Docker's attributes: the image's name, and its labels unless it loses a name or goes."""
         self.events.publish("image", action, image_id, {**(labels or {}), "name": name})
 
     async def publish_for(self, action: str, record: ImageRecord, name: str) -> None:

@@ -59,9 +59,9 @@ async def _remove(parts: Parts, records: list[ImageRecord], uses: list[Container
             await parts.records.delete(record.name for record in chosen)
         for record in chosen:
             if not record.is_dangling:
-                await parts.publish_for("untag", record, record.familiar())
+                parts.publish("untag", record.id, record.familiar())
         if last and image_id not in used:
-            await parts.publish_for("delete", chosen[0], chosen[0].familiar())
+            parts.publish("delete", chosen[0].id, chosen[0].familiar())
 
 
 def _is_used(record: ImageRecord, uses: list[ContainerUse]) -> bool:

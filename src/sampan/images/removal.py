@@ -75,7 +75,7 @@ class _Removal:
         else:
             await self.parts.records.delete(record.name for record in records)
         await self._tell_untagged(record for record in records if not record.is_dangling)
-        await self.parts.publish_for("delete", records[0], image_id)
+        self.parts.publish("delete", image_id, image_id)
         self.items.append(DeleteItem(deleted=image_id))
 
     async def prune_ancestors(self, ancestors: list[str]) -> None:
@@ -90,7 +90,7 @@ class _Removal:
 
     async def _tell_untagged(self, records: Iterable[ImageRecord]) -> None:
         for record in records:
-            await self.parts.publish_for("untag", record, record.familiar())
+            self.parts.publish("untag", record.id, record.familiar())
             self.items.append(DeleteItem(untagged=record.familiar()))
 
 

@@ -33,5 +33,5 @@ async def tag(parts: Parts, text: str, repository: str, tag_name: str) -> None:
     record = await parts.resolver.record(text)
     replaced = await parts.records.put(str(reference), record.target, record.labels)
     if replaced.previous is not None:
-        await parts.publish_for("untag", replaced.previous, reference.familiar())
+        parts.publish("untag", replaced.previous.id, reference.familiar())
     await parts.publish_for("tag", record, reference.familiar())
