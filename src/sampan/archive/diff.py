@@ -9,6 +9,7 @@ The archive is sorted and carries nothing of the machine, so that the same chang
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -123,7 +124,9 @@ def _overlaid(directory: int, prefix: str) -> Iterator[Difference]:
         elif not stat.S_ISDIR(status.st_mode):
             yield Difference(path, status, directory)
         else:
-            inner = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
+            inner = _opened(directory, name)
+            if inner is None:
+                continue
             try:
                 yield Difference(path, status, directory, _is_opaque(inner))
                 yield from _overlaid(inner, f"{path}/")
@@ -139,7 +142,9 @@ def _all(directory: int, prefix: str) -> Iterator[Difference]:
             continue
         yield Difference(prefix + name, status, directory)
         if stat.S_ISDIR(status.st_mode):
-            inner = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
+            inner = _opened(directory, name)
+            if inner is None:
+                continue
             try:
                 yield from _all(inner, f"{prefix}{name}/")
             finally:
@@ -161,7 +166,9 @@ def _compared(base: int, directory: int, prefix: str) -> Iterator[Difference]:
             if before is None or _differs(base, directory, name, before, after):
                 yield Difference(path, after, directory)
             continue
-        inner = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
+        inner = _opened(directory, name)
+        if inner is None:
+            continue
         try:
             if before is None or not stat.S_ISDIR(before.st_mode):
                 yield Difference(path, after, directory)
@@ -197,9 +204,11 @@ def _differs(base: int, directory: int, name: str, before: os.stat_result, after
 
     if identity(before) != identity(after):
         return True
-    return carried_xattrs(f"/proc/self/fd/{base}/{name}") != carried_xattrs(
-        f"/proc/self/fd/{directory}/{name}"
-    )
+    try:
+        after_xattrs = carried_xattrs(f"/proc/self/fd/{directory}/{name}")
+    except FileNotFoundError:
+        return True  # gone since
+    return carried_xattrs(f"/proc/self/fd/{base}/{name}") != after_xattrs
 
 
 def _listed(directory: int) -> list[str]:
@@ -211,6 +220,16 @@ def _status(directory: int, name: str) -> os.stat_result | None:
         return os.lstat(name, dir_fd=directory)
     except FileNotFoundError:
         return None  # removed since it was listed
+
+
+def _opened(directory: int, name: str) -> int | None:
+    """None when the directory that was there a moment ago is gone or a link: the container may be running."""
+    try:
+        return os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise
 
 
 def _is_opaque(directory: int) -> bool:
