@@ -266,3 +266,12 @@ def without_effect(config: EngineConfig) -> Iterator[str]:
 
 NATIVE_RUNTIMES = ("runc", "io.containerd.runc.v2")
 """Names of Sampan's own OCI runtime; they are Docker's, because scripts and Compose files say them."""
+
+
+def without_credentials(url: str) -> str:
+    """A proxy's URL as a log, or `docker info`, may show it."""
+    scheme, separator, rest = url.partition("://")
+    place, slash, path = rest.partition("/")
+    if not separator or "@" not in place:
+        return url
+    return f"{scheme}://xxxxx:xxxxx@{place.rpartition('@')[2]}{slash}{path}"

@@ -17,7 +17,7 @@ from msgspec import UNSET, UnsetType
 from sampan.containers import apparmor, cdi
 from sampan.containers.host import HostFeatures, host_features
 from sampan.containers.log_options import DRIVERS
-from sampan.engine.config import cdi_directories, exposure
+from sampan.engine.config import cdi_directories, exposure, without_credentials
 from sampan.engineapi.system import (
     Commit,
     Component,
@@ -125,8 +125,8 @@ class Information:
             ncpu=len(os.sched_getaffinity(0)),
             mem_total=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
             docker_root_dir=config.data_root,
-            http_proxy=config.proxies.http_proxy,
-            https_proxy=config.proxies.https_proxy,
+            http_proxy=without_credentials(config.proxies.http_proxy),
+            https_proxy=without_credentials(config.proxies.https_proxy),
             no_proxy=config.proxies.no_proxy,
             name=socket.gethostname(),
             labels=config.labels,

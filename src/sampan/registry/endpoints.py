@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 from typing import NamedTuple
 
@@ -83,18 +84,19 @@ def host_of(address: str) -> str:
 async def is_insecure(url: URL, settings: RegistrySettings) -> bool:
     """Whether a host may speak plain HTTP or show a certificate that nobody vouches for.
 
-    It may when it is listed, or when an address of it is in a listed range or is the machine's own.
+    It may when it is listed, or when an address of it is in a listed range or is the machine's own. A name or address without a
+    port is that host's usual port, as for dockerd; a range covers every port.
     """
     host = url.host or ""
-    names = {host, url.authority, f"{host}:{url.port}"}
+    names = {url.authority, f"{host}:{url.port}"} | ({host} if url.is_default_port() else set())
     ranges = [ipaddress.ip_network(text) for text in LOCAL_RANGES]
     for entry in settings.insecure:
         text = entry.removeprefix("http://").removeprefix("https://").rstrip("/")
-        try:
-            ranges.append(ipaddress.ip_network(text, strict=False))
-        except ValueError:
-            if text in names:
-                return True
+        if text in names:
+            return True
+        if "/" in text:
+            with contextlib.suppress(ValueError):  # settings were checked when they were read
+                ranges.append(ipaddress.ip_network(text, strict=False))
     return any(address in network for address in await _addresses(host) for network in ranges)
 
 

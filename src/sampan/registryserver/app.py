@@ -91,10 +91,10 @@ class RegistryApp:
         except (ConnectionError, asyncio.CancelledError):
             raise
         except OSError as error:
-            log.error("storage: %s %s: %s", request.method, request.path, error)
+            log.error("storage: %s %s: %s", request.method, request.rel_url.raw_path, error)
             response = _refusal(Refused("UNAVAILABLE", "the storage fails"), request.method)
         except Exception:
-            log.exception("unforeseen error: %s %s", request.method, request.path)
+            log.exception("unforeseen error: %s %s", request.method, request.rel_url.raw_path)
             response = _refusal(Refused("UNKNOWN"), request.method)
         if not response.prepared:
             for key, value in self._headers().items():
@@ -104,7 +104,12 @@ class RegistryApp:
             self._answered(request.method, response.status, duration)
         if self._config.access_log:
             log.info(
-                "%s %s %s %d %.3fs", request.remote, request.method, request.path, response.status, duration
+                "%s %s %s %d %.3fs",
+                request.remote,
+                request.method,
+                request.rel_url.raw_path,
+                response.status,
+                duration,
             )
         return response
 

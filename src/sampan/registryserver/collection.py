@@ -8,6 +8,7 @@ storage only the holder of its lease collects.
 
 from __future__ import annotations
 
+import re
 import time
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from sampan.registryserver.paths import checked_digest
 from sampan.registryserver.repositories import Repositories, parse
 
 GRACE = 3600.0
+_DIGEST = re.compile(rb"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
 
 
 class Collected(NamedTuple):
@@ -65,26 +67,28 @@ class Collector:
                 self._drop_links(name)
         return Collected(manifests, blobs, size)
 
-    def _revisions(self, name: str) -> dict[str, list[str]]:
+    def _revisions(self, name: str) -> dict[Digest, list[str]]:
         """The manifests of a repository, each with the digests that it names."""
-        found: dict[str, list[str]] = {}
+        found: dict[Digest, list[str]] = {}
         directory = self._repositories.paths.revisions(name)
         for algorithm in self._repositories.storage.names(directory):
             for encoded in self._repositories.storage.names(directory / algorithm):
-                digest = self._repositories.link(directory / algorithm / encoded / "link")
+                link = self._repositories.link(directory / algorithm / encoded / "link")
+                digest = None if link is None else _digest(link)
                 if digest is not None:
                     found[digest] = self._parts(digest)
         return found
 
-    def _parts(self, digest: str) -> list[str]:
-        blob = self._repositories.paths.blob(checked_digest(digest))
+    def _parts(self, digest: Digest) -> list[str]:
+        data = self._repositories.storage.read(self._repositories.paths.blob(digest)) or b""
         try:
-            parsed = parse(self._repositories.storage.read(blob) or b"", "")
+            parsed = parse(data, "")
         except Refused:
-            return []
+            # Schema 1 that distribution took, or what will come after us: whatever it names is needed.
+            return [found.decode() for found in _DIGEST.findall(data)]
         return [part.digest for part in parsed.parts]
 
-    def _reachable(self, name: str, revisions: dict[str, list[str]]) -> set[str]:
+    def _reachable(self, name: str, revisions: dict[Digest, list[str]]) -> set[str]:
         tags = self._repositories.storage.names(self._repositories.paths.tags(name))
         waiting = [digest for tag in tags if (digest := self._repositories.resolve(name, tag))]
         found: set[str] = set()
@@ -105,9 +109,9 @@ class Collector:
         for algorithm in self._repositories.storage.names(blobs):
             for prefix in self._repositories.storage.names(blobs / algorithm):
                 for encoded in self._repositories.storage.names(blobs / algorithm / prefix):
-                    digest = f"{algorithm}:{encoded}"
-                    if digest not in needed:
-                        blob = self._repositories.paths.blob(checked_digest(digest))
+                    digest = _digest(f"{algorithm}:{encoded}")
+                    if digest is not None and digest not in needed:
+                        blob = self._repositories.paths.blob(digest)
                         freed = self._repositories.storage.remove_stale(blob, self._grace, dry_run=dry_run)
                         count += freed >= 0
                         size += max(0, freed)
@@ -123,10 +127,20 @@ class Collector:
         layers = paths.repository(name) / "_layers"
         for algorithm in self._repositories.storage.names(layers):
             for encoded in self._repositories.storage.names(layers / algorithm):
-                digest = checked_digest(f"{algorithm}:{encoded}")
+                digest = _digest(f"{algorithm}:{encoded}")
+                if digest is None:
+                    continue
                 link = paths.layer_link(name, digest)
                 if storage.status(paths.blob(digest)) is not None or encoded != encoded_of(digest):
                     continue
                 storage.remove(link, paths.repository(name))
                 if storage.status(paths.blob(digest)) is not None:  # it was uploaded in this very moment
                     self._repositories.write_link(link, digest)
+
+
+def _digest(text: str) -> Digest | None:
+    """None for a name that is none: somebody else's file (`lost+found`), or a link that was cut short, is left alone."""
+    try:
+        return checked_digest(text)
+    except Refused:
+        return None

@@ -20,6 +20,8 @@ from sampan.registryserver.keys import without_effect
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DRIVERS = ("filesystem", "s3", "s3aws")
+_TEXTS = frozenset({"username", "password", "accesskey", "secretkey", "secret"})
+_NULL = "tag:yaml.org,2002:null"
 _BESIDE_DRIVERS = ("delete", "maintenance", "cache", "redirect", "tag")
 _TLS_VERSIONS = ("", "tls1.0", "tls1.1", "tls1.2", "tls1.3")
 _CLIENT_AUTH = ("", "require-and-verify-client-cert", "verify-client-cert-if-given")
@@ -108,9 +110,19 @@ def load(file: Path | None, environment: Mapping[str, str], default_root: Path) 
         raise InvalidParameter(f"configuration: {error}") from None
 
 
+class _Loader(yaml.SafeLoader):
+    """Keeps names and secrets as they are written: YAML would make 83 of the password 0123, and true of yes."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        for key, value in node.value:
+            if key.value in _TEXTS and isinstance(value, yaml.ScalarNode) and value.tag != _NULL:
+                value.tag = "tag:yaml.org,2002:str"
+        return super().construct_mapping(node, deep)
+
+
 def _read(file: Path) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(file.read_text())
+        document = yaml.load(file.read_text(), _Loader)  # a SafeLoader
     except OSError as error:
         raise InvalidParameter(
             f"configuration error: open {file}: {(error.strerror or '').lower()}"
@@ -128,11 +140,11 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _override(document: dict[str, Any], name: str, value: str) -> None:
     """Set the key that a variable names. A bare word for a mapping is a mapping of that key (`REGISTRY_AUTH=htpasswd`)."""
+    *path, last = name.removeprefix("REGISTRY_").lower().split("_")
     try:
-        parsed = yaml.safe_load(value) if value else ""
+        parsed = yaml.safe_load(value) if value and last not in _TEXTS else value
     except yaml.YAMLError as error:
         raise InvalidParameter(f"{name}: {error}") from None
-    *path, last = name.removeprefix("REGISTRY_").lower().split("_")
     place = document
     for key in path:
         below = place.get(key)

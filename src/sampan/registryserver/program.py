@@ -259,7 +259,11 @@ async def _collect(config: ServerConfig, repositories: Repositories) -> None:
     """From time to time, when it was asked for, free what nothing needs."""
     while config.collect_every and not config.read_only:
         await asyncio.sleep(config.collect_every)
-        done = await asyncio.to_thread(Collector(repositories, config.grace).collect)
+        try:
+            done = await asyncio.to_thread(Collector(repositories, config.grace).collect)
+        except Exception:
+            log.exception("garbage was not collected; it is tried again in %g s", config.collect_every)
+            continue
         if done is not None and done.blobs:
             log.info("collected %d blobs, %d bytes", done.blobs, done.bytes)
 
@@ -267,10 +271,13 @@ async def _collect(config: ServerConfig, repositories: Repositories) -> None:
 async def _purge(config: ServerConfig, repositories: Repositories) -> None:
     """From time to time, remove uploads that were given up."""
     while config.upload_age and not config.read_only:
-        names = await asyncio.to_thread(repositories.all_names)
-        removed = await asyncio.to_thread(repositories.uploads.purge, names, config.upload_age)
-        if removed:
-            log.info("removed %d uploads that were given up", removed)
+        try:
+            names = await asyncio.to_thread(repositories.all_names)
+            removed = await asyncio.to_thread(repositories.uploads.purge, names, config.upload_age)
+            if removed:
+                log.info("removed %d uploads that were given up", removed)
+        except Exception:
+            log.exception("uploads were not purged; it is tried again in %g s", config.upload_interval)
         await asyncio.sleep(config.upload_interval)
 
 

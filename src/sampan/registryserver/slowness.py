@@ -31,6 +31,10 @@ async def unsilent(body: AsyncIterator[bytes], limit: float) -> AsyncIterator[by
         yield chunk
 
 
+_FIELD_MAX = 1 << 20
+"""Bytes of one header: tokens that list many repositories are long. Go's servers take as much."""
+
+
 class PatientServer(web.Server):
     """An HTTP server that ends connections on which no request has come."""
 
@@ -41,7 +45,7 @@ class PatientServer(web.Server):
         read_bufsize: int = 1 << 16,
     ) -> None:
         """`limit` is in seconds from the connection to the end of its first request's header."""
-        super().__init__(self._first, access_log=None, read_bufsize=read_bufsize)
+        super().__init__(self._first, access_log=None, read_bufsize=read_bufsize, max_field_size=_FIELD_MAX)
         self._handle = handle
         self._limit = limit
         self._waiting: dict[RequestHandler, asyncio.TimerHandle] = {}

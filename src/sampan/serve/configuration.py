@@ -19,6 +19,7 @@ from sampan.engine.config import (
     RELOADABLE,
     EngineConfig,
     RuntimeSpec,
+    without_credentials,
     without_effect,
 )
 from sampan.errors import InvalidParameter, reason_of
@@ -153,7 +154,7 @@ def _refuse_conflicts(given: dict[str, Any], written: dict[str, Any]) -> None:
         if key in flat_file and key not in _FROM_FLAGS_AND_FILE:
             flag, file = values.shown(flags.KINDS.get(key, ""), flat_flags[key]), values.as_go(flat_file[key])
             if key.endswith("-proxy"):
-                flag, file = values.without_credentials(flag), values.without_credentials(file)
+                flag, file = without_credentials(flag), without_credentials(file)
             conflicts.append(f"{key}: (from flag: {flag}, from file: {file})")
     if conflicts:
         raise InvalidParameter(

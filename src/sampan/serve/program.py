@@ -22,7 +22,7 @@ import msgspec
 from sampan.api.routes import all_routes
 from sampan.api.server import ApiServer
 from sampan.buildkit.door import BuildkitDoors
-from sampan.engine.config import EngineConfig
+from sampan.engine.config import EngineConfig, without_credentials
 from sampan.engine.engine import Engine
 from sampan.engine.userns import data_root, remapping
 from sampan.errors import InvalidParameter, SampanError, SystemFailure
@@ -37,7 +37,6 @@ from sampan.serve.surroundings import (
     leave_callers_cgroup,
     notify_supervisor,
 )
-from sampan.serve.values import without_credentials
 from sampan.version import __version__
 
 log = logging.getLogger(__name__)

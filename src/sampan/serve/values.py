@@ -201,15 +201,6 @@ def as_go(value: Any) -> str:
     return str(value)
 
 
-def without_credentials(url: str) -> str:
-    """A proxy's URL as a log may show it."""
-    scheme, separator, rest = url.partition("://")
-    place, slash, path = rest.partition("/")
-    if not separator or "@" not in place:
-        return url
-    return f"{scheme}://xxxxx:xxxxx@{place.rpartition('@')[2]}{slash}{path}"
-
-
 def read_size(key: str, value: Any) -> int:
     """A size in daemon.json: dockerd wants text ("64m"); plain bytes are taken too. Raises `InvalidParameter`."""
     if isinstance(value, int) and not isinstance(value, bool):

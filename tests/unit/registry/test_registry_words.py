@@ -170,6 +170,8 @@ def test_endpoints() -> None:
         ("https://192.0.2.1:5000", True),
         ("https://192.0.2.1:5001", False),
         ("https://192.0.2.2", True),
+        ("http://192.0.2.2", True),
+        ("https://192.0.2.2:5000", False),  # another port is another registry, as for dockerd
     ],
 )
 def test_insecure_registries(url: str, insecure: bool) -> None:

@@ -57,6 +57,42 @@ async def test_what_no_manifest_names_is_collected(tmp_path: Path) -> None:
         assert not list((tmp_path / "docker/registry/v2/blobs").rglob("data"))
 
 
+async def test_what_a_manifest_of_another_form_names_is_needed(tmp_path: Path) -> None:
+    """Distribution took schema 1, which we cannot read: its layers are no garbage."""
+    async with registry(tmp_path) as ask:
+        await ask.blob(b"layer of old")
+        old = json.dumps(
+            {"schemaVersion": 1, "name": "app", "fsLayers": [{"blobSum": digest(b"layer of old")}]}
+        ).encode()
+        await ask.blob(old)
+        encoded = digest(old).removeprefix("sha256:")
+        link = tmp_path / "docker/registry/v2/repositories/app/_manifests/revisions/sha256" / encoded / "link"
+        link.parent.mkdir(parents=True)
+        link.write_text(digest(old))
+        make_old(tmp_path)
+        assert collect(tmp_path) == (0, 0, 0)
+
+
+async def test_files_that_are_not_ours_stop_no_collection(tmp_path: Path) -> None:
+    async with registry(tmp_path) as ask:
+        await ask.image("1")
+        await ask.blob(b"orphan")
+        make_old(tmp_path)
+        root = tmp_path / "docker/registry/v2"
+        (root / "blobs/lost+found/aa/xx").mkdir(parents=True)
+        cut = root / f"repositories/app/_manifests/revisions/sha256/{'0' * 64}/link"
+        cut.parent.mkdir(parents=True)
+        cut.touch()
+        (root / "repositories/app/_layers/lost+found/xx").mkdir(parents=True)
+        assert collect(tmp_path) == (0, 1, 6)
+        assert (root / "blobs/lost+found/aa/xx").exists()
+
+
+async def test_a_long_token_is_read(tmp_path: Path) -> None:
+    async with registry(tmp_path) as ask:
+        assert (await ask("GET", "/v2/", Authorization="Bearer " + "a" * 50_000))[0] == 200
+
+
 async def test_what_is_asked_for_stays(tmp_path: Path) -> None:
     """A client that finds a blob does not upload it: it must be there when the manifest comes."""
     async with registry(tmp_path) as ask:

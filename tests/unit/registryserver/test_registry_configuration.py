@@ -111,6 +111,14 @@ def test_variables_win(tmp_path: Path) -> None:
     )
 
 
+def test_secrets_stay_as_they_are_written(tmp_path: Path) -> None:
+    """YAML makes 83 of 0123 and true of yes."""
+    proxy = "proxy:\n  remoteurl: https://up\n  username: yes\n  password: 0123\n"
+    for environment in ({}, {"REGISTRY_PROXY_PASSWORD": "0123"}):
+        (upstream,) = load(written(tmp_path, DEBIAN + proxy), environment, tmp_path).upstreams
+        assert (upstream["username"], upstream["password"]) == ("yes", "0123")
+
+
 def test_without_a_file_it_is_for_this_machine_alone(tmp_path: Path) -> None:
     config = load(None, {}, tmp_path)
     assert (config.root, config.address) == (str(tmp_path), "127.0.0.1:5000")
