@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from buildkit_peer import docker_config
+from buildkit_peer import docker_config, dockerfile_frontend
 from busybox_image import busybox_archive
 from certificates import Authority
 from registry_peer import SampanRegistry
@@ -21,6 +21,13 @@ PROGRAM_SECONDS = 300
 """A foreign program's limit, its build included (Maven fetches its plugins)."""
 GO_BUILD_SECONDS = 1800
 """cosign and helm are hundreds of packages, compiled the first time."""
+
+FRONTEND = """FROM scratch
+LABEL moby.buildkit.frontend.network.none="true"
+LABEL moby.buildkit.frontend.caps="moby.buildkit.frontend.inputs,moby.buildkit.frontend.subrequests,moby.buildkit.frontend.contexts"
+COPY dockerfile-frontend /bin/dockerfile-frontend
+ENTRYPOINT ["/bin/dockerfile-frontend"]
+"""
 
 Play = Callable[..., str]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -129,6 +136,16 @@ def run(engine: RunningEngine, configuration: Path, tmp_path: Path) -> Run:
 
     docker.environment = environment  # type: ignore[attr-defined]
     return docker
+
+
+@pytest.fixture
+def frontend_image(run: Run, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """BuildKit's own Dockerfile frontend, as an image of the engine under a name that is not Docker's."""
+    directory = tmp_path_factory.mktemp("frontend")
+    shutil.copy(dockerfile_frontend(), directory)
+    (directory / "Dockerfile").write_text(FRONTEND)
+    run("buildx", "build", "--provenance=false", "-t", "foreign/frontend:1", str(directory))
+    return "foreign/frontend:1"
 
 
 @pytest.fixture

@@ -11,18 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from buildkit_peer import BUILD_SECONDS, docker_config
+from buildkit_peer import BUILD_SECONDS
 from running_engine import RunningEngine
 from web_server import served
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(2 * BUILD_SECONDS)]
 
 Buildx = Callable[..., str]
-
-
-@pytest.fixture(scope="module")
-def configuration(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return docker_config(tmp_path_factory.mktemp("docker-config"))
 
 
 @pytest.fixture

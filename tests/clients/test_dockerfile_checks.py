@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from buildkit_peer import BUILD_SECONDS, docker_config, dockerfile_frontend
+from buildkit_peer import BUILD_SECONDS
 from running_engine import RunningEngine
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(2 * BUILD_SECONDS)]
 
-FRONTEND = """FROM scratch
-LABEL moby.buildkit.frontend.caps="moby.buildkit.frontend.inputs,moby.buildkit.frontend.subrequests,moby.buildkit.frontend.contexts"
-COPY dockerfile-frontend /bin/dockerfile-frontend
-ENTRYPOINT ["/bin/dockerfile-frontend"]
-"""
 SECONDS = 120
 DOCKERFILE = """# check={check}
 # VERSION what is built
@@ -71,26 +65,15 @@ class Buildx:
         (self.directory / "Dockerfile").write_text(text)
 
 
-@pytest.fixture(scope="module")
-def configuration(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return docker_config(tmp_path_factory.mktemp("docker-config"))
-
-
 @pytest.fixture
 def buildx(engine: RunningEngine, configuration: Path, tmp_path: Path) -> Buildx:
     return Buildx(engine, configuration, tmp_path)
 
 
 @pytest.fixture
-def foreign(engine: RunningEngine, configuration: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The real frontend as an image; the build argument that asks for it."""
-    directory = tmp_path_factory.mktemp("frontend")
-    shutil.copy(dockerfile_frontend(), directory)
-    build = Buildx(engine, configuration, directory)
-    build.write(FRONTEND)
-    done = build("-t", "foreign/frontend:1")
-    assert done.returncode == 0, done.stderr
-    return "BUILDKIT_SYNTAX=foreign/frontend:1"
+def foreign(frontend_image: str) -> str:
+    """The build argument that asks for the real frontend."""
+    return f"BUILDKIT_SYNTAX={frontend_image}"
 
 
 def test_calls_are_answered_as_the_real_frontend_does(buildx: Buildx, foreign: str) -> None:

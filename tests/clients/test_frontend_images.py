@@ -7,7 +7,6 @@ import io
 import os
 import pty
 import select
-import shutil
 import subprocess
 import tarfile
 import time
@@ -15,18 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from buildkit_peer import BUILD_SECONDS, docker_config, dockerfile_frontend
+from buildkit_peer import BUILD_SECONDS
 from running_engine import RunningEngine
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(2 * BUILD_SECONDS)]
 
 SYNTAX = "# syntax=foreign/frontend:1\n"
-IMAGE = """FROM scratch
-LABEL moby.buildkit.frontend.network.none="true"
-LABEL moby.buildkit.frontend.caps="moby.buildkit.frontend.inputs,moby.buildkit.frontend.subrequests,moby.buildkit.frontend.contexts"
-COPY dockerfile-frontend /bin/dockerfile-frontend
-ENTRYPOINT ["/bin/dockerfile-frontend"]
-"""
 SECONDS = 120
 
 
@@ -109,24 +102,9 @@ class Terminal:
         os.waitpid(self._pid, 0)
 
 
-@pytest.fixture(scope="module")
-def configuration(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return docker_config(tmp_path_factory.mktemp("docker-config"))
-
-
 @pytest.fixture
 def buildx(engine: RunningEngine, configuration: Path, tmp_path: Path) -> Buildx:
     return Buildx(engine, configuration, tmp_path)
-
-
-@pytest.fixture
-def foreign(engine: RunningEngine, configuration: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The frontend's image in the engine."""
-    directory = tmp_path_factory.mktemp("frontend")
-    shutil.copy(dockerfile_frontend(), directory)
-    build = Buildx(engine, configuration, directory)
-    build.write(Dockerfile=IMAGE)
-    build("build", "--provenance=false", "-t", "foreign/frontend:1", ".")
 
 
 BAKE = """
@@ -147,7 +125,7 @@ X
 """
 
 
-@pytest.mark.usefixtures("foreign")
+@pytest.mark.usefixtures("frontend_image")
 def test_a_frontend_image_builds_what_ours_would(buildx: Buildx, engine: RunningEngine) -> None:
     buildx.write(
         secret="hidden",
@@ -169,7 +147,7 @@ def test_a_frontend_image_builds_what_ours_would(buildx: Buildx, engine: Running
     assert engine.docker("run", "--rm", "--net", "none", "app", "cat", "/app").stdout == "base\nmore"
 
 
-@pytest.mark.usefixtures("foreign")
+@pytest.mark.usefixtures("frontend_image")
 def test_a_frontend_image_builds_for_several_platforms(buildx: Buildx) -> None:
     (buildx.directory / "Dockerfile").write_text(
         SYNTAX + "FROM scratch\nARG TARGETARCH\nCOPY for-$TARGETARCH /for\n"
@@ -181,7 +159,7 @@ def test_a_frontend_image_builds_for_several_platforms(buildx: Buildx) -> None:
         assert (buildx.directory / "out" / f"linux_{name}" / "for").read_text() == name
 
 
-@pytest.mark.usefixtures("foreign")
+@pytest.mark.usefixtures("frontend_image")
 def test_a_frontend_image_reads_an_archive(buildx: Buildx) -> None:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
@@ -198,7 +176,7 @@ def test_a_frontend_image_reads_an_archive(buildx: Buildx) -> None:
     assert sorted(os.listdir(buildx.directory / "out")) == [".dockerignore", "Dockerfile", "kept"]
 
 
-@pytest.mark.usefixtures("foreign")
+@pytest.mark.usefixtures("frontend_image")
 def test_mistakes_and_questions_go_through(buildx: Buildx) -> None:
     buildx.write(Dockerfile=SYNTAX + "FROM busybox AS one\nARG A=b\nRUN exit 3\n")
     assert "   4 | >>> RUN exit 3" in buildx("build", ".", fails=True)
@@ -245,7 +223,7 @@ def test_source_policies_deny_and_convert(buildx: Buildx, engine: RunningEngine)
     assert 'source "local://context" denied by policy' in said
 
 
-@pytest.mark.usefixtures("foreign")
+@pytest.mark.usefixtures("frontend_image")
 def test_every_door_runs_the_frontend_that_a_file_asks_for(engine: RunningEngine, tmp_path: Path) -> None:
     """`POST /build` of both versions, and `sampan build`. `RUN --mount` is beyond the classic builder."""
     step = "RUN --mount=type=tmpfs,target=/t cp /word /made && echo said so\n"

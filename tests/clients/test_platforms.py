@@ -10,13 +10,13 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from buildkit_peer import BUILD_SECONDS, buildctl, docker_config
+from buildkit_peer import BUILD_SECONDS, buildctl
 from registry_peer import SampanRegistry
 from running_engine import RunningEngine
 from sampan.oci.image import DOCKER_INDEX, DOCKER_MANIFEST, OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
@@ -27,11 +27,6 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 BOTH = ("--platform", "linux/amd64,linux/arm64")
 FILES = 300
 """More than go in one batch of a transfer."""
-
-
-@pytest.fixture(scope="module")
-def configuration(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return docker_config(tmp_path_factory.mktemp("docker-config"))
 
 
 @pytest.fixture
@@ -199,14 +194,6 @@ def test_the_same_sources_at_the_same_time_are_the_same_bytes(run: Run, context:
                 "--provenance=false", "-o", f"type=oci,dest={name}.tar,rewrite-timestamp=true", "."
         )  # fmt: skip
     assert (context / "one.tar").read_bytes() == (context / "two.tar").read_bytes()
-
-
-@pytest.fixture
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampanRegistry]:
-    registry = SampanRegistry(tmp_path_factory.mktemp("registry"))
-    registry.start()
-    yield registry
-    registry.stop()
 
 
 def test_an_index_is_pushed(run: Run, context: Path, server: SampanRegistry) -> None:

@@ -17,6 +17,7 @@ from sampan.containers.signals import parse_signal
 from sampan.containers.validate_resources import validate_resources
 from sampan.engineapi.container import ContainerConfig, HealthConfig, HostConfig, PortBinding, RestartPolicy
 from sampan.errors import InvalidParameter
+from sampan.names.addresses import is_address
 
 _MS = 1_000_000
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?\Z", re.IGNORECASE)
@@ -193,18 +194,8 @@ def _extra_host(entry: str) -> None:
         raise InvalidParameter(f'bad format for add-host: "{entry}"')
     if address.startswith("[") and address.endswith("]"):
         address = address[1:-1]
-    if address != "host-gateway" and not _is_address(address):
+    if address != "host-gateway" and not is_address(address):
         raise InvalidParameter(f'invalid IP address in add-host: "{address}"')
-
-
-def _is_address(text: str) -> bool:
-    import ipaddress
-
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _modes(host: HostConfig) -> None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import posixpath
 import re
 import signal
@@ -29,6 +28,7 @@ from sampan.dockerfile.instructions import (
 )
 from sampan.dockerfile.instructions import Healthcheck as HealthcheckInstruction
 from sampan.dockerfile.source import DockerfileError
+from sampan.names.addresses import is_address
 from sampan.oci.image import ContainerConfig, Healthcheck
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
@@ -137,7 +137,7 @@ def _ports(word: str) -> list[str]:
         raise DockerfileError(f'invalid port: "{word}": no port specified')
     if protocol.lower() not in ("tcp", "udp", "sctp"):
         raise DockerfileError(f'invalid port: "{word}": invalid proto: {protocol}')
-    if address and not _is_address(address.removeprefix("[").removesuffix("]")):
+    if address and not is_address(address.removeprefix("[").removesuffix("]")):
         raise DockerfileError(f"invalid IP address: {address}")
     first, last = _range(ports, "containerPort")
     if published:
@@ -147,14 +147,6 @@ def _ports(word: str) -> list[str]:
                 f"invalid ranges specified for container and host Ports: {ports} and {published}"
             )
     return [f"{number}/{protocol.lower()}" for number in range(first, last + 1)]
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _range(text: str, what: str) -> tuple[int, int]:

@@ -8,15 +8,7 @@ from typing import NamedTuple
 from sampan.errors import InvalidParameter, NotSupported
 from sampan.exporters.annotations import Annotations, parse
 from sampan.names.booleans import parse_bool
-from sampan.oci.image import (
-    DOCKER_FOREIGN_LAYER,
-    DOCKER_LAYER,
-    DOCKER_LAYER_GZIP,
-    DOCKER_LAYER_ZSTD,
-    OCI_LAYER,
-    OCI_LAYER_GZIP,
-    OCI_LAYER_ZSTD,
-)
+from sampan.oci.image import DOCKER_FOREIGN_LAYER, DOCKER_LAYER_GZIP, OCI_LAYER_GZIP, OCI_LAYERS
 from sampan.ops.layering import Compression, LayerForm
 
 _COMPRESSIONS: dict[str, Compression] = {
@@ -29,16 +21,9 @@ _NOT_HERE = {
     "prefer-nondist-layers": "layers that are not to be distributed",
 }
 _LEVELS = {"gzip": 9, "zstd": 22}
-_TO_OCI = {
-    DOCKER_LAYER: OCI_LAYER,
-    DOCKER_LAYER_GZIP: OCI_LAYER_GZIP,
-    DOCKER_LAYER_ZSTD: OCI_LAYER_ZSTD,
-    DOCKER_FOREIGN_LAYER: OCI_LAYER_GZIP,
-}
+_TO_OCI = {**OCI_LAYERS, DOCKER_FOREIGN_LAYER: OCI_LAYER_GZIP}
 _TO_DOCKER = {
-    OCI_LAYER: DOCKER_LAYER,
-    OCI_LAYER_GZIP: DOCKER_LAYER_GZIP,
-    OCI_LAYER_ZSTD: DOCKER_LAYER_ZSTD,
+    **{ours: docker for docker, ours in OCI_LAYERS.items()},
     DOCKER_FOREIGN_LAYER: DOCKER_LAYER_GZIP,
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from msgspec import UNSET
@@ -71,8 +72,9 @@ async def disk_usage(parts: Parts) -> ImagesDiskUsage:
     items = await _summaries(parts, listed, options)
     active = {use.image_id for use in await parts.uses()} & by_id.keys()
     sizer = Sizer(parts)
-    total = await _unique_bytes(parts, sizer, listed)
-    needed = await _unique_bytes(parts, sizer, [each for each in listed if each.records[0].id in active])
+    pieces = {image.records[0].id: await _pieces(parts, sizer, image) for image in listed}
+    total = _together(pieces.values())
+    needed = _together(pieces[id] for id in active)
     return ImagesDiskUsage(len(active), len(items), total - needed, total, items)
 
 
@@ -85,12 +87,9 @@ def in_words_of(summary: ImageSummary, version: tuple[int, int]) -> None:
         summary.virtual_size = summary.size
 
 
-async def _unique_bytes(parts: Parts, sizer: Sizer, images: list[_Listed]) -> int:
-    """Bytes that a set of images takes together: every blob and every snapshot once."""
-    pieces: dict[str, int] = {}
-    for image in images:
-        pieces.update(await _pieces(parts, sizer, image))
-    return sum(pieces.values())
+def _together(images: Iterable[Mapping[str, int]]) -> int:
+    """Bytes that images take together: every blob and every snapshot once."""
+    return sum({piece: size for pieces in images for piece, size in pieces.items()}.values())
 
 
 async def _pieces(parts: Parts, sizer: Sizer, image: _Listed) -> dict[str, int]:

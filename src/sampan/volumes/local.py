@@ -6,7 +6,6 @@ needs project quotas that Sampan does not have, and is refused in Docker's words
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import socket
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from sampan.errors import InvalidParameter, SystemFailure, reason_of
 from sampan.linux import mount as mnt
+from sampan.names.addresses import is_address
 from sampan.names.units import parse_memory
 
 DRIVER = "local"
@@ -158,11 +158,11 @@ def _bind_read_only(device: str, target: str, flags: int) -> None:
 def _resolve_addresses(device: str, kind: str, options: str) -> tuple[str, str]:
     """The kernel's NFS and CIFS clients want addresses where users write names."""
     address = next((word[5:] for word in options.split(",") if word.startswith("addr=")), "")
-    if address and not _is_address(address):
+    if address and not is_address(address):
         return device, options.replace(f"addr={address}", f"addr={_resolve(address)}", 1)
     if kind == "cifs":
         url = urlsplit(device)
-        if url.hostname and not _is_address(url.hostname):
+        if url.hostname and not is_address(url.hostname):
             device = urlunsplit(url._replace(netloc=url.netloc.replace(url.hostname, _resolve(url.hostname))))
     return device, options
 
@@ -174,14 +174,6 @@ def _resolve(name: str) -> str:
         raise SystemFailure(
             f"error resolving passed in network volume address: lookup {name}: {error}"
         ) from error
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _port(device: str) -> bool:

@@ -14,15 +14,9 @@ import pytest
 from engine_audit import assert_settled
 from graph_builder import Building, build, in_image
 from running_engine import RunningEngine
-from small_disk import SmallDisk, small_disk
+from small_disk import SmallDisk
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    with small_disk(tmp_path) as disk:
-        yield disk
 
 
 @pytest.fixture

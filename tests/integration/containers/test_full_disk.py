@@ -13,17 +13,11 @@ from busybox_image import busybox_archive
 from engine_audit import assert_settled
 from running_engine import RunningEngine
 from sampan.errors import SystemFailure
-from small_disk import SmallDisk, small_disk
+from small_disk import SmallDisk
 
 pytestmark = pytest.mark.root
 
 COUNTING = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.01; done"
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    with small_disk(tmp_path) as disk:
-        yield disk
 
 
 @pytest.fixture

@@ -66,6 +66,11 @@ def policy(directory: Path, scopes: dict[str, list[dict[str, Any]]]) -> str:
     return str(file)
 
 
+def signed_by(public: str) -> list[dict[str, Any]]:
+    """The requirement of a signature by a key."""
+    return [{"type": "sigstoreSigned", "keyData": base64.b64encode(Path(public).read_bytes()).decode()}]
+
+
 def test_sign_and_verify(sampan: Callable[..., str], name: str, tmp_path: Path) -> None:
     (private, public), (other_private, other_public) = (key_pair(tmp_path, each, *EC) for each in "ab")
     sampan("image", "sign", "--key", private, name)
@@ -85,9 +90,7 @@ def test_pulls_obey_a_policy(
     make_image_engine: Callable[..., ImageEngine],
 ) -> None:
     private, public = key_pair(tmp_path, "key", *EC)
-    data = base64.b64encode(Path(public).read_bytes()).decode()
-    signed = [{"type": "sigstoreSigned", "keyData": data}]
-    file = policy(tmp_path, {name.rpartition("/")[0]: signed})
+    file = policy(tmp_path, {name.rpartition("/")[0]: signed_by(public)})
     engine = make_image_engine(RegistrySettings(signature_policy=file))
     refused = engine.docker("pull", name, ok=False)
     assert "Source image rejected: A signature was required" in refused
@@ -170,8 +173,7 @@ def test_signatures_of_what_is_copied_into_the_store(
     make_image_engine: Callable[..., ImageEngine],
 ) -> None:
     private, public = key_pair(tmp_path, "key", *EC)
-    data = base64.b64encode(Path(public).read_bytes()).decode()
-    file = policy(tmp_path, {name.rpartition("/")[0]: [{"type": "sigstoreSigned", "keyData": data}]})
+    file = policy(tmp_path, {name.rpartition("/")[0]: signed_by(public)})
     engine = make_image_engine(RegistrySettings(signature_policy=file))
     host = {"DOCKER_HOST": f"unix://{engine.socket}"}
     copy = ("image", "copy", f"docker://{name}", "store:copied:1")
